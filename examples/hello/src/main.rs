@@ -1,0 +1,42 @@
+//! The shortest whole story: a service that registers itself, and a client that finds and calls it.
+//!
+//! Run it: `cargo run -p hello`. Start it twice and the greetings are shared.
+
+/// Greets people.
+#[micro::service]
+pub trait Greeter {
+    /// Greets someone by name.
+    #[rpc(idempotent)]
+    async fn hello(&self, name: String) -> String;
+}
+
+struct English;
+
+impl Greeter for English {
+    async fn hello(&self, name: String) -> String {
+        format!("Hello, {name}!")
+    }
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(LOG_LEVEL).init();
+
+    // The server: listens on a free port and registers in the local registry.
+    let service = micro::Service::new().serve(GreeterServer::new(English)).start().await?;
+    let node = &service.registration().node;
+    println!("greeter {} serves on {}", node.id, node.address);
+
+    // The client: finds the greeter by its name, whichever process serves it.
+    let client = micro::Client::connect().wait_for_ready(true).await?;
+    let greeting = GreeterClient::new(&client).hello("Ann").await?;
+    println!("{greeting}");
+
+    println!("Try: curl -d '{{\"name\":\"Bob\"}}' {}/greeter/hello", node.address);
+    println!("Ctrl-C stops it.");
+    service.run().await?;
+    Ok(())
+}
+
+const LOG_LEVEL: tracing_subscriber::filter::LevelFilter =
+    tracing_subscriber::filter::LevelFilter::WARN;

@@ -1,0 +1,240 @@
+//! What finds services and calls them.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use micro_registry::{Registration, Registry};
+use micro_rpc::{Address, Channel, ChannelConfig, InvalidAddress};
+use micro_selector::{RetryPolicy, Selector, SelectorConfig, StrategyKind, Subscription, UnknownStrategy};
+
+use crate::open::{self, OpenRegistry};
+use crate::{Error, Result, Settings};
+
+/// Finds services and calls them, through the generated clients.
+///
+/// Clones share everything: the watches on the registry, the connections, the retry budgets. Make
+/// one per process. Dropping the last clone closes the connections.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    selector: Selector<Channel>,
+    defaults: CallDefaults,
+}
+
+/// What applies to calls that say nothing themselves.
+#[derive(Clone, Debug)]
+pub(crate) struct CallDefaults {
+    pub(crate) timeout: Duration,
+    pub(crate) wait_for_ready: bool,
+    pub(crate) retry: RetryPolicy,
+}
+
+impl Client {
+    /// A client of the registry the [`Settings`] name, or of the one the builder is given. Await
+    /// the builder to get it; it does not wait for the registry to answer.
+    ///
+    /// ```no_run
+    /// # async fn example() -> micro::Result<()> {
+    /// let client = micro::Client::connect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn connect() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+
+    /// The registry it looks services up in.
+    pub fn registry(&self) -> &Arc<dyn Registry> {
+        self.inner.selector.registry()
+    }
+
+    /// The cache of services it calls.
+    pub fn selector(&self) -> &Selector<Channel> {
+        &self.inner.selector
+    }
+
+    pub(crate) fn call_defaults(&self) -> &CallDefaults {
+        &self.inner.defaults
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("selector", &self.inner.selector)
+            .field("defaults", &self.inner.defaults)
+            .finish()
+    }
+}
+
+/// How a [`Client`] is made. Setters may come in any order; [`Settings`] stand above them.
+#[derive(Clone, Debug)]
+#[must_use = "a client is made when its builder is awaited"]
+pub struct ClientBuilder {
+    settings: Option<Settings>,
+    registry: Option<Arc<dyn Registry>>,
+    strategy: Option<StrategyKind>,
+    channel: ChannelConfig,
+    defaults: CallDefaults,
+}
+
+impl Default for ClientBuilder {
+    fn default() -> Self {
+        Self {
+            settings: None,
+            registry: None,
+            strategy: None,
+            channel: ChannelConfig::default(),
+            defaults: CallDefaults {
+                timeout: Duration::from_secs(10),
+                wait_for_ready: false,
+                retry: RetryPolicy::default(),
+            },
+        }
+    }
+}
+
+impl ClientBuilder {
+    /// Where services are looked up. Default: the `local:` registry.
+    pub fn registry(mut self, registry: impl Registry) -> Self {
+        self.registry = Some(Arc::new(registry));
+        self
+    }
+
+    /// The settings to read instead of those of the process; [`Settings::none`] for none.
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = Some(settings);
+        self
+    }
+
+    /// How nodes are picked. Default: `least-loaded`.
+    pub fn strategy(mut self, strategy: StrategyKind) -> Self {
+        self.strategy = Some(strategy);
+        self
+    }
+
+    /// How long a call may take that says nothing itself. Default: 10 s.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.defaults.timeout = timeout;
+        self
+    }
+
+    /// Whether calls wait for a node when none is registered, so that services can be started in
+    /// any order. Default: they fail at once.
+    pub fn wait_for_ready(mut self, wait: bool) -> Self {
+        self.defaults.wait_for_ready = wait;
+        self
+    }
+
+    /// When calls are tried again. Default: see [`RetryPolicy`].
+    pub fn retry(mut self, retry: RetryPolicy) -> Self {
+        self.defaults.retry = retry;
+        self
+    }
+
+    /// How many connections are kept to each node; calls of all callers share them. Default: 1.
+    pub fn connections_per_node(mut self, connections: usize) -> Self {
+        self.channel.connections = connections;
+        self
+    }
+
+    /// How connections are made and kept, in all particulars.
+    pub fn channel(mut self, config: ChannelConfig) -> Self {
+        self.channel = config;
+        self
+    }
+
+    fn build(self) -> Result<Client> {
+        let settings = self.settings.clone().map_or_else(Settings::from_process, Ok)?;
+        let registry = open::registry(&settings, self.registry.clone())?;
+        self.build_on(&settings, registry)
+    }
+
+    /// The client, over a registry that is open already.
+    pub(crate) fn build_on(self, settings: &Settings, registry: OpenRegistry) -> Result<Client> {
+        let Self { strategy, channel, defaults, .. } = self;
+        if channel.connections == 0 {
+            return Err(Error::invalid("connections_per_node 0 is invalid: expected 1 or more"));
+        }
+        if defaults.timeout.is_zero() {
+            return Err(Error::invalid("timeout 0s is invalid: expected more than zero"));
+        }
+        let mut config = SelectorConfig::default();
+        if let Some(strategy) = settings.resolve("selector", strategy, parse_strategy)? {
+            config.strategy = strategy.value;
+        }
+        let connect = move |registration: &Registration| channel_to(registration, &channel);
+        let selector = Selector::new(registry.registry, config, connect);
+        Ok(Client { inner: Arc::new(Inner { selector, defaults }) })
+    }
+}
+
+fn parse_strategy(name: &str) -> std::result::Result<StrategyKind, String> {
+    name.parse().map_err(|error: UnknownStrategy| error.to_string())
+}
+
+fn channel_to(
+    registration: &Registration,
+    config: &ChannelConfig,
+) -> std::result::Result<Channel, String> {
+    let address: Address =
+        registration.node.address.parse().map_err(|error: InvalidAddress| error.to_string())?;
+    Ok(Channel::new(address, config.clone()))
+}
+
+impl IntoFuture for ClientBuilder {
+    type Output = Result<Client>;
+    type IntoFuture = BoxFuture<'static, Result<Client>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move { self.build() })
+    }
+}
+
+/// A service as a generated client calls it.
+#[derive(Clone)]
+pub struct Target(Arc<TargetInner>);
+
+struct TargetInner {
+    client: Client,
+    service: String,
+    /// Made with the first call, since making a client starts nothing.
+    subscription: OnceLock<Arc<Subscription<Channel>>>,
+}
+
+#[allow(missing_docs)] // Called by the macros' expansions only.
+impl Target {
+    pub fn new(client: &Client, service: impl Into<String>) -> Self {
+        let (client, service) = (client.clone(), service.into());
+        Self(Arc::new(TargetInner { client, service, subscription: OnceLock::new() }))
+    }
+
+    pub(crate) fn service(&self) -> &str {
+        &self.0.service
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.0.client
+    }
+
+    pub(crate) fn subscription(
+        &self,
+    ) -> std::result::Result<&Arc<Subscription<Channel>>, micro_registry::Error> {
+        if let Some(subscription) = self.0.subscription.get() {
+            return Ok(subscription);
+        }
+        let subscription = self.0.client.selector().subscribe(&self.0.service)?;
+        Ok(self.0.subscription.get_or_init(|| subscription))
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Target").field("service", &self.0.service).finish_non_exhaustive()
+    }
+}

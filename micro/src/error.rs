@@ -1,0 +1,257 @@
+//! What goes wrong, and how much of it a caller is told.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use micro_rpc::{Code, Execution, TraceId};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The framework's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error a method returns to its callers, typed on both sides. Derive it:
+///
+/// ```
+/// #[derive(Debug, thiserror::Error, micro::RpcError, serde::Serialize, serde::Deserialize)]
+/// pub enum GreetError {
+///     #[error("{name} is banned")]
+///     #[rpc(code = failed_precondition)]
+///     Banned { name: String },
+/// }
+/// assert_eq!(
+///     micro::RpcError::code(&GreetError::Banned { name: "Bob".into() }),
+///     micro::Code::FailedPrecondition
+/// );
+/// ```
+pub trait RpcError: StdError + Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// The status code callers without the type see.
+    fn code(&self) -> Code;
+}
+
+/// Why a call failed.
+#[derive(Debug)]
+pub enum CallError<E> {
+    /// The method itself says so.
+    App(E),
+    /// The call did not get that far, or its answer could not be understood.
+    Rpc(Error),
+}
+
+impl<E: fmt::Display> fmt::Display for CallError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::App(error) => error.fmt(f),
+            Self::Rpc(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<E: StdError + 'static> StdError for CallError<E> {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::App(error) => error.source(),
+            Self::Rpc(error) => error.source(),
+        }
+    }
+}
+
+/// The framework's error: a call that failed, a service that could not start.
+///
+/// `Display` says what failed, of which service and method, on which node; `Debug` adds the causes,
+/// so that an error returned from `main` reads well.
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    code: Code,
+    message: String,
+    phase: Phase,
+    execution: Execution,
+    call: Option<CallSite>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// Which call failed, and where.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CallSite {
+    pub(crate) service: String,
+    pub(crate) contract: String,
+    pub(crate) method: String,
+    /// Id and address of the node of the last attempt.
+    pub(crate) node: Option<(String, String)>,
+    pub(crate) attempts: u32,
+    pub(crate) trace: Option<TraceId>,
+}
+
+/// How far it got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Phase {
+    /// Reading configuration, opening the registry, listening.
+    Start,
+    /// Encoding the arguments.
+    Encode,
+    /// Finding a node.
+    Resolve,
+    /// Connecting to it.
+    Connect,
+    /// Sending the request.
+    Send,
+    /// Waiting for the answer.
+    Wait,
+    /// Understanding the answer.
+    Decode,
+}
+
+impl Phase {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Encode => "encode",
+            Self::Resolve => "resolve",
+            Self::Connect => "connect",
+            Self::Send => "send",
+            Self::Wait => "wait",
+            Self::Decode => "decode",
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Error {
+    /// The status code.
+    pub fn code(&self) -> Code {
+        self.0.code
+    }
+
+    /// How far it got.
+    pub fn phase(&self) -> Phase {
+        self.0.phase
+    }
+
+    /// Whether the method was executed.
+    pub fn execution(&self) -> Execution {
+        self.0.execution
+    }
+
+    /// The service that was called, if a call failed.
+    pub fn service(&self) -> Option<&str> {
+        self.0.call.as_ref().map(|call| &*call.service)
+    }
+
+    /// The contract that was called, if a call failed.
+    pub fn contract(&self) -> Option<&str> {
+        self.0.call.as_ref().map(|call| &*call.contract)
+    }
+
+    /// The method that was called, if a call failed.
+    pub fn method(&self) -> Option<&str> {
+        self.0.call.as_ref().map(|call| &*call.method)
+    }
+
+    /// Id and address of the node the last attempt was made on, if there was one.
+    pub fn node(&self) -> Option<(&str, &str)> {
+        let (id, address) = self.0.call.as_ref()?.node.as_ref()?;
+        Some((id, address))
+    }
+
+    /// How many attempts were made.
+    pub fn attempts(&self) -> u32 {
+        self.0.call.as_ref().map_or(0, |call| call.attempts)
+    }
+
+    /// The trace the call belongs to; the servers log the same.
+    pub fn trace_id(&self) -> Option<TraceId> {
+        self.0.call.as_ref()?.trace
+    }
+
+    pub(crate) fn new(code: Code, phase: Phase, message: impl Into<String>) -> Self {
+        Self(Box::new(Inner {
+            code,
+            message: message.into(),
+            phase,
+            execution: Execution::NotSent,
+            call: None,
+            source: None,
+        }))
+    }
+
+    /// What was configured makes no sense.
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(Code::InvalidArgument, Phase::Start, message)
+    }
+
+    pub(crate) fn with_execution(mut self, execution: Execution) -> Self {
+        self.0.execution = execution;
+        self
+    }
+
+    pub(crate) fn with_call(mut self, call: CallSite) -> Self {
+        self.0.call = Some(call);
+        self
+    }
+
+    pub(crate) fn with_source(
+        mut self,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+}
+
+impl From<micro_registry::Error> for Error {
+    fn from(error: micro_registry::Error) -> Self {
+        use micro_registry::ErrorKind;
+        let code = match error.kind() {
+            ErrorKind::Invalid => Code::InvalidArgument,
+            ErrorKind::NotFound => Code::NotFound,
+            ErrorKind::Fenced => Code::Aborted,
+            ErrorKind::Unavailable => Code::Unavailable,
+            ErrorKind::Denied => Code::PermissionDenied,
+            _ => Code::Internal,
+        };
+        Self::new(code, Phase::Start, error.to_string()).with_source(error)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { code, message, phase, call, .. } = &*self.0;
+        let Some(call) = call else { return f.write_str(message) };
+        write!(f, "{}/{} of {}: {code} ({phase}", call.contract, call.method, call.service)?;
+        if let Some((id, address)) = &call.node {
+            write!(f, ", node {id} at {address}")?;
+        }
+        if call.attempts > 1 {
+            write!(f, ", {} attempts", call.attempts)?;
+        }
+        if let Some(trace) = &call.trace {
+            write!(f, ", trace {trace}")?;
+        }
+        write!(f, "): {message}")
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")?;
+        let mut next = self.source();
+        while let Some(cause) = next {
+            write!(f, "\n  caused by: {cause}")?;
+            next = cause.source();
+        }
+        Ok(())
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_ref().map(|source| &**source as &(dyn StdError + 'static))
+    }
+}

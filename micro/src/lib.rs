@@ -1,0 +1,76 @@
+//! An embedded RPC framework: a process adds this crate and becomes a microservice that registers
+//! itself, finds others, balances over them and survives their failures, with nothing else
+//! installed.
+//!
+//! A Rust trait is the contract, serde types are the messages, and `curl` is a client.
+//!
+//! ```no_run
+//! #[micro::service]
+//! pub trait Greeter {
+//!     /// Greets someone by name.
+//!     #[rpc(idempotent)]
+//!     async fn hello(&self, name: String) -> String;
+//! }
+//!
+//! struct English;
+//!
+//! impl Greeter for English {
+//!     async fn hello(&self, name: String) -> String {
+//!         format!("Hello, {name}!")
+//!     }
+//! }
+//!
+//! # async fn server() -> micro::Result<()> {
+//! micro::Service::new().name("greeter").serve(GreeterServer::new(English)).run().await
+//! # }
+//!
+//! # async fn client() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = micro::Client::connect().await?;
+//! let greeter = GreeterClient::new(&client);
+//! println!("{}", greeter.hello("Ann").await?);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`Service`] serves contracts and keeps them registered, [`Client`] finds services and calls them
+//! through the generated clients, [`Settings`] is where configuration comes from. What lies below
+//! is at [`registry`], [`selector`] and [`rpc`].
+
+mod advertise;
+mod call;
+mod client;
+mod context;
+mod contract;
+mod describe;
+mod duration;
+mod error;
+mod open;
+mod registrar;
+mod running;
+mod service;
+mod settings;
+
+pub use call::Call;
+pub use client::{Client, ClientBuilder};
+pub use context::Context;
+pub use contract::Contract;
+pub use error::{CallError, Error, Phase, Result, RpcError};
+pub use micro_macros::{RpcError, service};
+pub use micro_registry as registry;
+pub use micro_rpc as rpc;
+pub use micro_rpc::Code;
+pub use micro_selector as selector;
+pub use micro_selector::RetryPolicy as Retry;
+pub use registrar::Registered;
+pub use running::RunningService;
+pub use service::Service;
+pub use settings::{Origin, Settings};
+
+/// What the macros' expansions call; no part of the public API.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::call::call;
+    pub use crate::client::Target;
+    pub use crate::contract::{ContractBuilder, MethodInfo, contract};
+    pub use serde;
+}

@@ -1,0 +1,285 @@
+//! Keeps one registration where it belongs, beside serving and never in its path.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use micro_registry::{Error, ErrorKind, NodeState, Registration, Registry};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// Whether a service is registered, as far as its registrar knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Registered {
+    /// The first attempt has not ended yet.
+    Starting,
+    /// It is, and is renewed.
+    Yes,
+    /// The last attempt failed; the next comes by itself.
+    Retrying {
+        /// Since when.
+        since: Instant,
+        /// Whether it was registered before.
+        was_registered: bool,
+        /// What the registry said.
+        cause: String,
+    },
+    /// A newer process owns the node id. It is tried again on every interval, since that lease may
+    /// end.
+    Fenced {
+        /// What the registry said.
+        cause: String,
+    },
+}
+
+/// How often, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timing {
+    pub(crate) ttl: Duration,
+    pub(crate) interval: Duration,
+}
+
+/// The task that registers and renews, and the means to steer it. Dropping it stops the task
+/// without deregistering: the registration ends with its TTL.
+#[derive(Debug)]
+pub(crate) struct Registrar {
+    registry: Arc<dyn Registry>,
+    /// What to announce; dropping it ends the task after the write under way.
+    wanted: Option<watch::Sender<Registration>>,
+    registration: Registration,
+    state: watch::Receiver<Registered>,
+    timing: Timing,
+    task: JoinHandle<()>,
+}
+
+impl Registrar {
+    /// Starts the task; it registers at once and never gives up.
+    pub(crate) fn spawn(
+        registry: Arc<dyn Registry>,
+        registration: Registration,
+        timing: Timing,
+    ) -> Self {
+        let (wanted, changes) = watch::channel(registration.clone());
+        let (report, state) = watch::channel(Registered::Starting);
+        let task = tokio::spawn(keep(registry.clone(), changes, timing, report));
+        Self { registry, wanted: Some(wanted), registration, state, timing, task }
+    }
+
+    /// What it knows, now and as it changes.
+    pub(crate) fn state(&self) -> watch::Receiver<Registered> {
+        self.state.clone()
+    }
+
+    /// Announces another state of the node and waits until the registry knows, at most `patience`.
+    pub(crate) async fn announce(&mut self, node_state: NodeState, patience: Duration) {
+        self.registration.node.state = node_state;
+        if let Some(wanted) = &self.wanted {
+            // The task goes on renewing with it, and mends a write of the old state under way now.
+            wanted.send_replace(self.registration.clone());
+        }
+        let told = self.registry.register(&self.registration, self.timing.ttl);
+        if let Ok(Err(error)) = timeout(patience, told).await {
+            tracing::warn!(%error, state = %node_state, "the registry was not told of the new state");
+        }
+    }
+
+    /// Ends the task and takes the registration out, each within `patience`.
+    pub(crate) async fn deregister(mut self, patience: Duration) {
+        // A write cut off could still land after the removal, so it is let finish.
+        self.wanted = None;
+        match timeout(patience, &mut self.task).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the registrar failed"),
+            Err(_) => self.task.abort(),
+        }
+        match timeout(patience, self.registry.deregister(&self.registration)).await {
+            Ok(Ok(())) => tracing::info!(node = self.registration.node.id, "deregistered"),
+            Ok(Err(error)) => tracing::warn!(%error, "not deregistered: the TTL will do it"),
+            Err(_) => tracing::warn!("not deregistered in time: the TTL will do it"),
+        }
+    }
+}
+
+impl Drop for Registrar {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn keep(
+    registry: Arc<dyn Registry>,
+    mut wanted: watch::Receiver<Registration>,
+    timing: Timing,
+    report: watch::Sender<Registered>,
+) {
+    let mut schedule = Schedule::new(timing);
+    loop {
+        let registration = wanted.borrow_and_update().clone();
+        let result = registry.register(&registration, timing.ttl).await;
+        let now = Instant::now();
+        let next = schedule.after(&result, now);
+        report_change(&report, &registration, registry.name(), schedule.state(&result));
+        tokio::select! {
+            () = sleep_until(next) => {}
+            changed = wanted.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Logs what is new and keeps quiet about what goes on.
+fn report_change(
+    report: &watch::Sender<Registered>,
+    registration: &Registration,
+    registry: &str,
+    state: Registered,
+) {
+    let (service, node) = (&registration.service, &registration.node.id);
+    let address = &registration.node.address;
+    let is_new = std::mem::discriminant(&*report.borrow()) != std::mem::discriminant(&state);
+    match &state {
+        _ if !is_new => {}
+        Registered::Retrying { cause, .. } => {
+            tracing::warn!(service, node, registry, cause, "not registered, trying again");
+        }
+        Registered::Fenced { cause } => {
+            tracing::error!(service, node, registry, cause, "another process owns this node id");
+        }
+        _ => tracing::info!(service, node, address, registry, "registered"),
+    }
+    report.send_replace(state);
+}
+
+/// When to register next, from how it went: a plain function of results and time.
+struct Schedule {
+    timing: Timing,
+    backoff: backon::ExponentialBackoff,
+    failing_since: Option<Instant>,
+    was_registered: bool,
+}
+
+impl Schedule {
+    fn new(timing: Timing) -> Self {
+        Self { timing, backoff: backoff(), failing_since: None, was_registered: false }
+    }
+
+    fn after(&mut self, result: &Result<(), Error>, now: Instant) -> Instant {
+        match result {
+            Ok(()) => {
+                self.backoff = backoff();
+                self.failing_since = None;
+                self.was_registered = true;
+                now + jittered(self.timing.interval)
+            }
+            Err(error) if error.kind() == ErrorKind::Fenced => {
+                now + jittered(self.timing.interval)
+            }
+            Err(_) => {
+                self.failing_since.get_or_insert(now);
+                now + self.backoff.next().unwrap_or(MAX_BACKOFF).min(MAX_BACKOFF)
+            }
+        }
+    }
+
+    fn state(&self, result: &Result<(), Error>) -> Registered {
+        match result {
+            Ok(()) => Registered::Yes,
+            Err(error) if error.kind() == ErrorKind::Fenced => {
+                Registered::Fenced { cause: error.to_string() }
+            }
+            Err(error) => Registered::Retrying {
+                since: self.failing_since.unwrap_or_else(Instant::now),
+                was_registered: self.was_registered,
+                cause: error.to_string(),
+            },
+        }
+    }
+}
+
+const MIN_BACKOFF: Duration = Duration::from_millis(100);
+const MAX_BACKOFF: Duration = Duration::from_secs(15);
+
+fn backoff() -> backon::ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(MIN_BACKOFF)
+        .with_max_delay(MAX_BACKOFF)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+/// Up to a tenth sooner, never later: the TTL is measured in intervals.
+fn jittered(interval: Duration) -> Duration {
+    interval.mul_f64(0.9 + 0.1 * fastrand::f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use micro_registry::{MemoryRegistry, Node};
+
+    const TIMING: Timing =
+        Timing { ttl: Duration::from_secs(30), interval: Duration::from_secs(10) };
+
+    fn registration(epoch: u64) -> Registration {
+        let mut node = Node::new("a", "127.0.0.1:1");
+        node.epoch = epoch;
+        Registration::new("greeter", "1.0.0", node)
+    }
+
+    async fn reached(registrar: &Registrar, wanted: impl Fn(&Registered) -> bool) -> Registered {
+        let mut state = registrar.state();
+        state.wait_for(wanted).await.expect("the registrar lives").clone()
+    }
+
+    /// It registers, renews for as long as it lives, and takes the node out at the end.
+    #[tokio::test(start_paused = true)]
+    async fn keeps_a_node_registered() {
+        let registry = MemoryRegistry::new();
+        let mut registrar =
+            Registrar::spawn(Arc::new(registry.clone()), registration(1), TIMING);
+        reached(&registrar, |state| *state == Registered::Yes).await;
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        registry.get("greeter").await.unwrap();
+        registrar.announce(NodeState::Draining, Duration::from_secs(1)).await;
+        let services = registry.get("greeter").await.unwrap();
+        assert_eq!(services[0].nodes[0].state, NodeState::Draining);
+        registrar.deregister(Duration::from_secs(1)).await;
+        assert_eq!(registry.get("greeter").await.unwrap_err().kind(), ErrorKind::NotFound);
+    }
+
+    /// A registry that is down, at the start or later, is tried for as long as it takes.
+    #[tokio::test(start_paused = true)]
+    async fn never_gives_up() {
+        let registry = MemoryRegistry::new();
+        registry.interrupt("down at start");
+        let registrar = Registrar::spawn(Arc::new(registry.clone()), registration(1), TIMING);
+        let is_first = |state: &Registered| {
+            matches!(state, Registered::Retrying { was_registered: false, .. })
+        };
+        reached(&registrar, is_first).await;
+        tokio::time::sleep(Duration::from_secs(3_600)).await;
+        registry.restore();
+        reached(&registrar, |state| *state == Registered::Yes).await;
+        registry.interrupt("down again");
+        let is_later = |state: &Registered| {
+            matches!(state, Registered::Retrying { was_registered: true, .. })
+        };
+        reached(&registrar, is_later).await;
+        registry.restore();
+        reached(&registrar, |state| *state == Registered::Yes).await;
+    }
+
+    /// A newer owner of the id is not fought, and replaced only once its lease has ended.
+    #[tokio::test(start_paused = true)]
+    async fn does_not_fight_a_newer_owner() {
+        let registry = MemoryRegistry::new();
+        registry.register(&registration(2), Duration::from_secs(60)).await.unwrap();
+        let registrar = Registrar::spawn(Arc::new(registry.clone()), registration(1), TIMING);
+        reached(&registrar, |state| matches!(state, Registered::Fenced { .. })).await;
+        assert_eq!(registry.get("greeter").await.unwrap()[0].nodes[0].epoch, 2);
+        reached(&registrar, |state| *state == Registered::Yes).await;
+        assert_eq!(registry.get("greeter").await.unwrap()[0].nodes[0].epoch, 1);
+    }
+}

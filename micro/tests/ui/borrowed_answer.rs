@@ -1,0 +1,8 @@
+//! Answers are owned.
+
+#[micro::service]
+pub trait Greeter {
+    async fn hello(&self) -> &str;
+}
+
+fn main() {}

@@ -1,0 +1,6 @@
+//! A contract is a trait.
+
+#[micro::service]
+pub struct Greeter;
+
+fn main() {}

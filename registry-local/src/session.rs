@@ -1,0 +1,116 @@
+//! Following one directory for as long as it is the same. Blocks its thread.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use micro_registry::{Error, ErrorKind, Scope, Update};
+
+use crate::changes::{Changes, Notifier, notify};
+use crate::clock;
+use crate::collect::collect;
+use crate::directory::Identity;
+use crate::reader::Reader;
+use crate::tracker::Tracker;
+
+/// How to follow a directory.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) reader: Reader,
+    pub(crate) rescan_interval: Duration,
+    pub(crate) use_notify: bool,
+}
+
+/// A directory that is followed; ends with the first error.
+#[derive(Debug)]
+pub(crate) struct Session {
+    reader: Reader,
+    identity: Identity,
+    tracker: Tracker,
+    changes: Arc<Changes>,
+    /// Why there are no notifications although they were asked for.
+    pub(crate) unnotified: Option<String>,
+    /// Notifies for as long as it is kept.
+    _notifier: Option<Notifier>,
+    rescan_interval: Duration,
+    rescan_at: Duration,
+}
+
+impl Session {
+    /// Makes the directory if there is none, and looks at everything. Notifications come first, so
+    /// that no change falls in between.
+    pub(crate) fn open(plan: &Plan) -> Result<Self, Error> {
+        let reader = plan.reader.clone();
+        let identity = reader.directory.ensure()?;
+        let changes = Arc::new(Changes::default());
+        let (notifier, unnotified) = match plan.use_notify {
+            true => match notify(reader.directory.path(), changes.clone()) {
+                Ok(notifier) => (notifier, None),
+                Err(error) => (None, Some(error.to_string())),
+            },
+            false => (None, None),
+        };
+        let rescan_interval = match notifier.is_some() {
+            true => plan.rescan_interval.max(SAFETY_NET),
+            false => plan.rescan_interval,
+        };
+        let mut session = Self {
+            reader,
+            identity,
+            tracker: Tracker::default(),
+            changes,
+            unnotified,
+            _notifier: notifier,
+            rescan_interval,
+            rescan_at: Duration::ZERO,
+        };
+        session.step()?;
+        Ok(session)
+    }
+
+    pub(crate) fn tracker(&self) -> &Tracker {
+        &self.tracker
+    }
+
+    pub(crate) fn changes(&self) -> Arc<Changes> {
+        self.changes.clone()
+    }
+
+    /// When to take the next step at the latest, since boot.
+    pub(crate) fn wake_at(&self) -> Duration {
+        self.tracker.next_deadline().map_or(self.rescan_at, |due| due.min(self.rescan_at))
+    }
+
+    /// Looks at what changed and at what is due, and says what that means.
+    pub(crate) fn step(&mut self) -> Result<Vec<Update>, Error> {
+        let mut noted = self.changes.take();
+        self.check_identity(noted.lost)?;
+        let now = clock::now();
+        noted.nodes.extend(self.tracker.due(now));
+        let mut updates = self.reader.look(&mut self.tracker, noted.nodes, &noted.closed);
+        if noted.everything || now >= self.rescan_at {
+            updates.extend(self.rescan()?);
+        }
+        Ok(updates)
+    }
+
+    fn rescan(&mut self) -> Result<Vec<Update>, Error> {
+        let (updates, leftovers) = self.reader.look_everywhere(&mut self.tracker, &Scope::All)?;
+        collect(&self.reader, &leftovers);
+        self.rescan_at = clock::now() + self.rescan_interval;
+        Ok(updates)
+    }
+
+    /// A directory that was replaced is another one, and the notifications are of the old.
+    fn check_identity(&self, lost: bool) -> Result<(), Error> {
+        let path = self.reader.directory.path().display();
+        let what = match self.reader.directory.check()? {
+            None => "was removed",
+            Some(identity) if lost || identity != self.identity => "was replaced by another",
+            Some(_) => return Ok(()),
+        };
+        Err(Error::new(ErrorKind::Unavailable, format!("directory {path} {what}")))
+    }
+}
+
+/// How often to look at everything although changes are notified.
+const SAFETY_NET: Duration = Duration::from_secs(5);

@@ -1,0 +1,128 @@
+//! A second process: this test binary, run again in the role of one that registers.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::Duration;
+
+use micro_registry::{Registry, Scope};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{next, registration, registry};
+
+const ROLE: &str = "MICRO_LOCAL_CHILD_ROLE";
+const DIRECTORY: &str = "MICRO_LOCAL_CHILD_DIRECTORY";
+const TTL_MS: &str = "MICRO_LOCAL_CHILD_TTL_MS";
+
+/// A process of ours; killed, by its id, when dropped.
+pub(crate) struct Other {
+    child: Child,
+    _stdin: Option<ChildStdin>,
+}
+
+impl Other {
+    /// Starts a process that registers `greeter` node `other` with epoch 5, and renews it every
+    /// third of its TTL; returns when it has done so first.
+    pub(crate) fn registers(directory: &Path, ttl: Duration) -> Self {
+        Self::start("register", directory, ttl)
+    }
+
+    /// Starts a process in this role and waits until it is ready.
+    pub(crate) fn start(role: &str, directory: &Path, ttl: Duration) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child::child_role", "--nocapture", "--test-threads", "1"])
+            .env(ROLE, role)
+            .env(DIRECTORY, directory)
+            .env(TTL_MS, ttl.as_millis().to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (stdin, stdout) = (child.stdin.take(), child.stdout.take().unwrap());
+        let other = Self { child, _stdin: stdin };
+        let mut lines = BufReader::new(stdout).lines();
+        assert!(lines.any(|line| line.unwrap().contains("child is ready")), "{role} failed");
+        other
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Nothing by itself; the other process when started as one.
+#[tokio::test(flavor = "multi_thread")]
+async fn child_role() {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    let directory = std::env::var(DIRECTORY).unwrap();
+    let ttl = Duration::from_millis(std::env::var(TTL_MS).unwrap().parse().unwrap());
+    // Ends with its parent, however that ends.
+    std::thread::spawn(|| {
+        let _ = std::io::stdin().read(&mut [0]);
+        std::process::exit(1);
+    });
+    match role.as_str() {
+        "register" => register(directory.as_ref(), ttl).await,
+        "guard" => hold_guard(directory.as_ref()).await,
+        "watch" => watch_and_drop(directory.as_ref()).await,
+        other => panic!("unknown role {other}"),
+    }
+}
+
+async fn register(directory: &Path, ttl: Duration) {
+    let registry = registry(directory);
+    let registration = registration("greeter", "other", 5);
+    registry.register(&registration, ttl).await.unwrap();
+    println!("child is ready");
+    loop {
+        tokio::time::sleep(ttl / 3).await;
+        registry.register(&registration, ttl).await.unwrap();
+    }
+}
+
+async fn hold_guard(directory: &Path) {
+    let path = directory.join("micro/default/.guard");
+    let file = std::fs::File::open(path).unwrap();
+    file.lock().unwrap();
+    println!("child is ready");
+    std::future::pending().await
+}
+
+/// In a process of its own, where no other test has descriptors.
+async fn watch_and_drop(directory: &Path) {
+    let registry = registry(directory);
+    for _ in 0..2 {
+        let mut one = registry.watch(Scope::All).await.unwrap();
+        let mut two = registry.watch(Scope::All).await.unwrap();
+        next(&mut one).await;
+        next(&mut two).await;
+        assert_eq!(inotify_instances(), 1, "all watches share one");
+        drop(one);
+        registry.register(&registration("greeter", "a", 1), crate::HOUR).await.unwrap();
+        next(&mut two).await;
+        registry.deregister(&registration("greeter", "a", 1)).await.unwrap();
+        drop(two);
+        crate::eventually("the instance is released", async || inotify_instances() == 0).await;
+        assert!(format!("{registry:?}").contains("watching: false"));
+    }
+    println!("child is ready");
+    std::future::pending().await
+}
+
+fn inotify_instances() -> usize {
+    let links = std::fs::read_dir("/proc/self/fd").unwrap();
+    let targets = links.filter_map(|link| std::fs::read_link(link.unwrap().path()).ok());
+    targets.filter(|target| target.as_os_str() == "anon_inode:inotify").count()
+}

@@ -1,0 +1,82 @@
+//! The local registry within a process, between processes, and when its directory suffers.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+mod basics;
+mod child;
+mod processes;
+mod suffering;
+mod watching;
+
+use std::path::Path;
+use std::time::Duration;
+
+use futures::StreamExt;
+use micro_registry::{Error, ErrorKind, Node, Registration, Registry, Scope, Update, View, Watch};
+use micro_registry_local::{LocalConfig, LocalRegistry};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+/// Generous: nothing here measures time.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn config(directory: &Path) -> LocalConfig {
+    LocalConfig::new(directory.join("micro"))
+}
+
+fn registry(directory: &Path) -> LocalRegistry {
+    LocalRegistry::new(config(directory)).unwrap()
+}
+
+fn registration(service: &str, id: &str, epoch: u64) -> Registration {
+    let mut node = Node::new(id, "127.0.0.1:7000");
+    node.epoch = epoch;
+    Registration::new(service, "1.0.0", node)
+}
+
+fn greeter() -> Scope {
+    Scope::Service("greeter".into())
+}
+
+/// The ids of a service's nodes; none when there is no such service.
+async fn ids(registry: &LocalRegistry, service: &str) -> Vec<String> {
+    match registry.get(service).await {
+        Ok(services) => services.into_iter().flat_map(|s| s.nodes).map(|n| n.id).collect(),
+        Err(error) if error.kind() == ErrorKind::NotFound => vec![],
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+fn kind<T: std::fmt::Debug>(result: Result<T, Error>) -> ErrorKind {
+    result.unwrap_err().kind()
+}
+
+/// Looks until it is so.
+async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let looking = async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let found = tokio::time::timeout(PATIENCE, looking).await;
+    assert!(found.is_ok(), "not within {PATIENCE:?}: {what}");
+}
+
+async fn next(watch: &mut Watch) -> Update {
+    let next = tokio::time::timeout(PATIENCE, watch.next()).await;
+    next.expect("an update in time").expect("the watch goes on")
+}
+
+/// Applies updates until the view is so; gives all of them.
+async fn until(watch: &mut Watch, view: &mut View, is_so: impl Fn(&View) -> bool) -> Vec<Update> {
+    let mut updates = vec![];
+    while !is_so(view) {
+        let update = next(watch).await;
+        view.apply(&update);
+        updates.push(update);
+    }
+    updates
+}

@@ -1,0 +1,170 @@
+//! The stored form of a registration, the same in every engine that keeps bytes.
+//!
+//! A JSON *service* with exactly one node, in the field names go-micro writes, so that its readers
+//! understand our records and we understand its. Our own fields stand beside them and are optional;
+//! fields we do not know are ignored.
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::{Endpoint, Endpoints, Error, ErrorKind, Metadata, Node, NodeState, Registration};
+
+/// Encodes a registration.
+pub fn encode(registration: &Registration) -> Vec<u8> {
+    let record = Record::from(registration);
+    serde_json::to_vec(&record).expect("strings, numbers and JSON values always encode")
+}
+
+/// Decodes a registration.
+///
+/// # Errors
+///
+/// `Invalid` for what is not JSON of that form, or has not exactly one node.
+pub fn decode(bytes: &[u8]) -> Result<Registration, Error> {
+    let record: Record = serde_json::from_slice(bytes).map_err(|source| {
+        Error::new(ErrorKind::Invalid, "stored record does not parse").with_source(source)
+    })?;
+    Registration::try_from(record)
+}
+
+#[derive(Serialize, Deserialize)]
+struct Record {
+    name: String,
+    #[serde(default)]
+    version: String,
+    #[serde(default, deserialize_with = "null_is_default")]
+    metadata: Metadata,
+    #[serde(default, deserialize_with = "null_is_default")]
+    endpoints: Vec<Endpoint>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    endpoints_omitted: bool,
+    nodes: Vec<NodeRecord>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct NodeRecord {
+    id: String,
+    address: String,
+    #[serde(default, deserialize_with = "null_is_default")]
+    metadata: Metadata,
+    #[serde(default)]
+    epoch: u64,
+    #[serde(default)]
+    state: NodeState,
+    #[serde(default = "default_weight")]
+    weight: u16,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    zone: Option<String>,
+}
+
+impl From<&Registration> for Record {
+    fn from(registration: &Registration) -> Self {
+        let node = registration.node.clone();
+        Self {
+            name: registration.service.clone(),
+            version: registration.version.clone(),
+            metadata: registration.metadata.clone(),
+            endpoints: registration.endpoints.as_slice().to_vec(),
+            endpoints_omitted: registration.endpoints == Endpoints::Omitted,
+            nodes: vec![NodeRecord {
+                id: node.id,
+                address: node.address,
+                metadata: node.metadata,
+                epoch: node.epoch,
+                state: node.state,
+                weight: node.weight,
+                zone: node.zone,
+            }],
+        }
+    }
+}
+
+impl TryFrom<Record> for Registration {
+    type Error = Error;
+
+    fn try_from(record: Record) -> Result<Self, Error> {
+        let found = record.nodes.len();
+        let [node] = <[NodeRecord; 1]>::try_from(record.nodes).map_err(|_| {
+            let message = format!("stored record has {found} nodes: expected one");
+            Error::new(ErrorKind::Invalid, message)
+        })?;
+        let endpoints = match record.endpoints_omitted {
+            true => Endpoints::Omitted,
+            false => Endpoints::Listed(record.endpoints),
+        };
+        Ok(Self {
+            service: record.name,
+            version: record.version,
+            metadata: record.metadata,
+            endpoints,
+            node: Node {
+                id: node.id,
+                address: node.address,
+                epoch: node.epoch,
+                state: node.state,
+                weight: node.weight,
+                zone: node.zone,
+                metadata: node.metadata,
+            },
+        })
+    }
+}
+
+fn default_weight() -> u16 {
+    Node::DEFAULT_WEIGHT
+}
+
+/// Go writes an absent map or list as `null`.
+fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every field survives encoding, the omission of endpoints included.
+    #[test]
+    fn round_trip() {
+        let mut registration = Registration::new("s", "1.0.0", Node::new("a", "127.0.0.1:1"));
+        registration.metadata.insert("k".into(), "v".into());
+        registration.node.epoch = 7;
+        registration.node.state = NodeState::Draining;
+        registration.node.weight = 0;
+        registration.node.zone = Some("z".into());
+        registration.endpoints = Endpoints::Listed(vec![Endpoint {
+            contract: "greeter".into(),
+            name: "hello".into(),
+            idempotent: true,
+            ..Endpoint::default()
+        }]);
+        assert_eq!(decode(&encode(&registration)).unwrap(), registration);
+        registration.endpoints = Endpoints::Omitted;
+        assert_eq!(decode(&encode(&registration)).unwrap(), registration);
+    }
+
+    /// A record as a Go process writes it is readable, its unknown fields and nulls included.
+    #[test]
+    fn reads_what_go_writes() {
+        let go = r#"{"name":"helloworld","version":"latest","metadata":null,"extra":1,
+            "endpoints":[{"name":"Hello.Call","request":{"name":"Request","type":"Request",
+            "values":null},"response":null,"metadata":{}}],
+            "nodes":[{"id":"helloworld-1","address":"10.0.0.5:4321","metadata":{"protocol":"grpc"}}]}"#;
+        let registration = decode(go.as_bytes()).unwrap();
+        assert_eq!(registration.node.address, "10.0.0.5:4321");
+        assert_eq!(registration.node.weight, Node::DEFAULT_WEIGHT);
+        assert!(registration.node.is_eligible());
+        assert_eq!(registration.endpoints.as_slice()[0].name, "Hello.Call");
+    }
+
+    /// What is damaged is an error, not a panic and not a guess.
+    #[test]
+    fn refuses_what_is_damaged() {
+        for bad in ["", "{", "[]", r#"{"name":"x","nodes":[]}"#, r#"{"nodes":[{}]}"#] {
+            assert_eq!(decode(bad.as_bytes()).unwrap_err().kind(), ErrorKind::Invalid, "{bad}");
+        }
+    }
+}

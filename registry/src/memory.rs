@@ -1,0 +1,369 @@
+//! A registry inside one process: for tests, and for services that live in one program.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::view::removal;
+use crate::{
+    EmptyReason, Error, ErrorKind, Registration, Registry, RemoveReason, Scope, Service,
+    ServiceSummary, Update, View, Watch, WatchSender, validate,
+};
+
+/// A registry inside one process.
+///
+/// Clones share their contents. It keeps the whole contract, TTLs included, on tokio's clock, so
+/// paused time works. [`interrupt`](Self::interrupt) makes it unreachable, as a registry that
+/// crashed would be.
+///
+/// The first registration starts one task that expires nodes; it ends with the last clone.
+#[derive(Clone, Default)]
+pub struct MemoryRegistry {
+    shared: Arc<Shared>,
+}
+
+impl MemoryRegistry {
+    /// An empty registry. Starts no task.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Makes it unreachable: every call answers `Unavailable`, watchers get `Stale`, and TTLs go on
+    /// counting, until [`restore`](Self::restore).
+    pub fn interrupt(&self, cause: impl Into<String>) {
+        let mut state = self.shared.lock();
+        let cause = cause.into();
+        state.broadcast(&Update::Stale { since: SystemTime::now(), cause: cause.clone() });
+        state.interrupted = Some(cause);
+    }
+
+    /// Makes it reachable again; watchers get a fresh `Reset`.
+    pub fn restore(&self) {
+        let mut state = self.shared.lock();
+        state.interrupted = None;
+        state.expire(Instant::now());
+        let State { watchers, .. } = &mut *state;
+        let watchers = std::mem::take(watchers);
+        for watcher in &watchers {
+            watcher.send(&state.reset(watcher.scope()));
+        }
+        state.watchers = watchers;
+    }
+
+    /// The state, as of now, unless it is interrupted.
+    fn reach(&self) -> Result<MutexGuard<'_, State>, Error> {
+        let mut state = self.shared.lock();
+        if let Some(cause) = &state.interrupted {
+            return Err(Error::new(ErrorKind::Unavailable, format!("memory registry: {cause}")));
+        }
+        state.expire(Instant::now());
+        Ok(state)
+    }
+
+    /// The task is made anew when the runtime it ran on has gone.
+    fn ensure_expiry_runs(&self, state: &mut State) {
+        if state.expiry.as_ref().is_none_or(JoinHandle::is_finished) {
+            state.expiry = Some(tokio::spawn(expire_when_due(
+                Arc::downgrade(&self.shared),
+                self.shared.deadline_changed.clone(),
+            )));
+        }
+        self.shared.deadline_changed.notify_one();
+    }
+}
+
+impl fmt::Debug for MemoryRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.shared.lock();
+        f.debug_struct("MemoryRegistry")
+            .field("nodes", &state.view.len())
+            .field("watchers", &state.watchers.len())
+            .field("interrupted", &state.interrupted)
+            .finish()
+    }
+}
+
+#[async_trait]
+impl Registry for MemoryRegistry {
+    fn name(&self) -> &str {
+        "memory"
+    }
+
+    async fn register(&self, registration: &Registration, ttl: Duration) -> Result<(), Error> {
+        validate::registration(registration, ttl)?;
+        let mut state = self.reach()?;
+        state.register(registration, Instant::now() + ttl)?;
+        self.ensure_expiry_runs(&mut state);
+        Ok(())
+    }
+
+    async fn deregister(&self, registration: &Registration) -> Result<(), Error> {
+        validate::identity(registration)?;
+        self.reach()?.deregister(registration);
+        Ok(())
+    }
+
+    async fn get(&self, service: &str) -> Result<Vec<Service>, Error> {
+        validate::service_name(service)?;
+        let services = self.reach()?.view.service(service);
+        if services.is_empty() { Err(Error::not_found(service)) } else { Ok(services) }
+    }
+
+    async fn list(&self) -> Result<Vec<ServiceSummary>, Error> {
+        Ok(self.reach()?.view.list())
+    }
+
+    async fn watch(&self, scope: Scope) -> Result<Watch, Error> {
+        scope.validate()?;
+        let mut state = self.shared.lock();
+        state.expire(Instant::now());
+        let first = match &state.interrupted {
+            Some(cause) => Update::Stale { since: SystemTime::now(), cause: cause.clone() },
+            None => state.reset(&scope),
+        };
+        let (sender, watch) = Watch::channel(scope);
+        sender.send(&first);
+        state.watchers.retain(|watcher| !watcher.is_closed());
+        state.watchers.push(sender);
+        Ok(watch)
+    }
+}
+
+/// Takes out what is due, sleeping in between; ends when the registry is gone.
+async fn expire_when_due(shared: Weak<Shared>, deadline_changed: Arc<Notify>) {
+    loop {
+        let next = {
+            let Some(shared) = shared.upgrade() else { return };
+            let mut state = shared.lock();
+            state.expire(Instant::now());
+            state.deadlines.values().min().copied()
+        };
+        match next {
+            Some(at) => tokio::select! {
+                () = tokio::time::sleep_until(at) => {}
+                () = deadline_changed.notified() => {}
+            },
+            None => deadline_changed.notified().await,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    deadline_changed: Arc<Notify>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(expiry) = state.expiry.take() {
+            expiry.abort();
+        }
+    }
+}
+
+#[derive(Default)]
+struct State {
+    view: View,
+    deadlines: BTreeMap<(String, String), Instant>,
+    /// Why the last node of a service left; bounded by [`MAX_REMEMBERED`].
+    emptied: HashMap<String, EmptyReason>,
+    watchers: Vec<WatchSender>,
+    interrupted: Option<String>,
+    expiry: Option<JoinHandle<()>>,
+}
+
+/// How many emptied services are remembered with the reason.
+const MAX_REMEMBERED: usize = 1_024;
+
+impl State {
+    fn register(&mut self, registration: &Registration, expires: Instant) -> Result<(), Error> {
+        let key = (registration.service.clone(), registration.node.id.clone());
+        let stored = self.view.node(&key.0, &key.1);
+        if let Some(stored) = stored.filter(|s| s.node.epoch > registration.node.epoch) {
+            return Err(Error::new(
+                ErrorKind::Fenced,
+                format!(
+                    "node `{}` of `{}` is registered with epoch {}, newer than {}",
+                    key.1, key.0, stored.node.epoch, registration.node.epoch
+                ),
+            ));
+        }
+        self.deadlines.insert(key, expires);
+        self.publish(&Update::Put(Arc::new(registration.clone())));
+        Ok(())
+    }
+
+    fn deregister(&mut self, registration: &Registration) {
+        let stored = self.view.node(&registration.service, &registration.node.id);
+        if stored.is_some_and(|stored| stored.is_same_instance(registration)) {
+            self.remove(registration, RemoveReason::Deregistered);
+        }
+    }
+
+    fn expire(&mut self, now: Instant) {
+        let due: Vec<_> = self
+            .deadlines
+            .iter()
+            .filter(|(_, at)| **at <= now)
+            .map(|(key, _)| key.clone())
+            .collect();
+        for (service, id) in due {
+            if let Some(registration) = self.view.node(&service, &id).cloned() {
+                self.remove(&registration, RemoveReason::Expired);
+            }
+        }
+    }
+
+    fn remove(&mut self, registration: &Registration, reason: RemoveReason) {
+        self.deadlines.remove(&(registration.service.clone(), registration.node.id.clone()));
+        self.publish(&removal(registration, reason));
+        if self.view.service(&registration.service).is_empty() {
+            if self.emptied.len() >= MAX_REMEMBERED {
+                self.emptied.clear();
+            }
+            self.emptied.insert(registration.service.clone(), EmptyReason::from_last(reason));
+        }
+    }
+
+    fn publish(&mut self, update: &Update) {
+        if self.view.apply(update) && self.interrupted.is_none() {
+            self.broadcast(update);
+        }
+    }
+
+    fn broadcast(&mut self, update: &Update) {
+        self.watchers.retain(|watcher| watcher.send(update));
+    }
+
+    fn reset(&self, scope: &Scope) -> Update {
+        let in_scope = self.view.iter().filter(|r| scope.contains(&r.service));
+        let registrations: Vec<_> = in_scope.cloned().collect();
+        let empty = registrations.is_empty().then(|| self.why_empty(scope));
+        Update::Reset { registrations, empty }
+    }
+
+    fn why_empty(&self, scope: &Scope) -> EmptyReason {
+        match scope {
+            Scope::Service(name) => {
+                self.emptied.get(name).copied().unwrap_or(EmptyReason::NeverSeen)
+            }
+            Scope::All if self.emptied.is_empty() => EmptyReason::NeverSeen,
+            Scope::All => EmptyReason::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Node, NodeState};
+    use futures::StreamExt;
+
+    const TTL: Duration = Duration::from_secs(30);
+
+    fn registration(id: &str) -> Registration {
+        Registration::new("greeter", "1.0.0", Node::new(id, "127.0.0.1:7000"))
+    }
+
+    fn with_epoch(epoch: u64) -> Registration {
+        let mut registration = registration("a");
+        registration.node.epoch = epoch;
+        registration
+    }
+
+    /// What was registered is found, and only under its own name.
+    #[tokio::test]
+    async fn round_trip() {
+        let registry = MemoryRegistry::new();
+        assert_eq!(registry.get("greeter").await.unwrap_err().kind(), ErrorKind::NotFound);
+        registry.register(&registration("a"), TTL).await.unwrap();
+        assert_eq!(registry.get("greeter").await.unwrap()[0].nodes, [registration("a").node]);
+        assert_eq!(registry.get("greete").await.unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(registry.list().await.unwrap()[0].name, "greeter");
+        registry.deregister(&registration("a")).await.unwrap();
+        registry.deregister(&registration("a")).await.unwrap();
+        assert_eq!(registry.get("greeter").await.unwrap_err().kind(), ErrorKind::NotFound);
+    }
+
+    /// A node nobody renews leaves `get` and watchers; a renewed sibling stays.
+    #[tokio::test(start_paused = true)]
+    async fn expiry_reaches_get_and_watchers() {
+        let registry = MemoryRegistry::new();
+        let mut watch = registry.watch(Scope::Service("greeter".into())).await.unwrap();
+        registry.register(&registration("a"), TTL).await.unwrap();
+        registry.register(&registration("b"), TTL).await.unwrap();
+        tokio::time::advance(TTL / 2).await;
+        registry.register(&registration("b"), TTL).await.unwrap();
+        assert!(matches!(watch.next().await, Some(Update::Reset { .. })));
+        let removed = loop {
+            match watch.next().await.unwrap() {
+                Update::Remove { id, reason, .. } => break (id, reason),
+                other => assert!(matches!(other, Update::Put(_)), "{other:?}"),
+            }
+        };
+        assert_eq!(removed, ("a".to_owned(), RemoveReason::Expired));
+        let nodes = &registry.get("greeter").await.unwrap()[0].nodes;
+        assert_eq!(nodes.iter().map(|n| &n.id[..]).collect::<Vec<_>>(), ["b"]);
+    }
+
+    /// An old process can neither replace nor remove its successor.
+    #[tokio::test]
+    async fn epochs_fence() {
+        let registry = MemoryRegistry::new();
+        registry.register(&with_epoch(2), TTL).await.unwrap();
+        let refused = registry.register(&with_epoch(1), TTL).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Fenced);
+        registry.deregister(&with_epoch(1)).await.unwrap();
+        assert_eq!(registry.get("greeter").await.unwrap()[0].nodes[0].epoch, 2);
+    }
+
+    /// Renewal is silent, a changed state is seen.
+    #[tokio::test]
+    async fn only_changes_reach_watchers() {
+        let registry = MemoryRegistry::new();
+        registry.register(&registration("a"), TTL).await.unwrap();
+        let mut watch = registry.watch(Scope::All).await.unwrap();
+        assert!(matches!(watch.next().await, Some(Update::Reset { .. })));
+        registry.register(&registration("a"), TTL).await.unwrap();
+        let mut draining = registration("a");
+        draining.node.state = NodeState::Draining;
+        registry.register(&draining, TTL).await.unwrap();
+        assert_eq!(watch.next().await, Some(Update::Put(Arc::new(draining))));
+    }
+
+    /// While it is unreachable it says so, and afterwards watchers start afresh, told why a service
+    /// is empty.
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_is_stale_then_reset() {
+        let registry = MemoryRegistry::new();
+        registry.register(&registration("a"), TTL).await.unwrap();
+        let mut watch = registry.watch(Scope::Service("greeter".into())).await.unwrap();
+        assert!(matches!(watch.next().await, Some(Update::Reset { .. })));
+        registry.interrupt("stopped by the test");
+        assert!(matches!(watch.next().await, Some(Update::Stale { .. })));
+        let error = registry.get("greeter").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(error.is_retryable());
+        let mut late = registry.watch(Scope::All).await.unwrap();
+        assert!(matches!(late.next().await, Some(Update::Stale { .. })));
+        tokio::time::advance(TTL).await;
+        registry.restore();
+        let empty = Some(EmptyReason::AllExpired);
+        assert_eq!(watch.next().await, Some(Update::Reset { registrations: vec![], empty }));
+        assert!(matches!(late.next().await, Some(Update::Reset { .. })));
+    }
+}

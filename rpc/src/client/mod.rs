@@ -1,0 +1,267 @@
+//! Calls to one node over a few multiplexed connections.
+
+mod calls;
+mod connection;
+mod driver;
+mod health;
+mod keepalive;
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use self::connection::Connection;
+use self::health::Health;
+use crate::outbox::lock;
+use crate::wire::decode_response;
+use crate::{
+    Address, Code, Error, Execution, Limits, MemoryNetwork, Phase, Request, Response,
+};
+
+/// Calls to one node.
+///
+/// Connections are made when a call needs one and are shared by all clones; many calls are in
+/// flight on each. After a failure the next connection is attempted after 100 ms × 1.6ⁿ, at most
+/// 10 s, ± 20 %; until then calls fail at once with [`Execution::NotSent`]. A node that says
+/// go-away finishes what it accepted, while new calls go to a new connection.
+///
+/// The channel owns the tasks of its connections. Dropping the last clone aborts them;
+/// [`Channel::close`] lets running calls finish first.
+#[derive(Clone)]
+pub struct Channel {
+    inner: Arc<Inner>,
+}
+
+/// How a [`Channel`] connects, and what it accepts.
+#[derive(Clone, Debug)]
+pub struct ChannelConfig {
+    /// How many connections calls are spread over, in turn; at least and by default 1, which is
+    /// right unless one connection's task is the bottleneck.
+    pub connections: usize,
+    /// How long connecting may take, including the node's first words; default 1 s.
+    pub connect_timeout: Duration,
+    /// The silence after which a node that owes an answer is pinged; default 1 s. A connection
+    /// without calls is pinged after 15 s, or after this if it is longer.
+    pub keepalive_interval: Duration,
+    /// How long a ping waits for any byte before the connection is given up; default 2 s.
+    pub keepalive_timeout: Duration,
+    /// Bounds on answers and on calls in flight; those on connections are a server's.
+    pub limits: Limits,
+    /// Where `memory:` addresses are looked up; none by default.
+    pub memory: Option<MemoryNetwork>,
+}
+
+impl Default for ChannelConfig {
+    fn default() -> Self {
+        Self {
+            connections: 1,
+            connect_timeout: Duration::from_secs(1),
+            keepalive_interval: Duration::from_secs(1),
+            keepalive_timeout: Duration::from_secs(2),
+            limits: Limits::default(),
+            memory: None,
+        }
+    }
+}
+
+impl Channel {
+    /// Creates a channel, without I/O and without a task: the first call connects.
+    #[must_use]
+    pub fn new(address: Address, config: ChannelConfig) -> Self {
+        let links = (0..config.connections.max(1)).map(|_| Mutex::default()).collect();
+        Self {
+            inner: Arc::new(Inner {
+                address,
+                config,
+                links,
+                turn: AtomicUsize::new(0),
+                health: Arc::default(),
+                tasks: Mutex::new(JoinSet::new()),
+                closed: AtomicBool::new(false),
+            }),
+        }
+    }
+
+    /// Makes a call and waits for the answer, at most until the request's deadline.
+    ///
+    /// When as many calls are in flight as the connection allows, it waits for its turn.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::code`] says what went wrong, and [`Error::execution`] whether the method may have
+    /// run.
+    ///
+    /// # Panics
+    ///
+    /// When it has to connect and is not inside a tokio runtime with I/O and time enabled.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future takes the request back if it has not left yet, and otherwise tells the
+    /// server, which drops the handler.
+    pub async fn call(&self, request: Request) -> Result<Response, Error> {
+        let answer = self.inner.call(&request).await;
+        let answer = answer.and_then(read_answer);
+        answer.map_err(|error| error.with_address(self.inner.address.clone()))
+    }
+
+    /// Returns the node's address.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.inner.address
+    }
+
+    /// Returns whether the node said, not long ago, that it wants no new calls.
+    ///
+    /// It stays so for a second after each go-away, so that a node which has restarted is seen.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        lock(&self.inner.health).is_draining(Instant::now())
+    }
+
+    /// Stops accepting calls; those in flight finish, then the connections close.
+    pub fn close(&self) {
+        self.inner.closed.store(true, Ordering::Release);
+        for link in &self.inner.links {
+            if let Some(connection) = &*lock(link) {
+                connection.close();
+            }
+        }
+    }
+}
+
+impl tower::Service<Request> for Channel {
+    type Response = Response;
+    type Error = Error;
+    type Future = BoxFuture<'static, Result<Response, Error>>;
+
+    /// Always ready: a call waits inside its future, where its deadline counts.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let channel = self.clone();
+        Box::pin(async move { Channel::call(&channel, request).await })
+    }
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channel")
+            .field("address", &self.inner.address)
+            .field("config", &self.inner.config)
+            .field("closed", &self.inner.closed)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the clones of a channel share.
+struct Inner {
+    address: Address,
+    config: ChannelConfig,
+    /// The connection each place has now.
+    links: Box<[Mutex<Option<Arc<Connection>>>]>,
+    turn: AtomicUsize,
+    health: Arc<Mutex<Health>>,
+    /// The tasks of all connections, also of those that only finish their last calls.
+    tasks: Mutex<JoinSet<()>>,
+    closed: AtomicBool,
+}
+
+impl Inner {
+    /// Makes the call on one of the connections. A connection that is gone takes no call, and each
+    /// further one has to be made first, so this ends when the node cannot be reached.
+    async fn call(&self, request: &Request) -> Result<Bytes, Error> {
+        let link = self.next_link();
+        let mut gone = None;
+        loop {
+            let connection = self.connection(link, gone.as_ref())?;
+            match connection.call(request).await? {
+                Some(payload) => return Ok(payload),
+                None => gone = Some(connection),
+            }
+        }
+    }
+
+    fn next_link(&self) -> &Mutex<Option<Arc<Connection>>> {
+        match &*self.links {
+            [only] => only,
+            links => &links[self.turn.fetch_add(1, Ordering::Relaxed) % links.len()],
+        }
+    }
+
+    /// Returns the link's connection; a new one when there is none, or only the one known as gone.
+    fn connection(
+        &self,
+        link: &Mutex<Option<Arc<Connection>>>,
+        gone: Option<&Arc<Connection>>,
+    ) -> Result<Arc<Connection>, Error> {
+        let mut link = lock(link);
+        if let Some(current) = &*link
+            && gone.is_none_or(|gone| !Arc::ptr_eq(gone, current))
+        {
+            return Ok(Arc::clone(current));
+        }
+        // Dropped first, so that a refusal below leaves no connection that is gone.
+        *link = None;
+        let connection = self.connect()?;
+        *link = Some(Arc::clone(&connection));
+        Ok(connection)
+    }
+
+    /// Starts the task of a new connection, unless it is too early for one.
+    fn connect(&self) -> Result<Arc<Connection>, Error> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(not_sent("the channel is closed".into()));
+        }
+        lock(&self.health).may_connect(Instant::now()).map_err(|backing_off| {
+            let health::BackingOff { reason, next_try } = backing_off;
+            not_sent(format!("{reason}; next try in {} ms", next_try.as_millis()))
+        })?;
+        let max_in_flight = self.config.limits.clamped().max_in_flight;
+        let connection = Connection::new(max_in_flight, self.config.keepalive_interval);
+        let connection = Arc::new(connection);
+        let (address, config) = (self.address.clone(), self.config.clone());
+        let health = Arc::clone(&self.health);
+        let task = driver::run(address, config, Arc::clone(&connection), health);
+        let mut tasks = lock(&self.tasks);
+        tasks.spawn(task);
+        reap(&mut tasks);
+        Ok(connection)
+    }
+}
+
+/// Reads the results of tasks that have ended; a panic in one is a bug of this crate.
+fn reap(tasks: &mut JoinSet<()>) {
+    while let Some(ended) = tasks.try_join_next() {
+        if let Err(error) = ended {
+            tracing::error!(%error, "the task of a connection failed");
+        }
+    }
+}
+
+fn not_sent(message: String) -> Error {
+    Error::new(Code::Unavailable, Phase::Connect, Execution::NotSent, message)
+}
+
+/// Reads a response's payload, on the caller's task rather than the connection's.
+fn read_answer(payload: Bytes) -> Result<Response, Error> {
+    match decode_response(payload) {
+        Ok(Ok(response)) => Ok(response),
+        Ok(Err(status)) => Err(status.into()),
+        Err(error) => {
+            let message = "the node's answer cannot be read";
+            let unreadable =
+                Error::new(Code::Internal, Phase::Wait, Execution::MaybeExecuted, message);
+            Err(unreadable.with_source(error))
+        }
+    }
+}

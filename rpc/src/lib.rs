@@ -1,0 +1,40 @@
+//! The `micro/1` RPC engine: frames, codecs, multiplexed connections and the server's loop.
+//!
+//! A [`Channel`] calls one node and a [`Server`] answers with the handlers of a [`Router`]; which
+//! node is called, and whether a failed call is repeated, is decided above this crate. What an
+//! upper layer needs for that is in [`Error`]: did the request leave, and may it have run?
+//!
+//! The protocol is written down in `PROTOCOL.md` at the root of the repository.
+
+mod address;
+mod client;
+mod code;
+mod codec;
+mod error;
+mod limits;
+mod metadata;
+mod name;
+mod outbox;
+mod pipe;
+mod request;
+mod server;
+mod status;
+mod trace;
+mod transport;
+mod wire;
+
+pub use address::{Address, InvalidAddress};
+pub use client::{Channel, ChannelConfig};
+pub use code::{Code, UnknownCode};
+pub use codec::{Codec, CodecError};
+pub use error::{Error, Execution, Phase};
+pub use limits::Limits;
+pub use metadata::{InvalidMetadata, Metadata};
+pub use name::Name;
+pub use request::{Criticality, Peer, Request, Response};
+pub use server::{
+    DuplicateRoute, Handler, Router, Server, ServerConfig, ServerHandle, ShutdownReport,
+};
+pub use status::Status;
+pub use trace::{InvalidTraceparent, TraceContext, TraceId};
+pub use transport::{Listener, MemoryNetwork};

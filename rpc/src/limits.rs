@@ -1,0 +1,60 @@
+//! Bounds on what a peer can make this process hold.
+
+use std::time::Duration;
+
+use crate::Metadata;
+
+/// Bounds on what a peer can make this process hold. Each is checked before memory is set aside.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// The longest frame accepted, in bytes after its length field: 1 KiB to 64 MiB, default
+    /// 4 MiB. A longer request or response fails that one call.
+    pub max_frame: usize,
+    /// The most metadata accepted with a request, in bytes as encoded: at most and by default
+    /// [`Metadata::MAX_BYTES`]. Part of `max_frame`.
+    pub max_metadata: usize,
+    /// The most calls at once on one connection: 1 to 65 536, default 1 024. A client waits; a
+    /// server refuses what a client sends in spite of it.
+    pub max_in_flight: usize,
+    /// The most connections a server keeps open, default 10 000. More are closed at once.
+    pub max_connections: usize,
+    /// The most connections a server keeps open to one IP address, default 1 024. More are closed
+    /// at once. Unix sockets and memory count towards `max_connections` only.
+    pub max_connections_per_peer: usize,
+    /// How long a server bears a peer that stops in the middle of a frame, or that does not read
+    /// its answers, before it closes the connection; default 10 s. Also the time allowed for
+    /// the first bytes of a connection.
+    pub stall_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_frame: 4 * 1024 * 1024,
+            max_metadata: Metadata::MAX_BYTES,
+            max_in_flight: 1024,
+            max_connections: 10_000,
+            max_connections_per_peer: 1024,
+            stall_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Limits {
+    /// Returns these limits with every value moved into its range.
+    pub(crate) fn clamped(&self) -> Self {
+        Self {
+            max_frame: self.max_frame.clamp(MIN_FRAME, HARD_MAX_FRAME),
+            max_metadata: self.max_metadata.min(Metadata::MAX_BYTES),
+            max_in_flight: self.max_in_flight.clamp(1, MAX_IN_FLIGHT),
+            ..self.clone()
+        }
+    }
+}
+
+/// The least a peer may offer to accept: whatever the engine itself answers fits in it.
+pub(crate) const MIN_FRAME: usize = 1024;
+/// The longest frame that is skipped rather than answered by closing the connection.
+pub(crate) const HARD_MAX_FRAME: usize = 64 * 1024 * 1024;
+/// The client keeps a call's slot in the low 16 bits of its id.
+pub(crate) const MAX_IN_FLIGHT: usize = 1 << 16;

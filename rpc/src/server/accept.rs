@@ -1,0 +1,85 @@
+//! The task of one listener, which owns the connections that came through it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::session::{self, Fate};
+use super::shared::{Place, Shared, report_panic, stopping};
+use crate::limits::Limits;
+use crate::pipe::Pipe;
+use crate::transport::Stream;
+use crate::wire::Preface;
+use crate::{Listener, Peer};
+
+/// How long to wait after a failed accept, which is usually for want of file descriptors.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Accepts connections until the server stops, and then waits for them to end.
+pub(super) async fn accept(mut listener: Listener, shared: Arc<Shared>) {
+    let mut connections = JoinSet::new();
+    let mut phases = shared.phases();
+    loop {
+        tokio::select! {
+            biased;
+            _ = stopping(&mut phases) => break,
+            Some(ended) = connections.join_next() => report_panic(ended),
+            accepted = listener.accept() => match accepted {
+                Ok(stream) => admit(stream, &shared, &mut connections),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    sleep(PAUSE).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    while let Some(ended) = connections.join_next().await {
+        report_panic(ended);
+    }
+}
+
+fn admit(stream: Stream, shared: &Arc<Shared>, connections: &mut JoinSet<()>) {
+    // A peer that is gone already has no address.
+    let Some(peer) = stream.peer() else { return };
+    match shared.admit(peer) {
+        Some(place) => {
+            connections.spawn(serve(stream, peer, Arc::clone(shared), place));
+        }
+        None => tracing::debug!(%peer, "closed a connection: there are too many"),
+    }
+}
+
+/// Serves one connection in the protocol that its first byte begins.
+async fn serve(stream: Stream, peer: Peer, shared: Arc<Shared>, _place: Place) {
+    let mut phases = shared.phases();
+    let mut pipe = Pipe::new(stream, shared.limits.max_frame);
+    let first = tokio::select! {
+        _ = stopping(&mut phases) => return,
+        first = first_byte(&mut pipe, &shared.limits) => first,
+    };
+    match first {
+        Some(byte) if byte == Preface::MAGIC[0] => {
+            let fate = session::serve(pipe, peer, &shared).await;
+            if let Fate::Fault(reason) = fate {
+                tracing::debug!(%peer, reason, "closed a connection");
+            }
+        }
+        #[cfg(feature = "http")]
+        Some(b'A'..=b'Z') => super::http::serve(pipe, peer, shared).await,
+        Some(TLS_HANDSHAKE) => shared.warn_about_tls(peer),
+        Some(byte) => tracing::debug!(%peer, byte, "closed a connection of unknown protocol"),
+        None => {}
+    }
+}
+
+/// The first byte of a TLS connection.
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// Reads until there is a first byte, and leaves it in the inbox.
+async fn first_byte(pipe: &mut Pipe, limits: &Limits) -> Option<u8> {
+    let read = timeout(limits.stall_timeout, pipe.read()).await;
+    matches!(read, Ok(Ok(1..))).then(|| pipe.inbox.first())?
+}

@@ -1,0 +1,211 @@
+//! HTTP/1.1 on the same port: `curl` as a client, health and description.
+
+mod guard;
+mod reply;
+mod rewind;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::header::HeaderMap;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use self::reply::Refusal;
+use self::rewind::Rewind;
+use super::call::{self, Call};
+use super::router::Route;
+use super::shared::{Phase, Running, Shared, stopping};
+use crate::pipe::Pipe;
+use crate::{Code, Codec, Peer, Request, Response, Status, TraceContext};
+
+type Reply = hyper::Response<Full<Bytes>>;
+
+/// Serves an HTTP connection until the client closes it or the server stops.
+pub(super) async fn serve(pipe: Pipe, peer: Peer, shared: Arc<Shared>) {
+    let (stream, read) = pipe.into_parts();
+    let service = service_fn(|request| {
+        let shared = Arc::clone(&shared);
+        async move { Ok::<_, Infallible>(reply(request, peer, &shared).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(shared.limits.stall_timeout)
+        .max_buf_size(MAX_HEADERS)
+        .serve_connection(TokioIo::new(Rewind::new(read, stream)), service);
+    let mut connection = std::pin::pin!(connection);
+    let mut phases = shared.phases();
+    let until = tokio::select! {
+        _ = connection.as_mut() => return,
+        until = stopping(&mut phases) => until,
+    };
+    // The answer that is being made is still sent, and then the connection closes.
+    connection.as_mut().graceful_shutdown();
+    let _ = timeout_at(until, connection).await;
+}
+
+/// Bytes buffered of a request's head, and of its body while it is read.
+const MAX_HEADERS: usize = 64 * 1024;
+
+async fn reply(request: hyper::Request<Incoming>, peer: Peer, shared: &Arc<Shared>) -> Reply {
+    match route(request, peer, shared).await {
+        Ok(reply) => reply,
+        Err(refusal) => refusal.into_reply(),
+    }
+}
+
+async fn route(
+    request: hyper::Request<Incoming>,
+    peer: Peer,
+    shared: &Arc<Shared>,
+) -> Result<Reply, Refusal> {
+    guard::check(request.headers(), &shared.web.hosts)?;
+    let path = request.uri().path().to_owned();
+    let known = match path.as_str() {
+        "/health/live" => reply::text(StatusCode::OK, "ok"),
+        "/health/ready" => ready(shared),
+        "/describe" => reply::json(StatusCode::OK, shared.web.describe.clone()),
+        _ => return call(request, &path, peer, shared).await,
+    };
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Ok(known);
+    }
+    Err(Refusal::method_not_allowed("GET", &path))
+}
+
+fn ready(shared: &Shared) -> Reply {
+    let verdict = match shared.is_serving() {
+        true => (shared.web.ready)(),
+        false => Err("draining".to_owned()),
+    };
+    match verdict {
+        Ok(()) => reply::text(StatusCode::OK, "ok"),
+        Err(reason) => reply::text(StatusCode::SERVICE_UNAVAILABLE, reason),
+    }
+}
+
+/// Runs a method, through the same gates as a call over `micro/1`.
+async fn call(
+    request: hyper::Request<Incoming>,
+    path: &str,
+    peer: Peer,
+    shared: &Arc<Shared>,
+) -> Result<Reply, Refusal> {
+    let route = find(path, shared)?;
+    if request.method() != Method::POST {
+        return Err(Refusal::method_not_allowed("POST", path));
+    }
+    if !shared.is_serving() {
+        return Err(call::draining().into());
+    }
+    let (head, body) = request.into_parts();
+    let mut call = Request::new(route.contract.clone(), route.method.clone(), Codec::Json, Bytes::new());
+    call.deadline = deadline(&head.headers)?;
+    call.trace = trace(&head.headers);
+    call.peer = Some(peer);
+    call.body = read_body(body, shared).await?;
+    run(call, route, shared).await
+}
+
+fn find<'a>(path: &str, shared: &'a Shared) -> Result<&'a Arc<Route>, Refusal> {
+    let names = path.strip_prefix('/').and_then(|names| names.split_once('/'));
+    let Some((contract, method)) = names else { return Err(Refusal::not_found(path)) };
+    let routes = &shared.routes;
+    let found = routes.find(contract, method);
+    found.ok_or_else(|| Refusal::unknown_method(&routes.unknown(contract, method)))
+}
+
+/// Runs the handler on the connection's task, which does nothing else meanwhile.
+async fn run(request: Request, route: &Arc<Route>, shared: &Arc<Shared>) -> Result<Reply, Refusal> {
+    if request.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+        return Err(call::expired().refused().into());
+    }
+    let running = Running::new(shared);
+    let mut phases = shared.phases();
+    let outcome = tokio::select! {
+        outcome = Call::new(route, request).finish() => outcome,
+        () = grace_ended(&mut phases) => {
+            shared.note_aborted(1);
+            Err(call::aborted())
+        }
+    };
+    drop(running);
+    let Response { body, codec, .. } = outcome?;
+    Ok(reply::json(StatusCode::OK, reply::to_json(codec, body)?))
+}
+
+async fn grace_ended(phases: &mut tokio::sync::watch::Receiver<Phase>) {
+    let until = stopping(phases).await;
+    // A little early, so that the answer gets out before the connection is dropped.
+    tokio::time::sleep_until(until.checked_sub(FLUSH).unwrap_or(until)).await;
+}
+
+const FLUSH: Duration = Duration::from_millis(20);
+
+/// Reads the body within the frame limit; none at all stands for a request without fields.
+async fn read_body(body: Incoming, shared: &Shared) -> Result<Bytes, Refusal> {
+    let limit = shared.limits.max_frame;
+    let collected = timeout(shared.limits.stall_timeout, Limited::new(body, limit).collect()).await;
+    match collected {
+        Err(_) => Err(Refusal::too_slow()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refusal::too_large(limit)),
+        Ok(Err(error)) => Err(Status::new(Code::InvalidArgument, error.to_string()).into()),
+        Ok(Ok(body)) => match body.to_bytes() {
+            empty if empty.is_empty() => Ok(Bytes::from_static(b"{}")),
+            bytes => Ok(bytes),
+        },
+    }
+}
+
+/// Reads `micro-timeout: 200ms`.
+fn deadline(headers: &HeaderMap) -> Result<Option<Instant>, Refusal> {
+    let Some(value) = headers.get("micro-timeout") else { return Ok(None) };
+    let timeout = value.to_str().ok().and_then(parse_timeout).ok_or_else(|| {
+        let message = "micro-timeout is a whole number with a unit, such as 200ms, 2s or 500us";
+        Status::new(Code::InvalidArgument, message)
+    })?;
+    Ok(Some(Instant::now() + timeout))
+}
+
+/// A day is as good as for ever, and cannot overflow a clock.
+fn parse_timeout(text: &str) -> Option<Duration> {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    let unit_at = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(unit_at);
+    let number = number.parse().ok()?;
+    let timeout = match unit {
+        "us" => Duration::from_micros(number),
+        "ms" => Duration::from_millis(number),
+        "s" => Duration::from_secs(number),
+        _ => return None,
+    };
+    Some(timeout.min(DAY))
+}
+
+/// A `traceparent` that cannot be read starts no trace, as the recommendation asks.
+fn trace(headers: &HeaderMap) -> Option<TraceContext> {
+    headers.get("traceparent")?.to_str().ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A timeout needs its unit, and an absurd one does not overflow.
+    #[test]
+    fn timeouts() {
+        assert_eq!(parse_timeout("200ms"), Some(Duration::from_millis(200)));
+        assert_eq!(parse_timeout("2s"), Some(Duration::from_secs(2)));
+        assert_eq!(parse_timeout("18446744073709551615s"), Some(Duration::from_secs(86_400)));
+        for wrong in ["", "5", "ms", "-5s", "1.5s", "5 s", "99999999999999999999s"] {
+            assert_eq!(parse_timeout(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! What is sent back over HTTP: JSON for calls and errors, text for health.
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use serde_json::{Value, json};
+
+use super::Reply;
+use crate::{Code, Codec, Status};
+
+pub(super) fn text(status: StatusCode, text: impl Into<Bytes>) -> Reply {
+    with_type(status, text.into(), "text/plain; charset=utf-8")
+}
+
+pub(super) fn json(status: StatusCode, json: Bytes) -> Reply {
+    with_type(status, json, "application/json")
+}
+
+fn with_type(status: StatusCode, body: Bytes, content_type: &'static str) -> Reply {
+    let mut reply = Reply::new(body.into());
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    reply
+}
+
+/// Returns a body as JSON, whichever codec the handler chose.
+pub(super) fn to_json(codec: Codec, body: Bytes) -> Result<Bytes, Status> {
+    if codec == Codec::Json {
+        return Ok(body);
+    }
+    let json = codec.decode::<Value>(&body).and_then(|value| Codec::Json.encode(&value));
+    json.map_err(|error| Status::new(Code::Internal, format!("the answer is not JSON: {error}")))
+}
+
+/// An answer that is an error: a status, and the HTTP status it goes with.
+pub(super) struct Refusal {
+    http: StatusCode,
+    status: Status,
+    allow: Option<&'static str>,
+}
+
+impl From<Status> for Refusal {
+    fn from(status: Status) -> Self {
+        let http = StatusCode::from_u16(status.code().http_status());
+        Self::new(http.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), status)
+    }
+}
+
+impl Refusal {
+    fn new(http: StatusCode, status: Status) -> Self {
+        Self { http, status, allow: None }
+    }
+
+    pub(super) fn not_found(path: &str) -> Self {
+        let message =
+            format!("nothing at `{path}`; call a method with POST /contract/method, or see GET /describe");
+        Self::new(StatusCode::NOT_FOUND, Status::new(Code::NotFound, message))
+    }
+
+    pub(super) fn unknown_method(unknown: &Status) -> Self {
+        let message = format!("{}; GET /describe lists what there is", unknown.message());
+        Self::new(StatusCode::NOT_FOUND, Status::new(unknown.code(), message))
+    }
+
+    pub(super) fn method_not_allowed(allow: &'static str, path: &str) -> Self {
+        let message = format!("`{path}` takes {allow}");
+        let status = Status::new(Code::Unimplemented, message);
+        Self { allow: Some(allow), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, status) }
+    }
+
+    pub(super) fn too_large(limit: usize) -> Self {
+        let message = format!("the body is more than {limit} bytes");
+        let status = Status::new(Code::ResourceExhausted, message);
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, status)
+    }
+
+    pub(super) fn too_slow() -> Self {
+        let status = Status::new(Code::DeadlineExceeded, "the body did not come in time");
+        Self::new(StatusCode::REQUEST_TIMEOUT, status)
+    }
+
+    pub(super) fn malformed(header: &str) -> Self {
+        let message = format!("the `{header}` header cannot be read");
+        Self::new(StatusCode::BAD_REQUEST, Status::new(Code::InvalidArgument, message))
+    }
+
+    pub(super) fn foreign_host(host: &str) -> Self {
+        let message = format!("`{host}` is not a name of this server; use its address");
+        Self::new(StatusCode::FORBIDDEN, Status::new(Code::PermissionDenied, message))
+    }
+
+    pub(super) fn foreign_origin(origin: &str) -> Self {
+        let message = format!("pages of `{origin}` may not call this server");
+        Self::new(StatusCode::FORBIDDEN, Status::new(Code::PermissionDenied, message))
+    }
+
+    pub(super) fn into_reply(self) -> Reply {
+        let mut reply = json(self.http, Bytes::from(error_body(&self.status).to_string()));
+        if let Some(allow) = self.allow {
+            reply.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        reply
+    }
+}
+
+/// `{"code": …, "message": …, "details": …}`; details only when they can be shown as JSON.
+fn error_body(status: &Status) -> Value {
+    let mut body = json!({ "code": status.code().as_str(), "message": status.message() });
+    let details = status.details().and_then(|(codec, details)| codec.decode(details).ok());
+    if let (Some(details), Some(fields)) = (details, body.as_object_mut()) {
+        fields.insert("details".into(), details);
+    }
+    body
+}

@@ -1,0 +1,196 @@
+//! The server: accepting connections, draining and shutting down.
+
+mod accept;
+mod call;
+#[cfg(feature = "http")]
+mod http;
+mod router;
+mod session;
+mod shared;
+mod stall;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+pub use self::router::{DuplicateRoute, Handler, Router};
+use self::shared::{Phase, Shared};
+use crate::{Address, Limits, Listener};
+
+/// Answers whether the service can serve, with the reason when it cannot.
+type Ready = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// Answers calls with the handlers of a [`Router`], on any number of listeners.
+///
+/// The first byte of a connection says which protocol it speaks: `micro/1`, or HTTP/1.1 with the
+/// feature `http`.
+///
+/// # Examples
+///
+/// ```
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use micro_rpc::{Channel, ChannelConfig, Codec, Listener, Request, Response, Router, Server};
+///
+/// let echo = |request: Request| async move { Ok(Response::new(request.codec, request.body)) };
+/// let listener = Listener::bind(&"127.0.0.1:0".parse()?).await?;
+/// let server = Server::new(Router::new().route("echo", "say", echo))?.start(vec![listener]);
+///
+/// let channel = Channel::new(server.addresses()[0].clone(), ChannelConfig::default());
+/// let body = Codec::Json.encode("hello")?;
+/// let answer = channel.call(Request::new("echo", "say", Codec::Json, body)).await?;
+/// assert_eq!(answer.body, "\"hello\"");
+/// server.shutdown(std::time::Duration::from_secs(1)).await;
+/// # Ok(())
+/// # }
+/// # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+/// ```
+#[must_use]
+pub struct Server {
+    routes: router::Routes,
+    config: ServerConfig,
+    ready: Ready,
+    describe: Bytes,
+}
+
+/// How a [`Server`] behaves.
+#[derive(Clone, Debug, Default)]
+pub struct ServerConfig {
+    /// Bounds on what clients can make the server hold.
+    pub limits: Limits,
+    /// Names an HTTP client may use for this server in its `Host` header, besides IP addresses,
+    /// `localhost` and names without a dot; none by default.
+    ///
+    /// A page of a foreign site can point its own name at this server (DNS rebinding), and then
+    /// send requests that its browser takes for harmless. Such requests carry that name.
+    pub hosts: Vec<String>,
+}
+
+impl Server {
+    /// Creates a server of these methods.
+    ///
+    /// # Errors
+    ///
+    /// When a method has two handlers.
+    pub fn new(router: Router) -> Result<Self, DuplicateRoute> {
+        Ok(Self {
+            routes: router.build()?,
+            config: ServerConfig::default(),
+            ready: Arc::new(|| Ok(())),
+            describe: Bytes::from_static(b"{}"),
+        })
+    }
+
+    /// Sets how the server behaves.
+    pub fn config(mut self, config: ServerConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Sets what `GET /health/ready` asks; by default a server is ready until it drains.
+    ///
+    /// It is called for each request, so it must be quick.
+    pub fn ready(mut self, ready: Arc<dyn Fn() -> Result<(), String> + Send + Sync>) -> Self {
+        self.ready = ready;
+        self
+    }
+
+    /// Sets the JSON that `GET /describe` answers; `{}` by default.
+    pub fn describe(mut self, json: Bytes) -> Self {
+        self.describe = json;
+        self
+    }
+
+    /// Serves these listeners, in tasks that the returned handle owns.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn start(self, listeners: Vec<Listener>) -> ServerHandle {
+        let Self { routes, config, ready, describe } = self;
+        let addresses = listeners.iter().map(Listener::local_address).collect();
+        let shared = Arc::new(Shared::new(routes, config, ready, describe));
+        let mut tasks = JoinSet::new();
+        for listener in listeners {
+            tasks.spawn(accept::accept(listener, Arc::clone(&shared)));
+        }
+        ServerHandle { shared, addresses, tasks }
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// A running server, and the owner of all its tasks.
+///
+/// Dropping it aborts them: handlers are dropped where they wait and connections close.
+/// [`ServerHandle::shutdown`] is the gentle way.
+#[must_use]
+pub struct ServerHandle {
+    shared: Arc<Shared>,
+    addresses: Vec<Address>,
+    tasks: JoinSet<()>,
+}
+
+/// What a shutdown did with the calls that were running when it began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// Calls that came to their end within the grace period.
+    pub finished: usize,
+    /// Calls that were dropped at the end of it; their callers were told.
+    pub aborted: usize,
+}
+
+impl ServerHandle {
+    /// Returns where the server listens, in the order of the listeners.
+    #[must_use]
+    pub fn addresses(&self) -> &[Address] {
+        &self.addresses
+    }
+
+    /// Tells every client to go elsewhere, and takes no new calls.
+    ///
+    /// Calls that were accepted run on. Later ones are refused, which a client knows as safe to
+    /// repeat elsewhere. Connections are still accepted, and told to go away at once.
+    pub fn drain(&self) {
+        self.shared.enter(Phase::Draining);
+    }
+
+    /// Returns the number of calls that wait in a handler now.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.shared.running()
+    }
+
+    /// Drains, waits for running calls at most `grace` long, and closes all connections such that
+    /// no answer is lost.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future aborts what is left, as dropping the handle does.
+    pub async fn shutdown(mut self, grace: Duration) -> ShutdownReport {
+        let running = self.shared.running();
+        self.shared.enter(Phase::Stopping(Instant::now() + grace));
+        while let Some(ended) = self.tasks.join_next().await {
+            shared::report_panic(ended);
+        }
+        let aborted = self.shared.aborted();
+        ShutdownReport { finished: running.saturating_sub(aborted), aborted }
+    }
+}
+
+impl fmt::Debug for ServerHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerHandle")
+            .field("addresses", &self.addresses)
+            .field("in_flight", &self.in_flight())
+            .finish_non_exhaustive()
+    }
+}

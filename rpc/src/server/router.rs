@@ -1,0 +1,220 @@
+//! Which handler runs which method.
+
+use std::fmt;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use crate::{Code, Name, Request, Response, Status};
+
+/// Runs one method.
+///
+/// Closures of the shape `Fn(Request) -> impl Future<Output = Result<Response, Status>>` are
+/// handlers.
+///
+/// # Behaviour the server relies on
+///
+/// - The future is dropped when the caller cancels, its deadline passes or the server gives up
+///   waiting for it; it must leave things in order then.
+/// - `call` and the first poll run on the connection's task, so a handler that computes for long
+///   delays the calls beside it, until the server has noticed and gives each call a task.
+/// - A panic is caught and answered with [`Code::Internal`].
+pub trait Handler: Send + Sync + 'static {
+    /// Runs the method once.
+    fn call(&self, request: Request) -> BoxFuture<'static, Result<Response, Status>>;
+}
+
+impl<F, Fut> Handler for F
+where
+    F: Fn(Request) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Response, Status>> + Send + 'static,
+{
+    fn call(&self, request: Request) -> BoxFuture<'static, Result<Response, Status>> {
+        Box::pin(self(request))
+    }
+}
+
+/// A handler for each method of each contract that a server has.
+///
+/// [`Server::new`](crate::Server::new) checks that no method has two.
+#[derive(Clone, Default)]
+#[must_use]
+pub struct Router {
+    routes: Vec<Arc<Route>>,
+}
+
+impl Router {
+    /// Creates a router without methods.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a method.
+    pub fn route(
+        mut self,
+        contract: impl Into<Name>,
+        method: impl Into<Name>,
+        handler: impl Handler,
+    ) -> Self {
+        self.routes.push(Arc::new(Route::new(contract.into(), method.into(), handler)));
+        self
+    }
+
+    /// Adds all methods of another router.
+    pub fn merge(mut self, other: Self) -> Self {
+        self.routes.extend(other.routes);
+        self
+    }
+
+    /// Sorts the routes for lookup.
+    pub(super) fn build(mut self) -> Result<Routes, DuplicateRoute> {
+        self.routes.sort_by(|a, b| a.key().cmp(&b.key()));
+        let twice = self.routes.windows(2).find(|pair| pair[0].key() == pair[1].key());
+        match twice {
+            Some(pair) => Err(DuplicateRoute {
+                contract: pair[0].contract.clone(),
+                method: pair[0].method.clone(),
+            }),
+            None => Ok(Routes(self.routes)),
+        }
+    }
+}
+
+impl fmt::Debug for Router {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.routes.iter().map(|route| route.key())).finish()
+    }
+}
+
+/// Two handlers were given for one method.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("method `{method}` of contract `{contract}` has two handlers")]
+pub struct DuplicateRoute {
+    contract: Name,
+    method: Name,
+}
+
+/// Routes in the order of their names, so that lookup neither hashes nor allocates.
+pub(super) struct Routes(Vec<Arc<Route>>);
+
+impl Routes {
+    pub(super) fn find(&self, contract: &str, method: &str) -> Option<&Arc<Route>> {
+        let found = self.0.binary_search_by(|route| route.key().cmp(&(contract, method)));
+        found.ok().map(|at| &self.0[at])
+    }
+
+    pub(super) fn unknown(&self, contract: &str, method: &str) -> Status {
+        let start = self.0.partition_point(|route| *route.contract < *contract);
+        let known = self.0.get(start).is_some_and(|route| *route.contract == *contract);
+        let message = match known {
+            true => format!("contract `{contract}` has no method `{method}`"),
+            false => format!("no contract `{contract}` here"),
+        };
+        Status::new(Code::Unimplemented, message)
+    }
+}
+
+/// One method, and what is known about how long it computes.
+pub(super) struct Route {
+    pub(super) contract: Name,
+    pub(super) method: Name,
+    handler: Box<dyn Handler>,
+    slowness: AtomicU32,
+}
+
+/// What one slow first poll adds; a quick one takes 1 away.
+const SLOW: u32 = 64;
+/// From here on every call of the method gets a task of its own.
+const SPAWN: u32 = 3 * SLOW - SLOW / 2;
+
+impl Route {
+    fn new(contract: Name, method: Name, handler: impl Handler) -> Self {
+        Self { contract, method, handler: Box::new(handler), slowness: AtomicU32::new(0) }
+    }
+
+    fn key(&self) -> (&str, &str) {
+        (&self.contract, &self.method)
+    }
+
+    /// Starts the handler; a panic in it becomes an answer.
+    pub(super) fn call(
+        self: &Arc<Self>,
+        request: Request,
+    ) -> BoxFuture<'static, Result<Response, Status>> {
+        match std::panic::catch_unwind(AssertUnwindSafe(|| self.handler.call(request))) {
+            Ok(future) => future,
+            Err(_) => std::future::ready(Err(self.panicked())).boxed(),
+        }
+    }
+
+    /// What is answered after a panic. The panic's text may hold secrets, so it stays here, where
+    /// the panic hook has printed it.
+    pub(super) fn panicked(&self) -> Status {
+        tracing::error!(contract = %self.contract, method = %self.method, "handler panicked");
+        Status::new(Code::Internal, "the handler panicked").interrupted()
+    }
+
+    /// Whether calls get a task at once, because first polls compute for long.
+    pub(super) fn spawns(&self) -> bool {
+        self.slowness.load(Ordering::Relaxed) >= SPAWN
+    }
+
+    /// Notes how long a first poll took. Being preempted looks slow too, but is rare: it takes
+    /// three slow polls, not diluted by many quick ones, to change a method for good.
+    pub(super) fn polled(&self, slow: bool) {
+        let before = self.slowness.load(Ordering::Relaxed);
+        let after = if slow { before + SLOW } else { before.saturating_sub(1) };
+        // Calls that race here lose a note, which delays the change by a call.
+        if after != before && before < SPAWN {
+            self.slowness.store(after, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn echo(request: Request) -> Result<Response, Status> {
+        Ok(Response::new(request.codec, request.body))
+    }
+
+    /// Each method is found by its two names, and by nothing else.
+    #[test]
+    fn finds_by_both_names() {
+        let router = Router::new().route("b", "x", echo).route("a", "y", echo);
+        let routes = router.merge(Router::new().route("a", "x", echo)).build().ok().unwrap();
+        for (contract, method) in [("a", "x"), ("a", "y"), ("b", "x")] {
+            assert_eq!(routes.find(contract, method).unwrap().key(), (contract, method));
+        }
+        assert!(routes.find("b", "y").is_none());
+        assert!(routes.unknown("b", "y").message().contains("no method `y`"));
+        assert!(routes.unknown("c", "y").message().contains("no contract `c`"));
+    }
+
+    /// Two handlers for one method are an error that names it.
+    #[test]
+    fn refuses_duplicates() {
+        let router = Router::new().route("a", "x", echo).route("a", "x", echo);
+        let error = router.build().err().unwrap().to_string();
+        assert!(error.contains("`x`") && error.contains("`a`"), "{error}");
+    }
+
+    /// A method that computes is given tasks for good; rare slow polls do not make it so.
+    #[test]
+    fn learns_which_methods_compute() {
+        let route = Route::new("a".into(), "x".into(), echo);
+        for _ in 0..100 {
+            route.polled(true);
+            (0..1000).for_each(|_| route.polled(false));
+        }
+        assert!(!route.spawns());
+        (0..3).for_each(|_| route.polled(true));
+        (0..1000).for_each(|_| route.polled(false));
+        assert!(route.spawns());
+    }
+}

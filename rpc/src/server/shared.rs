@@ -1,0 +1,191 @@
+//! What all connections of a server share.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use tokio::task::JoinError;
+use tokio::time::Instant;
+
+use super::router::Routes;
+use super::{Ready, ServerConfig};
+use crate::limits::Limits;
+use crate::outbox::lock;
+use crate::Peer;
+
+/// What all connections of a server share.
+pub(super) struct Shared {
+    pub(super) routes: Routes,
+    pub(super) limits: Limits,
+    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "only HTTP asks"))]
+    pub(super) web: Web,
+    phase: watch::Sender<Phase>,
+    connections: Mutex<Connections>,
+    running: AtomicUsize,
+    aborted: AtomicUsize,
+    told_about_tls: AtomicBool,
+}
+
+/// What only HTTP clients see.
+pub(super) struct Web {
+    pub(super) hosts: Vec<String>,
+    pub(super) ready: Ready,
+    pub(super) describe: Bytes,
+}
+
+/// Where a server is in its life; it only moves downwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Serving,
+    /// No new calls; running ones go on.
+    Draining,
+    /// No new connections either, and running calls end at this time.
+    Stopping(Instant),
+}
+
+#[derive(Default)]
+struct Connections {
+    total: usize,
+    per_ip: HashMap<IpAddr, usize>,
+}
+
+impl Shared {
+    pub(super) fn new(
+        routes: Routes,
+        config: ServerConfig,
+        ready: Ready,
+        describe: Bytes,
+    ) -> Self {
+        Self {
+            routes,
+            limits: config.limits.clamped(),
+            web: Web { hosts: config.hosts, ready, describe },
+            phase: watch::Sender::new(Phase::Serving),
+            connections: Mutex::default(),
+            running: AtomicUsize::new(0),
+            aborted: AtomicUsize::new(0),
+            told_about_tls: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn enter(&self, next: Phase) {
+        self.phase.send_if_modified(|phase| {
+            let forward = !matches!((*phase, next), (Phase::Stopping(_), _)) && *phase != next;
+            if forward {
+                *phase = next;
+            }
+            forward
+        });
+    }
+
+    /// Returns the phase now, and whatever it becomes.
+    pub(super) fn phases(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    #[cfg(feature = "http")]
+    pub(super) fn is_serving(&self) -> bool {
+        *self.phase.borrow() == Phase::Serving
+    }
+
+    /// Takes a place for a connection, unless there are too many.
+    pub(super) fn admit(self: &Arc<Self>, peer: Peer) -> Option<Place> {
+        let ip = match peer {
+            Peer::Tcp(address) => Some(address.ip()),
+            Peer::Unix | Peer::Memory => None,
+        };
+        let mut connections = lock(&self.connections);
+        let of_peer = ip.and_then(|ip| connections.per_ip.get(&ip).copied()).unwrap_or(0);
+        if connections.total >= self.limits.max_connections
+            || of_peer >= self.limits.max_connections_per_peer
+        {
+            return None;
+        }
+        connections.total += 1;
+        if let Some(ip) = ip {
+            connections.per_ip.insert(ip, of_peer + 1);
+        }
+        Some(Place { shared: Arc::clone(self), ip })
+    }
+
+    pub(super) fn running(&self) -> usize {
+        self.running.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn aborted(&self) -> usize {
+        self.aborted.load(Ordering::Relaxed)
+    }
+
+    /// Notes calls that the end of the grace period ended.
+    pub(super) fn note_aborted(&self, count: usize) {
+        self.aborted.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Says once that TLS is not spoken here: a misconfigured client would fill the log.
+    pub(super) fn warn_about_tls(&self, peer: Peer) {
+        if !self.told_about_tls.swap(true, Ordering::Relaxed) {
+            tracing::warn!(%peer, "a client speaks TLS, which this server does not");
+        }
+    }
+}
+
+/// Waits until the server stops; returns when running calls have to end.
+pub(super) async fn stopping(phases: &mut watch::Receiver<Phase>) -> Instant {
+    loop {
+        if let Phase::Stopping(until) = *phases.borrow_and_update() {
+            return until;
+        }
+        if phases.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// A place among the connections, given back on drop.
+pub(super) struct Place {
+    shared: Arc<Shared>,
+    ip: Option<IpAddr>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut connections = lock(&self.shared.connections);
+        connections.total -= 1;
+        if let Some(ip) = self.ip
+            && let Some(count) = connections.per_ip.get_mut(&ip)
+        {
+            *count -= 1;
+            if *count == 0 {
+                connections.per_ip.remove(&ip);
+            }
+        }
+    }
+}
+
+/// Counts a call among those that wait in a handler, until dropped.
+pub(super) struct Running(Arc<Shared>);
+
+impl Running {
+    pub(super) fn new(shared: &Arc<Shared>) -> Self {
+        shared.running.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Reads a task's result: a panic in one is a bug of this crate, and must not pass in silence.
+pub(super) fn report_panic<T>(ended: Result<T, JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a task of the server panicked");
+    }
+}

@@ -1,0 +1,9 @@
+//! Byte streams between processes: TCP, Unix sockets and in-memory pipes.
+
+mod listener;
+mod memory;
+mod stream;
+
+pub use listener::Listener;
+pub use memory::MemoryNetwork;
+pub(crate) use stream::Stream;

@@ -1,0 +1,115 @@
+//! How much a service may be asked again.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// A budget for retries that cost the servers work: every call pays a share in, every such retry
+/// takes one out, so that a service that fails is never asked much more than it would be anyway.
+///
+/// The idea and the two figures are Finagle's `RetryBudget`: 20 % of the calls, and 10 a second so
+/// that rare callers may retry as well. At most [`CAP`](Self::CAP) retries are saved up.
+#[derive(Debug)]
+pub struct Budget {
+    /// In thousandths of a retry.
+    balance: AtomicI64,
+    per_call: i64,
+    per_second: i64,
+    started: Instant,
+    /// Milliseconds after `started` up to which `per_second` has been paid in.
+    paid_until: AtomicU64,
+}
+
+impl Budget {
+    /// The most retries that can be saved up; it bounds the burst when a busy node dies with all
+    /// its calls in flight.
+    pub const CAP: u32 = 1_000;
+
+    /// A budget of `share` retries a call (0.0..=1.0) plus `per_second`; it starts with what ten
+    /// seconds of the latter give.
+    ///
+    /// # Panics
+    ///
+    /// When `share` is not between 0 and 1.
+    pub fn new(share: f64, per_second: u32, now: Instant) -> Self {
+        assert!((0.0..=1.0).contains(&share), "share {share} is invalid: expected 0.0 to 1.0");
+        let per_second = i64::from(per_second) * UNIT;
+        Self {
+            balance: AtomicI64::new((per_second * 10).min(CAP_UNITS)),
+            per_call: (share * UNIT as f64) as i64,
+            per_second,
+            started: now,
+            paid_until: AtomicU64::new(0),
+        }
+    }
+
+    /// Pays a call in. On every call's path: one atomic addition, none when it is full.
+    pub fn deposit(&self) {
+        self.add(self.per_call);
+    }
+
+    /// Takes a retry out, if there is one.
+    pub fn withdraw(&self, now: Instant) -> bool {
+        self.pay_for_time(now);
+        let take = |balance: i64| (balance >= UNIT).then_some(balance - UNIT);
+        self.balance.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+    }
+
+    fn pay_for_time(&self, now: Instant) {
+        let elapsed = now.saturating_duration_since(self.started);
+        let until = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        let paid = self.paid_until.fetch_max(until, Ordering::Relaxed);
+        // Ten seconds more than fill it; the bound keeps the product small.
+        let unpaid =
+            Duration::from_millis(until.saturating_sub(paid)).min(Duration::from_secs(1_000));
+        self.add(self.per_second * unpaid.as_millis() as i64 / 1_000);
+    }
+
+    /// Several callers at once may pass the cap by one payment each, which does no harm.
+    fn add(&self, units: i64) {
+        let room = CAP_UNITS - self.balance.load(Ordering::Relaxed);
+        if room > 0 {
+            self.balance.fetch_add(units.min(room), Ordering::Relaxed);
+        }
+    }
+}
+
+const UNIT: i64 = 1_000;
+const CAP_UNITS: i64 = Budget::CAP as i64 * UNIT;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Without calls the budget is what time alone gives.
+    #[test]
+    fn time_alone_gives_a_floor() {
+        let start = Instant::now();
+        let budget = Budget::new(0.2, 10, start);
+        let take_all = |now| std::iter::from_fn(|| budget.withdraw(now).then_some(())).count();
+        assert_eq!(take_all(start), 100);
+        assert_eq!(take_all(start + Duration::from_secs(1)), 10);
+        assert_eq!(take_all(start + Duration::from_secs(3_600)), Budget::CAP as usize);
+    }
+
+    proptest! {
+        /// Over any run, retries stay within start + share of the calls + rate × time.
+        #[test]
+        fn never_exceeds_what_was_paid(steps in proptest::collection::vec((0u32..50, 0u32..20, 0u64..500), 1..40)) {
+            let start = Instant::now();
+            let budget = Budget::new(0.2, 10, start);
+            let (mut calls, mut retries, mut elapsed) = (0u32, 0u32, 0u64);
+            for (called, wanted, millis) in steps {
+                (0..called).for_each(|_| budget.deposit());
+                calls += called;
+                elapsed += millis;
+                let now = start + Duration::from_millis(elapsed);
+                retries += (0..wanted).filter(|_| budget.withdraw(now)).count() as u32;
+                let allowed = 100.0 + f64::from(calls) * 0.2 + elapsed as f64 / 100.0;
+                prop_assert!(f64::from(retries) <= allowed + 0.001, "{retries} of {allowed}");
+            }
+        }
+    }
+}

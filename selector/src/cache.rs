@@ -1,0 +1,238 @@
+//! What is known of one service: a state machine over the watch's updates.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use micro_registry::{EmptyReason, Registration, Update, View};
+use tokio::time::Instant;
+
+use crate::{Member, Snapshot};
+
+/// How long nodes outlive a registry that no longer knows them.
+pub(crate) const HOLD: Duration = Duration::from_secs(600);
+
+/// The nodes of one service as last known.
+///
+/// A registry that cannot be reached, or comes back without memory of anything, takes no node out:
+/// those it does not name again are held for [`HOLD`] and called meanwhile.
+pub(crate) struct Cache<T> {
+    view: View,
+    members: HashMap<String, Member<T>>,
+    answered: bool,
+    stale: bool,
+    held: HashSet<String>,
+    held_until: Option<Instant>,
+}
+
+/// What an update did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// There is a new snapshot to publish.
+    Changed,
+    /// The registry forgot this many nodes, which are kept.
+    Held(usize),
+    /// The source was lost.
+    Lost,
+    Nothing,
+}
+
+impl Change {
+    fn when(changed: bool) -> Self {
+        if changed { Self::Changed } else { Self::Nothing }
+    }
+}
+
+impl<T: Clone> Cache<T> {
+    pub(crate) fn new() -> Self {
+        Self {
+            view: View::new(),
+            members: HashMap::new(),
+            answered: false,
+            stale: false,
+            held: HashSet::new(),
+            held_until: None,
+        }
+    }
+
+    pub(crate) fn apply(&mut self, update: &Update, now: Instant) -> Change {
+        match update {
+            Update::Stale { .. } if self.stale => Change::Nothing,
+            Update::Stale { .. } => {
+                self.stale = true;
+                Change::Lost
+            }
+            Update::Reset { empty: Some(reason), .. } if self.must_hold(*reason) => self.hold(now),
+            Update::Reset { .. } => {
+                let news =
+                    std::mem::take(&mut self.stale) | !std::mem::replace(&mut self.answered, true);
+                self.held.clear();
+                self.held_until = None;
+                Change::when(self.view.apply(update) | news)
+            }
+            Update::Put(registration) => {
+                self.held.remove(&registration.node.id);
+                Change::when(self.view.apply(update))
+            }
+            _ => Change::when(self.view.apply(update)),
+        }
+    }
+
+    /// Lets go of what was held long enough.
+    pub(crate) fn tick(&mut self, now: Instant) -> Change {
+        if self.held_until.is_none_or(|until| now < until) {
+            return Change::Nothing;
+        }
+        self.held_until = None;
+        let held = std::mem::take(&mut self.held);
+        let kept = self.view.iter().filter(|r| !held.contains(&r.node.id)).cloned();
+        self.view = kept.collect();
+        self.stale = false;
+        Change::when(!held.is_empty())
+    }
+
+    /// The nodes that want traffic, with what was kept for those known before; `make` gives what to
+    /// keep for a new one, or `None` when it cannot be called at all.
+    pub(crate) fn snapshot(&mut self, make: impl Fn(&Registration) -> Option<T>) -> Snapshot<T> {
+        let mut known = std::mem::take(&mut self.members);
+        for registration in self.view.iter() {
+            let id = &registration.node.id;
+            let member = match known.remove(id) {
+                Some(member) if is_same_target(member.registration(), registration) => {
+                    Some(member.updated(registration.clone()))
+                }
+                _ => make(registration).map(|target| Member::new(registration.clone(), target)),
+            };
+            if let Some(member) = member {
+                self.members.insert(id.clone(), member);
+            }
+        }
+        let eligible = self.view.iter().filter(|r| r.node.is_eligible());
+        let members = eligible.filter_map(|r| self.members.get(&r.node.id).cloned()).collect();
+        Snapshot::new(members, self.view.len(), self.answered, self.stale)
+    }
+
+    /// All that is known, in the registry's order.
+    pub(crate) fn view(&self) -> &View {
+        &self.view
+    }
+
+    fn must_hold(&self, reason: EmptyReason) -> bool {
+        !reason.is_certain() && !self.view.is_empty()
+    }
+
+    fn hold(&mut self, now: Instant) -> Change {
+        self.held = self.view.iter().map(|r| r.node.id.clone()).collect();
+        self.held_until.get_or_insert(now + HOLD);
+        self.stale = true;
+        Change::Held(self.held.len())
+    }
+}
+
+/// Whether what is kept for the one serves the other as well.
+fn is_same_target(old: &Arc<Registration>, new: &Arc<Registration>) -> bool {
+    old.is_same_instance(new) && old.node.address == new.node.address
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use micro_registry::{Node, NodeState, RemoveReason};
+
+    fn registration(id: &str) -> Arc<Registration> {
+        Arc::new(Registration::new("s", "1.0.0", Node::new(id, "127.0.0.1:1")))
+    }
+
+    fn reset(ids: &[&str], reason: EmptyReason) -> Update {
+        let registrations: Vec<_> = ids.iter().map(|id| registration(id)).collect();
+        Update::Reset { empty: registrations.is_empty().then_some(reason), registrations }
+    }
+
+    fn ids(cache: &mut Cache<u32>) -> Vec<String> {
+        let snapshot = cache.snapshot(|_| Some(0));
+        snapshot.members().iter().map(|m| m.registration().node.id.clone()).collect()
+    }
+
+    /// A registry that forgot everything takes no node out; one that knows they left does.
+    #[test]
+    fn forgotten_nodes_are_held_and_left_ones_are_not() {
+        let now = Instant::now();
+        for reason in [EmptyReason::NeverSeen, EmptyReason::Unknown] {
+            let mut cache = Cache::new();
+            cache.apply(&reset(&["a", "b"], reason), now);
+            assert_eq!(cache.apply(&reset(&[], reason), now), Change::Held(2));
+            assert_eq!(ids(&mut cache), ["a", "b"]);
+            // One comes back; the other is let go when nobody names it again.
+            cache.apply(&Update::Put(registration("a")), now);
+            assert_eq!(cache.tick(now + HOLD / 2), Change::Nothing);
+            assert_eq!(cache.tick(now + HOLD), Change::Changed);
+            assert_eq!(ids(&mut cache), ["a"]);
+        }
+        for reason in [EmptyReason::AllDeregistered, EmptyReason::AllExpired] {
+            let mut cache = Cache::new();
+            cache.apply(&reset(&["a"], reason), now);
+            assert_eq!(cache.apply(&reset(&[], reason), now), Change::Changed);
+            assert!(ids(&mut cache).is_empty());
+        }
+    }
+
+    /// An empty answer at the start is an answer.
+    #[test]
+    fn an_empty_start_is_an_answer() {
+        let mut cache = Cache::<u32>::new();
+        assert!(!cache.snapshot(|_| None).is_answered());
+        let change = cache.apply(&reset(&[], EmptyReason::NeverSeen), Instant::now());
+        assert_eq!(change, Change::Changed);
+        assert!(cache.snapshot(|_| None).is_answered());
+    }
+
+    /// Only serving nodes of some weight are picked from; what is kept for a node outlives changes
+    /// of its state, and ends with a restart.
+    #[test]
+    fn keeps_targets_across_changes() {
+        let now = Instant::now();
+        let made = std::cell::Cell::new(0);
+        let make = |_: &Registration| {
+            made.set(made.get() + 1);
+            Some(made.get())
+        };
+        let with = |state, epoch| {
+            let mut changed = Registration::clone(&registration("a"));
+            changed.node.state = state;
+            changed.node.epoch = epoch;
+            Update::Put(Arc::new(changed))
+        };
+        let mut cache = Cache::new();
+        cache.apply(&reset(&["a"], EmptyReason::Unknown), now);
+        assert_eq!(*cache.snapshot(make).members()[0].target(), 1);
+        cache.apply(&with(NodeState::Draining, 0), now);
+        let draining = cache.snapshot(make);
+        assert_eq!((draining.members().len(), draining.registered()), (0, 1));
+        cache.apply(&with(NodeState::Serving, 0), now);
+        assert_eq!(*cache.snapshot(make).members()[0].target(), 1);
+        cache.apply(&with(NodeState::Serving, 1), now);
+        assert_eq!(*cache.snapshot(make).members()[0].target(), 2);
+    }
+
+    /// Losing the source is told once and takes nothing out.
+    #[test]
+    fn stale_keeps_everything() {
+        let now = Instant::now();
+        let stale =
+            Update::Stale { since: std::time::SystemTime::UNIX_EPOCH, cause: "gone".into() };
+        let mut cache = Cache::new();
+        cache.apply(&reset(&["a"], EmptyReason::Unknown), now);
+        assert_eq!(cache.apply(&stale, now), Change::Lost);
+        assert_eq!(cache.apply(&stale, now), Change::Nothing);
+        assert!(cache.snapshot(|_| Some(0)).is_stale());
+        assert_eq!(ids(&mut cache), ["a"]);
+        let removal = Update::Remove {
+            service: "s".into(),
+            id: "a".into(),
+            epoch: 0,
+            reason: RemoveReason::Expired,
+        };
+        assert_eq!(cache.apply(&removal, now), Change::Changed);
+        assert!(ids(&mut cache).is_empty());
+    }
+}

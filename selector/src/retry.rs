@@ -1,0 +1,152 @@
+//! Whether a failed attempt is repeated.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::{Budget, Tried};
+
+/// What a failed attempt means for the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Class {
+    /// The request never left: refused connection, queue closed before it was written.
+    NotSent,
+    /// The server says it did not execute it: draining, or expired in its queue.
+    Refused,
+    /// Refused because the server has too much to do already.
+    Overloaded,
+    /// It may have been executed: the connection broke after it was written.
+    MaybeExecuted,
+    /// It was executed, or is wrong: the answer is an error and would be again.
+    Executed,
+}
+
+/// An error that knows its [`Class`].
+pub trait Classify {
+    /// What it means for the next attempt.
+    fn class(&self) -> Class;
+}
+
+/// When to try again. See the fields; [`Default`] is what they name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// The most attempts of one call, the first included: 1..=[`Tried::CAPACITY`], default 3.
+    pub max_attempts: u32,
+    /// The longest wait before the first repetition of what may have been executed; it doubles with
+    /// each. The wait is drawn between zero and it ("full jitter"). Default 25 ms.
+    pub backoff: Duration,
+    /// The longest such wait of all. Default 250 ms.
+    pub max_backoff: Duration,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            max_attempts: 3,
+            backoff: Duration::from_millis(25),
+            max_backoff: Duration::from_millis(250),
+        }
+    }
+}
+
+/// What to do after a failed attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Try another node after this long.
+    Retry(Duration),
+    /// Report the failure.
+    GiveUp,
+}
+
+impl RetryPolicy {
+    /// A policy that never tries again.
+    pub fn none() -> Self {
+        Self { max_attempts: 1, ..Self::default() }
+    }
+
+    /// Decides after `attempts` attempts, the last of which failed with `class`.
+    ///
+    /// What the server is known not to have executed is repeated at once; only an overloaded one is
+    /// spared by the budget. What may have been executed is repeated for idempotent calls alone.
+    pub fn decide(
+        &self,
+        class: Class,
+        attempts: u32,
+        idempotent: bool,
+        budget: &Budget,
+        now: Instant,
+    ) -> Decision {
+        if attempts >= self.max_attempts.min(Tried::CAPACITY as u32) {
+            return Decision::GiveUp;
+        }
+        match class {
+            Class::NotSent | Class::Refused => Decision::Retry(Duration::ZERO),
+            Class::Overloaded if budget.withdraw(now) => Decision::Retry(Duration::ZERO),
+            Class::MaybeExecuted if idempotent && budget.withdraw(now) => {
+                Decision::Retry(self.wait_before(attempts))
+            }
+            Class::Overloaded | Class::MaybeExecuted | Class::Executed => Decision::GiveUp,
+        }
+    }
+
+    fn wait_before(&self, attempts: u32) -> Duration {
+        let factor = 1u32.checked_shl(attempts.saturating_sub(1)).unwrap_or(u32::MAX);
+        let longest = self.backoff.saturating_mul(factor).min(self.max_backoff);
+        longest.mul_f64(fastrand::f64())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The table of RESILIENCE: what is repeated, by class and idempotence.
+    #[test]
+    fn decides_by_class() {
+        let now = Instant::now();
+        let budget = Budget::new(0.0, 10, now);
+        let policy = RetryPolicy::default();
+        let retried = |class, idempotent| {
+            matches!(policy.decide(class, 1, idempotent, &budget, now), Decision::Retry(_))
+        };
+        for idempotent in [false, true] {
+            assert!(retried(Class::NotSent, idempotent));
+            assert!(retried(Class::Refused, idempotent));
+            assert!(retried(Class::Overloaded, idempotent));
+            assert!(!retried(Class::Executed, idempotent));
+        }
+        assert!(retried(Class::MaybeExecuted, true));
+        assert!(!retried(Class::MaybeExecuted, false));
+    }
+
+    /// With the budget spent, only what costs the servers nothing is repeated.
+    #[test]
+    fn the_budget_limits_what_costs() {
+        let now = Instant::now();
+        let budget = Budget::new(0.0, 0, now);
+        let decide = |class| RetryPolicy::default().decide(class, 1, true, &budget, now);
+        assert_eq!(decide(Class::MaybeExecuted), Decision::GiveUp);
+        assert_eq!(decide(Class::Overloaded), Decision::GiveUp);
+        assert_eq!(decide(Class::NotSent), Decision::Retry(Duration::ZERO));
+    }
+
+    /// The last attempt is the last, whatever the class, and waits stay within their bounds.
+    #[test]
+    fn attempts_and_waits_are_bounded() {
+        let now = Instant::now();
+        let budget = Budget::new(1.0, 10, now);
+        let policy = RetryPolicy { max_attempts: 100, ..RetryPolicy::default() };
+        for attempts in 1..7 {
+            match policy.decide(Class::MaybeExecuted, attempts, true, &budget, now) {
+                Decision::Retry(wait) => assert!(wait <= policy.max_backoff),
+                Decision::GiveUp => panic!("gave up after {attempts}"),
+            }
+        }
+        assert_eq!(policy.decide(Class::NotSent, 8, true, &budget, now), Decision::GiveUp);
+        assert_eq!(
+            RetryPolicy::none().decide(Class::NotSent, 1, true, &budget, now),
+            Decision::GiveUp
+        );
+    }
+}

@@ -1,0 +1,333 @@
+//! The cache of services, and the task that keeps each of them current.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use futures::StreamExt;
+use micro_registry::{
+    EmptyReason, Endpoints, Error, ErrorKind, Registration, Registry, Scope, Service, Update, View,
+    Watch, validate,
+};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::cache::{Cache, Change};
+use crate::{Budget, StrategyKind, Subscription};
+
+/// How a [`Selector`] watches and picks. [`Default`] is what the fields name.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SelectorConfig {
+    /// How nodes are picked. Default `least-loaded`.
+    pub strategy: StrategyKind,
+    /// How often a service is read again, in case its watch lost something; ± 10 %. Default 60 s.
+    pub reread_interval: Duration,
+    /// How long a service nobody holds or calls is still watched. Default 5 min.
+    pub idle_timeout: Duration,
+    /// The same for a service that has no nodes. Default 30 s.
+    pub negative_timeout: Duration,
+    /// Retries a call pays into its service's budget: 0.0..=1.0, default 0.2.
+    pub retry_share: f64,
+    /// Retries time pays into each service's budget, per second. Default 10.
+    pub retries_per_second: u32,
+}
+
+impl Default for SelectorConfig {
+    fn default() -> Self {
+        Self {
+            strategy: StrategyKind::default(),
+            reread_interval: Duration::from_secs(60),
+            idle_timeout: Duration::from_secs(300),
+            negative_timeout: Duration::from_secs(30),
+            retry_share: 0.2,
+            retries_per_second: 10,
+        }
+    }
+}
+
+/// Makes what is kept for a node; the error says why it cannot be called, for the log.
+type Make<T> = Box<dyn Fn(&Registration) -> Result<T, String> + Send + Sync>;
+
+/// The caching selector: one watch and one snapshot per service that is called.
+///
+/// Owns a task for each; dropping the last clone stops them all, and what subscribers still hold
+/// stays as it was.
+pub struct Selector<T> {
+    inner: Arc<Inner<T>>,
+}
+
+impl<T> Clone for Selector<T> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone() }
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> Selector<T> {
+    /// A selector over a registry; `make` gives what is kept for each node. Starts no task.
+    pub fn new(
+        registry: Arc<dyn Registry>,
+        config: SelectorConfig,
+        make: impl Fn(&Registration) -> Result<T, String> + Send + Sync + 'static,
+    ) -> Self {
+        let subscriptions = Mutex::default();
+        let tasks = Mutex::default();
+        let make = Box::new(make);
+        Self { inner: Arc::new(Inner { registry, config, make, subscriptions, tasks }) }
+    }
+
+    /// The service of this name, watched from the first time on. Does not wait for the registry.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` for what cannot be a service's name.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn subscribe(&self, service: &str) -> Result<Arc<Subscription<T>>, Error> {
+        let mut subscriptions = self.inner.subscriptions();
+        if let Some(known) = subscriptions.get(service) {
+            known.touch();
+            return Ok(known.clone());
+        }
+        validate::service_name(service)?;
+        let name: Arc<str> = service.into();
+        let config = &self.inner.config;
+        let budget = Budget::new(config.retry_share, config.retries_per_second, Instant::now());
+        let subscription =
+            Arc::new(Subscription::new(name.clone(), config.strategy.build(), budget));
+        subscriptions.insert(name, subscription.clone());
+        let owner = Owner {
+            registry: self.inner.registry.clone(),
+            inner: Arc::downgrade(&self.inner),
+            subscription: subscription.clone(),
+            cache: Cache::new(),
+        };
+        self.inner.spawn(owner.run(config.clone()));
+        Ok(subscription)
+    }
+
+    /// The services watched now, for people to look at.
+    pub fn services(&self) -> Vec<Arc<Subscription<T>>> {
+        self.inner.subscriptions().values().cloned().collect()
+    }
+
+    /// The registry it asks.
+    pub fn registry(&self) -> &Arc<dyn Registry> {
+        &self.inner.registry
+    }
+}
+
+impl<T> fmt::Debug for Selector<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Selector")
+            .field("registry", &self.inner.registry)
+            .field("services", &self.inner.subscriptions().keys().collect::<Vec<_>>())
+            .field("config", &self.inner.config)
+            .finish()
+    }
+}
+
+struct Inner<T> {
+    registry: Arc<dyn Registry>,
+    config: SelectorConfig,
+    make: Make<T>,
+    subscriptions: Mutex<HashMap<Arc<str>, Arc<Subscription<T>>>>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+impl<T> Inner<T> {
+    fn subscriptions(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Subscription<T>>>> {
+        self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads the results of the tasks that ended, so that a panic in one is not silent.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(ended) = tasks.try_join_next() {
+            if let Err(error) = ended {
+                tracing::error!(%error, "the task that watched a service failed");
+            }
+        }
+        tasks.spawn(task);
+    }
+
+    /// Forgets a service unless somebody besides this map and its task holds it.
+    fn forget(&self, subscription: &Arc<Subscription<T>>) -> bool {
+        const MAP_AND_TASK: usize = 2;
+        let mut subscriptions = self.subscriptions();
+        // Under the lock nobody new can take it from the map.
+        let idle = Arc::strong_count(subscription) == MAP_AND_TASK;
+        if idle {
+            subscriptions.remove(subscription.service());
+        }
+        idle
+    }
+}
+
+/// The task of one service: the only writer of its snapshot.
+struct Owner<T> {
+    registry: Arc<dyn Registry>,
+    /// Weak, so that dropping the selector ends this task.
+    inner: Weak<Inner<T>>,
+    subscription: Arc<Subscription<T>>,
+    cache: Cache<T>,
+}
+
+/// Why following a watch ended.
+enum Ended {
+    Idle,
+    WatchOver,
+}
+
+impl<T: Clone + Send + Sync + 'static> Owner<T> {
+    async fn run(mut self, config: SelectorConfig) {
+        loop {
+            let scope = Scope::Service(self.subscription.service().to_owned());
+            match self.registry.watch(scope).await {
+                Ok(watch) => {
+                    if let Ended::Idle = self.follow(watch, &config).await {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    let service = self.subscription.service();
+                    tracing::warn!(service, %error, "the registry refused a watch, trying again");
+                }
+            }
+            // By the trait neither happens; a backend that breaks it must not make this spin.
+            sleep(Duration::from_secs(1).mul_f64(0.8 + 0.4 * fastrand::f64())).await;
+        }
+    }
+
+    async fn follow(&mut self, mut watch: Watch, config: &SelectorConfig) -> Ended {
+        let mut reread_at = next_reread(config);
+        let mut idle_at = self.next_idle(config);
+        loop {
+            tokio::select! {
+                update = watch.next() => match update {
+                    Some(update) => self.take_in(&update),
+                    None => return Ended::WatchOver,
+                },
+                () = sleep_until(reread_at) => {
+                    self.reread(&mut watch).await;
+                    reread_at = next_reread(config);
+                }
+                () = sleep_until(idle_at) => {
+                    let change = self.cache.tick(Instant::now());
+                    self.publish_if(change == Change::Changed);
+                    if !self.subscription.take_used() && self.forget() {
+                        return Ended::Idle;
+                    }
+                    idle_at = self.next_idle(config);
+                }
+            }
+        }
+    }
+
+    fn take_in(&mut self, update: &Update) {
+        let change = self.cache.apply(update, Instant::now());
+        let (service, registry) = (self.subscription.service(), self.registry.name());
+        match (change, update) {
+            (Change::Lost, Update::Stale { cause, .. }) => {
+                tracing::warn!(service, registry, cause, "registry lost, keeping the known nodes");
+            }
+            (Change::Held(nodes), _) => {
+                tracing::warn!(service, registry, nodes, "registry forgot nodes, keeping them");
+            }
+            _ => {}
+        }
+        self.publish_if(change != Change::Nothing);
+    }
+
+    /// Reads the service again. An update that comes meanwhile wins: what is read may be older.
+    async fn reread(&mut self, watch: &mut Watch) {
+        let registry = self.registry.clone();
+        let service = self.subscription.service().to_owned();
+        let read = tokio::select! {
+            biased;
+            update = watch.next() => {
+                if let Some(update) = update {
+                    self.take_in(&update);
+                }
+                return;
+            }
+            read = registry.get(&service) => read,
+        };
+        let update = match read {
+            Ok(services) => reset(registrations(services)),
+            Err(error) if error.kind() == ErrorKind::NotFound => reset(View::new()),
+            Err(_) => return,
+        };
+        if let Update::Reset { registrations, .. } = &update {
+            let read: View = registrations.iter().cloned().collect();
+            if read == *self.cache.view() {
+                return;
+            }
+            let nodes = registrations.len();
+            tracing::info!(service, nodes, "reading again found what the watch had not told");
+        }
+        self.take_in(&update);
+    }
+
+    fn publish_if(&mut self, changed: bool) {
+        let Some(inner) = self.inner.upgrade() else { return };
+        if changed {
+            let snapshot =
+                self.cache.snapshot(|registration| make_or_warn(&inner.make, registration));
+            self.subscription.publish(snapshot);
+        }
+    }
+
+    fn forget(&self) -> bool {
+        self.inner.upgrade().is_none_or(|inner| inner.forget(&self.subscription))
+    }
+
+    fn next_idle(&self, config: &SelectorConfig) -> Instant {
+        let known = !self.cache.view().is_empty();
+        Instant::now() + if known { config.idle_timeout } else { config.negative_timeout }
+    }
+}
+
+fn make_or_warn<T>(make: &Make<T>, registration: &Registration) -> Option<T> {
+    make(registration)
+        .inspect_err(|cause| {
+            let Registration { service, node, .. } = registration;
+            tracing::warn!(
+                service,
+                node = node.id,
+                cause,
+                "a node cannot be called, leaving it out"
+            );
+        })
+        .ok()
+}
+
+fn next_reread(config: &SelectorConfig) -> Instant {
+    Instant::now() + config.reread_interval.mul_f64(0.9 + 0.2 * fastrand::f64())
+}
+
+fn reset(view: View) -> Update {
+    let registrations: Vec<_> = view.iter().cloned().collect();
+    let empty = registrations.is_empty().then_some(EmptyReason::Unknown);
+    Update::Reset { registrations, empty }
+}
+
+/// A lookup's answer taken apart into what was registered, save that nodes of one version share
+/// what they say of their service.
+fn registrations(services: Vec<Service>) -> View {
+    let one = |service: &Service, node| Registration {
+        service: service.name.clone(),
+        version: service.version.clone(),
+        metadata: service.metadata.clone(),
+        endpoints: Endpoints::clone(&service.endpoints),
+        node,
+    };
+    let all = services.into_iter().flat_map(|mut service| {
+        let nodes = std::mem::take(&mut service.nodes);
+        nodes.into_iter().map(move |node| Arc::new(one(&service, node)))
+    });
+    all.collect()
+}

@@ -1,0 +1,265 @@
+//! The selector over a real registry in memory, on paused time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use micro_registry::{MemoryRegistry, Node, NodeState, Registration, Registry};
+use micro_selector::{
+    Balance, CallOptions, Class, Classify, Failure, Policy, Selector, SelectorConfig, StrategyKind,
+    Subscription,
+};
+use tokio::time::{Instant, sleep};
+
+const TTL: Duration = Duration::from_secs(3_600);
+
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?}")]
+struct Broken(Class);
+
+impl Classify for Broken {
+    fn class(&self) -> Class {
+        self.0
+    }
+}
+
+fn registration(id: &str) -> Registration {
+    Registration::new("greeter", "1.0.0", Node::new(id, "127.0.0.1:1"))
+}
+
+async fn registry_of(ids: &[&str]) -> MemoryRegistry {
+    let registry = MemoryRegistry::new();
+    for id in ids {
+        registry.register(&registration(id), TTL).await.expect("memory does not fail");
+    }
+    registry
+}
+
+/// Nodes are called by their id; what is kept for each is that id.
+fn selector(registry: &MemoryRegistry) -> Selector<String> {
+    let config = SelectorConfig::default();
+    Selector::new(Arc::new(registry.clone()), config, |r| Ok(r.node.id.clone()))
+}
+
+fn within(seconds: u64) -> CallOptions {
+    let mut options = CallOptions::default();
+    options.deadline = Some(Instant::now() + Duration::from_secs(seconds));
+    options
+}
+
+async fn call(
+    subscription: &Subscription<String>,
+    options: &CallOptions,
+) -> Result<String, Failure<Broken>> {
+    subscription.call(options, |id, _| async move { Ok(id) }).await
+}
+
+/// Waits, on paused time, until the subscription satisfies the condition.
+async fn eventually(subscription: &Subscription<String>, condition: impl Fn(&[String]) -> bool) {
+    for _ in 0..10_000 {
+        let snapshot = subscription.snapshot();
+        let ids: Vec<_> = snapshot.members().iter().map(|m| m.target().clone()).collect();
+        if condition(&ids) {
+            return;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never so: {subscription:?}");
+}
+
+/// Calls go to what is registered, and follow it as nodes come, drain and leave.
+#[tokio::test(start_paused = true)]
+async fn follows_the_registry() {
+    let registry = registry_of(&["a"]).await;
+    let selector = selector(&registry);
+    let subscription = selector.subscribe("greeter").unwrap();
+    assert_eq!(call(&subscription, &within(1)).await.unwrap(), "a");
+
+    registry.register(&registration("b"), TTL).await.unwrap();
+    eventually(&subscription, |ids| ids == ["a", "b"]).await;
+
+    let mut draining = registration("a");
+    draining.node.state = NodeState::Draining;
+    registry.register(&draining, TTL).await.unwrap();
+    eventually(&subscription, |ids| ids == ["b"]).await;
+
+    registry.deregister(&registration("b")).await.unwrap();
+    eventually(&subscription, |ids| ids.is_empty()).await;
+    let failure = call(&subscription, &within(1)).await.unwrap_err();
+    assert!(matches!(failure, Failure::NoneServing { registered: 1 }), "{failure}");
+}
+
+/// A name nobody registered is not found at once; one that appears is answered when it does.
+#[tokio::test(start_paused = true)]
+async fn unknown_names_fail_fast_or_wait() {
+    let registry = registry_of(&[]).await;
+    let selector = selector(&registry);
+    let subscription = selector.subscribe("greeter").unwrap();
+    let before = Instant::now();
+    assert!(matches!(call(&subscription, &within(5)).await, Err(Failure::NotFound)));
+    assert_eq!(Instant::now(), before, "a certain answer must not wait");
+
+    let mut options = within(60);
+    options.wait_for_ready = true;
+    let appear = async {
+        sleep(Duration::from_secs(7)).await;
+        registry.register(&registration("a"), TTL).await.unwrap();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        answer = call(&subscription, &options) => assert_eq!(answer.unwrap(), "a"),
+        () = appear => unreachable!(),
+    }
+    assert_eq!(Instant::now() - before, Duration::from_secs(7));
+    assert!(selector.subscribe("Not A Name").is_err());
+}
+
+/// While the registry has not answered a call waits, within its deadline.
+#[tokio::test(start_paused = true)]
+async fn waits_for_the_first_answer() {
+    let registry = registry_of(&["a"]).await;
+    registry.interrupt("down at start");
+    let selector = selector(&registry);
+    let subscription = selector.subscribe("greeter").unwrap();
+    assert!(matches!(call(&subscription, &within(2)).await, Err(Failure::Unresolved)));
+    let options = within(60);
+    let (answer, ()) = tokio::join!(call(&subscription, &options), async {
+        sleep(Duration::from_secs(1)).await;
+        registry.restore();
+    });
+    assert_eq!(answer.unwrap(), "a");
+}
+
+/// The last known nodes outlive an outage of the registry.
+#[tokio::test(start_paused = true)]
+async fn survives_an_outage() {
+    let registry = registry_of(&["a"]).await;
+    let selector = selector(&registry);
+    let subscription = selector.subscribe("greeter").unwrap();
+    call(&subscription, &within(1)).await.unwrap();
+    registry.interrupt("down");
+    for _ in 0..60 {
+        sleep(Duration::from_secs(10)).await;
+        assert_eq!(call(&subscription, &within(1)).await.unwrap(), "a");
+    }
+    assert!(subscription.snapshot().is_stale());
+    registry.restore();
+    eventually(&subscription, |ids| ids == ["a"]).await;
+}
+
+/// Each attempt goes to another node, and the failure tells of all of them.
+#[tokio::test(start_paused = true)]
+async fn retries_go_elsewhere() {
+    let registry = registry_of(&["a", "b", "c"]).await;
+    let selector = selector(&registry);
+    let subscription = selector.subscribe("greeter").unwrap();
+    let refuse = |_: String, _| async { Err::<(), _>(Broken(Class::NotSent)) };
+    let Err(Failure::Attempts(attempts)) = subscription.call(&within(1), refuse).await else {
+        panic!("it cannot succeed")
+    };
+    let mut ids: Vec<_> = attempts.iter().map(|a| a.node.node.id.as_str()).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, ["a", "b", "c"]);
+}
+
+/// What may have been executed is repeated for idempotent calls alone; an answer never is.
+#[tokio::test(start_paused = true)]
+async fn repeats_by_class() {
+    let registry = registry_of(&["a", "b", "c"]).await;
+    let selector = selector(&registry);
+    let subscription = selector.subscribe("greeter").unwrap();
+    for (class, idempotent, expected) in [
+        (Class::MaybeExecuted, false, 1),
+        (Class::MaybeExecuted, true, 3),
+        (Class::Executed, true, 1),
+        (Class::Refused, false, 3),
+    ] {
+        let made = AtomicU32::new(0);
+        let mut options = within(10);
+        options.idempotent = idempotent;
+        let attempt = |_: String, _| {
+            made.fetch_add(1, Ordering::Relaxed);
+            async move { Err::<(), _>(Broken(class)) }
+        };
+        subscription.call(&options, attempt).await.unwrap_err();
+        assert_eq!(made.load(Ordering::Relaxed), expected, "{class:?} {idempotent}");
+    }
+}
+
+/// Round robin gives each node its exact share, whoever calls.
+#[tokio::test(start_paused = true)]
+async fn round_robin_shares_exactly() {
+    let registry = registry_of(&["a", "b", "c"]).await;
+    let mut config = SelectorConfig::default();
+    config.strategy = StrategyKind::RoundRobin;
+    let selector = Selector::new(Arc::new(registry.clone()), config, |r| Ok(r.node.id.clone()));
+    let subscription = selector.subscribe("greeter").unwrap();
+    let mut counts = std::collections::BTreeMap::new();
+    for _ in 0..300 {
+        *counts.entry(call(&subscription, &within(1)).await.unwrap()).or_insert(0) += 1;
+    }
+    assert_eq!(counts.into_values().collect::<Vec<_>>(), [100, 100, 100]);
+}
+
+/// A thousand lookups of unknown names leave nothing behind once nobody uses them.
+#[tokio::test(start_paused = true)]
+async fn idle_and_negative_entries_are_evicted() {
+    let registry = registry_of(&["a"]).await;
+    let selector = selector(&registry);
+    for i in 0..1_000 {
+        let unknown = selector.subscribe(&format!("unknown-{i}")).unwrap();
+        assert!(matches!(call(&unknown, &within(1)).await, Err(Failure::NotFound)));
+    }
+    let held = selector.subscribe("greeter").unwrap();
+    call(&held, &within(1)).await.unwrap();
+    assert_eq!(selector.services().len(), 1_001);
+    sleep(Duration::from_secs(1_000)).await;
+    let left: Vec<_> = selector.services().iter().map(|s| s.service().to_owned()).collect();
+    assert_eq!(left, ["greeter"], "what is held stays");
+    drop(held);
+    sleep(Duration::from_secs(1_000)).await;
+    assert!(selector.services().is_empty());
+    // The registry takes closed watches out with the next change.
+    registry.register(&registration("b"), TTL).await.unwrap();
+    assert!(format!("{registry:?}").contains("watchers: 0"), "{registry:?}");
+}
+
+/// Dropping the selector ends its tasks and their watches.
+#[tokio::test(start_paused = true)]
+async fn dropping_it_stops_everything() {
+    let registry = registry_of(&["a"]).await;
+    let selector = selector(&registry);
+    let subscription = selector.subscribe("greeter").unwrap();
+    call(&subscription, &within(1)).await.unwrap();
+    drop(selector);
+    sleep(Duration::from_secs(1)).await;
+    registry.register(&registration("b"), TTL).await.unwrap();
+    assert!(format!("{registry:?}").contains("watchers: 0"), "{registry:?}");
+    assert_eq!(call(&subscription, &within(1)).await.unwrap(), "a", "what was known stays");
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Numbers;
+
+impl Policy<u32> for Numbers {
+    fn options(&self, _: &u32) -> CallOptions {
+        within(1)
+    }
+
+    fn attempt(&self, request: &u32, number: u32) -> u32 {
+        request + number
+    }
+}
+
+/// As a `tower::Service` it is ready at once and makes its attempts on different nodes.
+#[tokio::test(start_paused = true)]
+async fn balances_as_a_tower_service() {
+    use tower::{ServiceExt, service_fn};
+    let registry = registry_of(&["a", "b"]).await;
+    let node = service_fn(|number: u32| async move {
+        if number == 10 { Err(Broken(Class::NotSent)) } else { Ok(number) }
+    });
+    let selector = Selector::new(Arc::new(registry), SelectorConfig::default(), move |_| Ok(node));
+    let balance = Balance::new(selector.subscribe("greeter").unwrap(), Numbers);
+    assert_eq!(balance.oneshot(10).await.unwrap(), 11);
+}
