@@ -73,7 +73,8 @@ impl<T, E> Call<T, E> {
             && let Err(error) = request.metadata.insert(key, value)
         {
             let message = error.to_string();
-            let error = Error::new(Code::InvalidArgument, Phase::Encode, message).with_source(error);
+            let error =
+                Error::new(Code::InvalidArgument, Phase::Encode, message).with_source(error);
             self.request = Err(error);
         }
         self

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use micro_registry::{Registration, Registry};
-use micro_rpc::{Address, Channel, ChannelConfig, InvalidAddress};
-use micro_selector::{RetryPolicy, Selector, SelectorConfig, StrategyKind, Subscription, UnknownStrategy};
+use micro_rpc::{Address, Channel, ChannelConfig, InvalidAddress, MemoryNetwork};
+use micro_selector::{
+    RetryPolicy, Selector, SelectorConfig, StrategyKind, Subscription, UnknownStrategy,
+};
 
 use crate::open::{self, OpenRegistry};
 use crate::{Error, Result, Settings};
@@ -140,6 +142,12 @@ impl ClientBuilder {
     /// How many connections are kept to each node; calls of all callers share them. Default: 1.
     pub fn connections_per_node(mut self, connections: usize) -> Self {
         self.channel.connections = connections;
+        self
+    }
+
+    /// Calls `memory:` addresses in this network inside the process, for tests.
+    pub fn memory_network(mut self, network: MemoryNetwork) -> Self {
+        self.channel.memory = Some(network);
         self
     }
 

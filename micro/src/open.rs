@@ -104,7 +104,10 @@ mod tests {
     #[test]
     fn opens_what_the_url_names() {
         let given: Arc<dyn Registry> = Arc::new(MemoryRegistry::new());
-        assert_eq!(registry(&Settings::none(), Some(given.clone())).unwrap().registry.name(), "memory");
+        assert_eq!(
+            registry(&Settings::none(), Some(given.clone())).unwrap().registry.name(),
+            "memory"
+        );
         let settings = Settings::none().flag("registry", "static:a=10.0.0.1:1").unwrap();
         assert_eq!(registry(&settings, Some(given)).unwrap().registry.name(), "static");
         assert!(open("memory:").unwrap().is_one_host);

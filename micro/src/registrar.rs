@@ -172,9 +172,7 @@ impl Schedule {
                 self.was_registered = true;
                 now + jittered(self.timing.interval)
             }
-            Err(error) if error.kind() == ErrorKind::Fenced => {
-                now + jittered(self.timing.interval)
-            }
+            Err(error) if error.kind() == ErrorKind::Fenced => now + jittered(self.timing.interval),
             Err(_) => {
                 self.failing_since.get_or_insert(now);
                 now + self.backoff.next().unwrap_or(MAX_BACKOFF).min(MAX_BACKOFF)
@@ -237,8 +235,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn keeps_a_node_registered() {
         let registry = MemoryRegistry::new();
-        let mut registrar =
-            Registrar::spawn(Arc::new(registry.clone()), registration(1), TIMING);
+        let mut registrar = Registrar::spawn(Arc::new(registry.clone()), registration(1), TIMING);
         reached(&registrar, |state| *state == Registered::Yes).await;
         tokio::time::sleep(Duration::from_secs(600)).await;
         registry.get("greeter").await.unwrap();
@@ -263,9 +260,8 @@ mod tests {
         registry.restore();
         reached(&registrar, |state| *state == Registered::Yes).await;
         registry.interrupt("down again");
-        let is_later = |state: &Registered| {
-            matches!(state, Registered::Retrying { was_registered: true, .. })
-        };
+        let is_later =
+            |state: &Registered| matches!(state, Registered::Retrying { was_registered: true, .. });
         reached(&registrar, is_later).await;
         registry.restore();
         reached(&registrar, |state| *state == Registered::Yes).await;

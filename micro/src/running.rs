@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use micro_registry::{NodeState, Registration};
-use micro_rpc::{Limits, Listener, Router, Server, ServerConfig, ServerHandle};
+use micro_rpc::{Limits, Listener, MemoryNetwork, Router, Server, ServerConfig, ServerHandle};
 use tokio::sync::watch;
 
 use crate::client::ClientBuilder;
@@ -26,6 +26,7 @@ pub struct RunningService {
     registrar: Registrar,
     registry: OpenRegistry,
     settings: Settings,
+    memory: Option<MemoryNetwork>,
     stopping: Arc<AtomicBool>,
     shutdown_timeout: Duration,
 }
@@ -40,6 +41,7 @@ pub(crate) struct Start {
     pub(crate) timing: Timing,
     pub(crate) shutdown_timeout: Duration,
     pub(crate) settings: Settings,
+    pub(crate) memory: Option<MemoryNetwork>,
 }
 
 /// How long the registry may take to hear that a service stops. Calls are safe without it: the
@@ -55,10 +57,8 @@ impl RunningService {
         let registrar = Registrar::spawn(registry.registry.clone(), registration.clone(), timing);
         let stopping = Arc::new(AtomicBool::new(false));
         let ready = readiness(registrar.state(), stopping.clone());
-        let mut config = ServerConfig::default();
-        config.limits = start.limits;
         let server = server
-            .config(config)
+            .config(ServerConfig { limits: start.limits, ..ServerConfig::default() })
             .ready(Arc::new(ready))
             .describe(description.into())
             .start(vec![start.listener]);
@@ -68,6 +68,7 @@ impl RunningService {
             registrar,
             registry,
             settings: start.settings,
+            memory: start.memory,
             stopping,
             shutdown_timeout: start.shutdown_timeout,
         })
@@ -89,7 +90,11 @@ impl RunningService {
     ///
     /// `invalid_argument` for settings that make no sense.
     pub fn client(&self) -> Result<Client> {
-        ClientBuilder::default().build_on(&self.settings, self.registry.clone())
+        let mut builder = ClientBuilder::default();
+        if let Some(network) = &self.memory {
+            builder = builder.memory_network(network.clone());
+        }
+        builder.build_on(&self.settings, self.registry.clone())
     }
 
     /// Serves until SIGINT or SIGTERM, then [shuts down](Self::shutdown); a second signal ends it

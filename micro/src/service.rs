@@ -4,9 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use micro_registry::{
-    Endpoints, Metadata, Node, NodeState, Registration, Registry, validate,
-};
+use micro_registry::{Endpoints, Metadata, Node, NodeState, Registration, Registry, validate};
 use micro_rpc::{Address, Limits, Listener, MemoryNetwork};
 
 use crate::open::OpenRegistry;
@@ -215,6 +213,7 @@ impl Service {
             timing: plan.timing,
             shutdown_timeout: plan.shutdown_timeout,
             settings: plan.settings,
+            memory: plan.memory,
         })
     }
 
@@ -235,7 +234,8 @@ impl Service {
         let address = settings.resolve("address", self.address, |text| Ok(text.to_owned()))?;
         let address = address.unwrap_or_else(|| Resolved::by_default(default_address.to_owned()));
         let address = parse_address(&address)?;
-        let advertise = settings.resolve("advertise", self.advertise, |text| Ok(text.to_owned()))?;
+        let advertise =
+            settings.resolve("advertise", self.advertise, |text| Ok(text.to_owned()))?;
         let zone = settings.resolve("zone", self.zone, |text| Ok(text.to_owned()))?;
         let timing = timing(&settings, self.register_ttl, self.register_interval)?;
         let registration = Registration {

@@ -276,7 +276,8 @@ mod tests {
     /// What makes no sense names the value and where it came from.
     #[test]
     fn errors_name_value_and_origin() {
-        let settings = Settings::from_parts(None, variables(&[("MICRO_REGISTER_TTL", "x")])).unwrap();
+        let settings =
+            Settings::from_parts(None, variables(&[("MICRO_REGISTER_TTL", "x")])).unwrap();
         let error = settings.resolve("register_ttl", None, crate::duration::parse).unwrap_err();
         let error = error.to_string();
         assert!(error.contains("\"x\" from environment variable MICRO_REGISTER_TTL"), "{error}");

@@ -42,6 +42,15 @@ impl Owner {
     }
 }
 
+impl Drop for Owner {
+    /// Unlocks rather than only closes: a process being forked right now shares the descriptor.
+    fn drop(&mut self) {
+        if let Err(error) = self.file.unlock() {
+            tracing::warn!(%error, "cannot unlock the lock file of the local registry");
+        }
+    }
+}
+
 /// Whether somebody holds an owner's lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Liveness {

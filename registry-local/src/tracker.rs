@@ -2,6 +2,7 @@
 //! when.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use micro_registry::{EmptyReason, Registration, RemoveReason, Scope, Update, View};
@@ -193,7 +194,7 @@ impl Tracker {
         old.map(|(key, _)| key.clone()).collect()
     }
 
-    fn visible(&self, key: &Key, now: Duration) -> Option<std::sync::Arc<Registration>> {
+    fn visible(&self, key: &Key, now: Duration) -> Option<Arc<Registration>> {
         let node = self.nodes.get(key)?;
         let record = node.sighting.record.as_ref()?;
         (now < self.ends(node)?).then(|| record.registration.clone())
@@ -215,7 +216,7 @@ impl Tracker {
     /// Removals of nodes a lower epoch took the place of: they were dead, which does not fence, and
     /// without the removal the view would keep them.
     fn superseded(&self, before: &View, after: &View) -> Vec<Update> {
-        let by_lower = |old: &&std::sync::Arc<Registration>| {
+        let by_lower = |old: &&Arc<Registration>| {
             let new = after.node(&old.service, &old.node.id);
             new.is_some_and(|new| new.node.epoch < old.node.epoch)
         };
@@ -328,7 +329,6 @@ mod tests {
     use super::*;
     use crate::record::Left;
     use micro_registry::Node;
-    use std::sync::Arc;
 
     const OWNER: Uuid = Uuid::from_u128(1);
     const TTL: Duration = Duration::from_secs(30);

@@ -36,7 +36,8 @@ impl Writer {
     /// expire. Should the file be replaced at the same moment, the old one is renewed, which
     /// nobody sees, and the answer is no.
     pub(crate) fn renew(&self, registration: &Registration, ttl: Duration) -> Result<bool, Error> {
-        let Some(owner) = self.owner().clone().filter(|owner| owner.is_in_place()) else {
+        let in_place = self.owner().clone().filter(|owner| owner.is_in_place());
+        let (Some(owner), Some(_)) = (in_place, self.reader.directory.check()?) else {
             return Ok(false);
         };
         let expected = NodeRecord::encode(owner.id, ttl, registration)?;

@@ -98,7 +98,8 @@ mod tests {
     /// A wrong address is named, with the forms that would be right.
     #[test]
     fn errors_say_what_is_right() {
-        for text in ["", "localhost", ":1", "::1:80", "[::1:80", "a:70000", "unix:", "memory:", "a b:1"]
+        for text in
+            ["", "localhost", ":1", "::1:80", "[::1:80", "a:70000", "unix:", "memory:", "a b:1"]
         {
             let error = text.parse::<Address>().unwrap_err().to_string();
             assert!(error.contains(&format!("`{text}`")) && error.contains("host:port"), "{error}");

@@ -130,7 +130,9 @@ impl fmt::Display for TraceId {
 
 /// A text that is not a `traceparent` header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a traceparent is `00-<32 hex>-<16 hex>-<2 hex>` in lower case, with ids that are not zero")]
+#[error(
+    "a traceparent is `00-<32 hex>-<16 hex>-<2 hex>` in lower case, with ids that are not zero"
+)]
 pub struct InvalidTraceparent;
 
 #[cfg(test)]

@@ -2,6 +2,10 @@
 //!
 //! Run it: `cargo run -p hello`. Start it twice and the greetings are shared.
 
+use std::io::IsTerminal;
+
+use tracing_subscriber::filter::LevelFilter;
+
 /// Greets people.
 #[micro::service]
 pub trait Greeter {
@@ -20,7 +24,11 @@ impl Greeter for English {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(LOG_LEVEL).init();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_max_level(LevelFilter::WARN)
+        .init();
 
     // The server: listens on a free port and registers in the local registry.
     let service = micro::Service::new().serve(GreeterServer::new(English)).start().await?;
@@ -37,6 +45,3 @@ async fn main() -> anyhow::Result<()> {
     service.run().await?;
     Ok(())
 }
-
-const LOG_LEVEL: tracing_subscriber::filter::LevelFilter =
-    tracing_subscriber::filter::LevelFilter::WARN;

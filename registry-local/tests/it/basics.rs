@@ -177,13 +177,15 @@ async fn unsafe_directories_are_refused() {
     open.register(&registration("greeter", "a", 1), HOUR).await.unwrap();
     let mode = |mode| fs::Permissions::from_mode(mode);
     fs::set_permissions(directory.path().join("micro"), mode(0o755)).unwrap();
-    let error = open.register(&registration("greeter", "a", 1), HOUR).await;
+    assert_eq!(
+        kind(open.register(&registration("greeter", "a", 1), HOUR).await),
+        ErrorKind::Denied
+    );
     assert_eq!(kind(open.get("greeter").await), ErrorKind::Denied);
     assert_eq!(kind(open.list().await), ErrorKind::Denied);
     assert_eq!(kind(open.deregister(&registration("greeter", "a", 1)).await), ErrorKind::Denied);
     let text = open.get("greeter").await.unwrap_err().to_string();
     assert!(text.contains("micro is open to other users (mode 0755): expected 0700"), "{text}");
-    drop(error);
 
     fs::set_permissions(directory.path().join("micro"), mode(0o700)).unwrap();
     symlink(directory.path().join("micro"), directory.path().join("link")).unwrap();

@@ -5,10 +5,13 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 
-use micro_registry::{Registry, Scope};
+use micro_registry::{Registry, Scope, Update};
+use micro_registry_local::LocalRegistry;
 use rustix::process::{Pid, Signal, kill_process};
+use tracing::Level;
 
-use crate::{next, registration, registry};
+use crate::log::Log;
+use crate::{config, next, registration, registry};
 
 const ROLE: &str = "MICRO_LOCAL_CHILD_ROLE";
 const DIRECTORY: &str = "MICRO_LOCAL_CHILD_DIRECTORY";
@@ -76,6 +79,7 @@ async fn child_role() {
     match role.as_str() {
         "register" => register(directory.as_ref(), ttl).await,
         "guard" => hold_guard(directory.as_ref()).await,
+        "log" => log_an_outage(directory.as_ref()).await,
         "watch" => watch_and_drop(directory.as_ref()).await,
         other => panic!("unknown role {other}"),
     }
@@ -97,7 +101,26 @@ async fn hold_guard(directory: &Path) {
     let file = std::fs::File::open(path).unwrap();
     file.lock().unwrap();
     println!("child is ready");
-    std::future::pending().await
+    std::future::pending::<()>().await;
+}
+
+async fn log_an_outage(directory: &Path) {
+    let mut config = config(directory);
+    config.use_notify = false;
+    let registry = LocalRegistry::new(config).unwrap();
+    let log = Log::default();
+    tracing::subscriber::set_global_default(log.clone()).unwrap();
+    let in_the_way = directory.join("micro");
+    std::fs::write(&in_the_way, "in the way").unwrap();
+    let mut watch = registry.watch(Scope::All).await.unwrap();
+    assert!(matches!(next(&mut watch).await, Update::Stale { .. }));
+    // Several attempts fail meanwhile.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    std::fs::remove_file(&in_the_way).unwrap();
+    assert!(matches!(next(&mut watch).await, Update::Reset { .. }));
+    assert_eq!(log.take(), [Level::WARN, Level::INFO]);
+    println!("child is ready");
+    std::future::pending::<()>().await;
 }
 
 /// In a process of its own, where no other test has descriptors.
@@ -118,7 +141,7 @@ async fn watch_and_drop(directory: &Path) {
         assert!(format!("{registry:?}").contains("watching: false"));
     }
     println!("child is ready");
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 fn inotify_instances() -> usize {

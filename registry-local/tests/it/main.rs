@@ -4,6 +4,7 @@
 
 mod basics;
 mod child;
+mod log;
 mod processes;
 mod suffering;
 mod watching;

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use micro_registry::{EmptyReason, ErrorKind, Registry, Update, View};
 
+use crate::child::Other;
 use crate::{HOUR, directory, greeter, ids, kind, next, registration, registry, until};
 
 /// The directory is removed: watches are told that nothing is known, not that nodes left; the next
@@ -28,6 +29,14 @@ async fn the_directory_is_removed() {
     one.register(&registered, HOUR).await.unwrap();
     assert!(matches!(next(&mut watch).await, Update::Put(_)));
     assert_eq!(ids(&two, "greeter").await, ["a"]);
+}
+
+/// An outage is logged once when it begins and once when it ends, however long it lasts.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_is_logged_once() {
+    let directory = directory();
+    let path = directory.path().to_owned();
+    tokio::task::spawn_blocking(move || Other::start("log", &path, HOUR)).await.unwrap();
 }
 
 /// The directory is removed and made anew by a renewal at once: nobody is told that a node left.

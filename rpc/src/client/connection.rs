@@ -233,9 +233,12 @@ impl State {
     /// so that a failure to make it is its failure too.
     fn admit(&mut self, waited: bool) -> Result<Admission, Error> {
         match &self.stage {
-            Stage::Failed(reason) if waited => {
-                Err(Error::new(Code::Unavailable, Phase::Connect, Execution::NotSent, reason.clone()))
-            }
+            Stage::Failed(reason) if waited => Err(Error::new(
+                Code::Unavailable,
+                Phase::Connect,
+                Execution::NotSent,
+                reason.clone(),
+            )),
             Stage::Failed(_) | Stage::Closed => Ok(Admission::Gone),
             _ if self.closing => Ok(Admission::Gone),
             Stage::Connecting => Ok(Admission::Wait),
@@ -291,7 +294,8 @@ impl State {
         self.closing = true;
         self.fail(wakers, |_, call| {
             let message = "the node is draining and did not take the call";
-            let refused = || Error::new(Code::Unavailable, Phase::Wait, Execution::Refused, message);
+            let refused =
+                || Error::new(Code::Unavailable, Phase::Wait, Execution::Refused, message);
             (call.id > last).then(refused)
         });
         last > 0

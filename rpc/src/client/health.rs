@@ -80,7 +80,8 @@ mod tests {
     /// Delays grow from 100 ms to 10 s, within their jitter, and never further.
     #[test]
     fn delays_grow_and_end() {
-        for (failures, ms) in [(0, 100.0), (1, 160.0), (5, 1048.6), (10, 10_000.0), (u32::MAX, 10_000.0)]
+        for (failures, ms) in
+            [(0, 100.0), (1, 160.0), (5, 1048.6), (10, 10_000.0), (u32::MAX, 10_000.0)]
         {
             let delay = delay(failures).as_secs_f64() * 1000.0;
             assert!((0.79 * ms..1.21 * ms).contains(&delay), "{failures}: {delay}");

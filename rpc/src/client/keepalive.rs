@@ -79,7 +79,10 @@ mod tests {
         let mut keepalive = keepalive(start);
         keepalive.check(start + SECOND, true);
         keepalive.read(start + 2 * SECOND);
-        assert_eq!(keepalive.check(start + 3 * SECOND, false), Verdict::Fine(start + 2 * SECOND + IDLE));
+        assert_eq!(
+            keepalive.check(start + 3 * SECOND, false),
+            Verdict::Fine(start + 2 * SECOND + IDLE)
+        );
         assert_eq!(keepalive.check(start + 3 * SECOND, true), Verdict::Ping(start + 5 * SECOND));
     }
 }

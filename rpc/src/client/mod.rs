@@ -21,9 +21,7 @@ use self::connection::Connection;
 use self::health::Health;
 use crate::outbox::lock;
 use crate::wire::decode_response;
-use crate::{
-    Address, Code, Error, Execution, Limits, MemoryNetwork, Phase, Request, Response,
-};
+use crate::{Address, Code, Error, Execution, Limits, MemoryNetwork, Phase, Request, Response};
 
 /// Calls to one node.
 ///

@@ -12,9 +12,9 @@ use tokio::time::Instant;
 
 use super::router::Routes;
 use super::{Ready, ServerConfig};
+use crate::Peer;
 use crate::limits::Limits;
 use crate::outbox::lock;
-use crate::Peer;
 
 /// What all connections of a server share.
 pub(super) struct Shared {
@@ -53,12 +53,7 @@ struct Connections {
 }
 
 impl Shared {
-    pub(super) fn new(
-        routes: Routes,
-        config: ServerConfig,
-        ready: Ready,
-        describe: Bytes,
-    ) -> Self {
+    pub(super) fn new(routes: Routes, config: ServerConfig, ready: Ready, describe: Bytes) -> Self {
         Self {
             routes,
             limits: config.limits.clamped(),

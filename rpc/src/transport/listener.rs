@@ -23,7 +23,7 @@ pub struct Listener {
 
 enum Kind {
     Tcp(TcpListener),
-    Unix(UnixListener, SocketFile),
+    Unix { listener: UnixListener, _file: SocketFile },
     Memory(mpsc::Receiver<DuplexStream>),
 }
 
@@ -72,7 +72,7 @@ impl Listener {
                 stream.set_nodelay(true)?;
                 Ok(Stream::Tcp(stream))
             }
-            Kind::Unix(listener, _) => Ok(Stream::Unix(listener.accept().await?.0)),
+            Kind::Unix { listener, .. } => Ok(Stream::Unix(listener.accept().await?.0)),
             Kind::Memory(receiver) => match receiver.recv().await {
                 Some(stream) => Ok(Stream::Memory(stream)),
                 // The network is gone, so nobody can ever connect.
@@ -106,8 +106,8 @@ async fn bind_unix(path: &Path) -> io::Result<Listener> {
         }
         other => other?,
     };
-    let file = SocketFile::new(path)?;
-    Ok(Listener { address: Address::Unix(path.into()), kind: Kind::Unix(listener, file) })
+    let kind = Kind::Unix { listener, _file: SocketFile::new(path)? };
+    Ok(Listener { address: Address::Unix(path.into()), kind })
 }
 
 /// Removes a socket nobody answers on; anything else that is in the way stays.

@@ -87,6 +87,6 @@ mod tests {
         network.connect("a").unwrap();
         drop(listener);
         assert_eq!(network.connect("a").unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
-        network.listen("a").unwrap();
+        assert!(network.listen("a").is_ok());
     }
 }

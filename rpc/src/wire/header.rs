@@ -203,9 +203,7 @@ impl FloorCharBoundary for str {
 /// # Errors
 ///
 /// Names the first field that makes no sense.
-pub(crate) fn decode_response(
-    mut payload: Bytes,
-) -> Result<Result<Response, Status>, HeaderError> {
+pub(crate) fn decode_response(mut payload: Bytes) -> Result<Result<Response, Status>, HeaderError> {
     let mut fields = Fields(&payload);
     let [code, codec, flags] = fields.array("status")?;
     let codec = Codec::from_id(codec).ok_or(HeaderError("codec"))?;

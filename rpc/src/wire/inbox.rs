@@ -193,11 +193,15 @@ mod tests {
         for part in long.chunks(1000) {
             inbox.space().extend_from_slice(part);
             let found = drain(&mut inbox).unwrap();
-            assert!(found.is_empty() || matches!(&found[..], [Incoming::Oversized(h)] if h.id == 1));
+            assert!(
+                found.is_empty() || matches!(&found[..], [Incoming::Oversized(h)] if h.id == 1)
+            );
             assert!(inbox.buffer.len() < 1000);
         }
         inbox.space().extend_from_slice(&frame(kind::PING, 0, b""));
-        assert!(matches!(inbox.next(), Ok(Some(Incoming::Frame(head, _))) if head.kind == kind::PING));
+        assert!(
+            matches!(inbox.next(), Ok(Some(Incoming::Frame(head, _))) if head.kind == kind::PING)
+        );
     }
 
     /// A length that cannot be is an error before anything is set aside for it.

@@ -1,8 +1,8 @@
 //! The sixteen bytes each side sends first.
 
 use super::WireError;
-use crate::limits::{MIN_FRAME, Limits};
 use crate::Codec;
+use crate::limits::{Limits, MIN_FRAME};
 
 /// What each side says about itself before the first frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

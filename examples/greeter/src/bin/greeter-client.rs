@@ -3,6 +3,7 @@
 //! Run it: `cargo run -p greeter --bin greeter-client -- --seconds 10 --concurrency 16`.
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -46,6 +47,7 @@ struct Tally {
 async fn main() -> anyhow::Result<ExitCode> {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_env_filter(tracing_subscriber::EnvFilter::new("info"))
         .init();
     let arguments = Arguments::parse();

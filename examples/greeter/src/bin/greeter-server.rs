@@ -2,6 +2,7 @@
 //!
 //! Run some of them: `cargo run -p greeter --bin greeter-server`, then `greeter-client`.
 
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::Parser;
@@ -50,6 +51,7 @@ impl Greeter for English {
 async fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_env_filter(tracing_subscriber::EnvFilter::new("info"))
         .init();
     let arguments = Arguments::parse();

@@ -75,10 +75,24 @@ mod tests {
     /// Only addresses, plain names and the service's own names are believed.
     #[test]
     fn hosts() {
-        for host in ["127.0.0.1:80", "[::1]:80", "localhost", "LOCALHOST:1", "node7:80", "API.example.com:443"] {
+        for host in [
+            "127.0.0.1:80",
+            "[::1]:80",
+            "localhost",
+            "LOCALHOST:1",
+            "node7:80",
+            "API.example.com:443",
+        ] {
             assert!(allowed(Some(host), None), "{host}");
         }
-        for host in ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "", "localhost.evil.example", ":80"] {
+        for host in [
+            "evil.example",
+            "evil.example:80",
+            "127.0.0.1.evil.example",
+            "",
+            "localhost.evil.example",
+            ":80",
+        ] {
             assert!(!allowed(Some(host), None), "{host}");
         }
         assert!(allowed(None, None), "health checks in HTTP/1.0 send none, and browsers always do");

@@ -106,7 +106,8 @@ async fn call(
         return Err(call::draining().into());
     }
     let (head, body) = request.into_parts();
-    let mut call = Request::new(route.contract.clone(), route.method.clone(), Codec::Json, Bytes::new());
+    let mut call =
+        Request::new(route.contract.clone(), route.method.clone(), Codec::Json, Bytes::new());
     call.deadline = deadline(&head.headers)?;
     call.trace = trace(&head.headers);
     call.peer = Some(peer);

@@ -52,8 +52,9 @@ impl Refusal {
     }
 
     pub(super) fn not_found(path: &str) -> Self {
-        let message =
-            format!("nothing at `{path}`; call a method with POST /contract/method, or see GET /describe");
+        let message = format!(
+            "nothing at `{path}`; call a method with POST /contract/method, or see GET /describe"
+        );
         Self::new(StatusCode::NOT_FOUND, Status::new(Code::NotFound, message))
     }
 

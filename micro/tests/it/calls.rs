@@ -1,0 +1,165 @@
+//! Calls through generated clients.
+
+use super::*;
+use micro::rpc::{Channel, ChannelConfig, Codec, Execution, Request};
+use micro::{CallError, Code, Phase};
+
+/// Values go there and come back: none, one and several arguments, options, lists, unit.
+#[tokio::test(start_paused = true)]
+async fn arguments_and_answers() {
+    let town = Town::default();
+    let _shop = town.open("a").await;
+    let shop = ShopClient::named(&town.client().await, "shop");
+    assert_eq!(shop.price("tea").await.unwrap(), 3);
+    assert_eq!(shop.wait(5).await.unwrap(), 5);
+    shop.stock(vec!["tea".to_owned()], None).await.unwrap();
+}
+
+/// A method's own error arrives typed, is made once and is never tried again.
+#[tokio::test(start_paused = true)]
+async fn application_errors_are_typed() {
+    let town = Town::default();
+    let (_service, corner) = town.open("a").await;
+    let shop = ShopClient::named(&town.client().await, "shop");
+    let Err(CallError::App(error)) = shop.price("boat").await else { panic!() };
+    assert_eq!(error, ShopError::NotSold { thing: "boat".into() });
+    assert_eq!(corner.calls.load(Ordering::Relaxed), 1);
+}
+
+/// The framework's error says what failed, where, how far it got, and in which trace.
+#[tokio::test(start_paused = true)]
+async fn framework_errors_tell_the_whole_story() {
+    let town = Town::default();
+    let _shop = town.open("a").await;
+    let shop = ShopClient::named(&town.client().await, "shop");
+    let Err(CallError::Rpc(error)) = shop.panic().await else { panic!() };
+    assert_eq!((error.code(), error.execution()), (Code::Internal, Execution::MaybeExecuted));
+    assert_eq!(error.service(), Some("shop"));
+    assert_eq!((error.contract(), error.method()), (Some("shop"), Some("panic")));
+    assert_eq!(error.node(), Some(("a", "memory:a")));
+    assert_eq!(error.attempts(), 1);
+    assert_eq!(error.trace_id().unwrap().to_string().len(), 32);
+    let text = error.to_string();
+    assert!(text.contains("shop/panic") && text.contains("memory:a"), "{text}");
+    assert!(!text.contains("on purpose"), "what a panic says stays on the server: {text}");
+    // The service lives on.
+    assert_eq!(shop.price("tea").await.unwrap(), 3);
+}
+
+/// A service nobody registered is not found at once; waiting for one is an option of the call.
+#[tokio::test(start_paused = true)]
+async fn unknown_services() {
+    let town = Town::default();
+    let shop = ShopClient::named(&town.client().await, "shop");
+    let Err(CallError::Rpc(error)) = shop.price("tea").await else { panic!() };
+    assert_eq!((error.code(), error.phase()), (Code::NotFound, Phase::Resolve));
+    assert!(error.to_string().contains("`shop`"), "{error}");
+
+    let waiting = tokio::spawn(shop.price("tea").wait_for_ready(true).into_future());
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let _shop = town.open("a").await;
+    assert_eq!(waiting.await.unwrap().unwrap(), 3);
+}
+
+/// A call ends at its deadline, and its handler with it.
+#[tokio::test(start_paused = true)]
+async fn deadlines_end_calls_and_handlers() {
+    let town = Town::default();
+    let (_service, corner) = town.open("a").await;
+    let shop = ShopClient::named(&town.client().await, "shop");
+    let Err(CallError::Rpc(error)) = shop.wait(60_000).timeout(Duration::from_millis(200)).await
+    else {
+        panic!()
+    };
+    assert_eq!(error.code(), Code::DeadlineExceeded);
+    while corner.cancelled.load(Ordering::Relaxed) == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// A call that is dropped is cancelled on the server.
+#[tokio::test(start_paused = true)]
+async fn dropping_cancels() {
+    let town = Town::default();
+    let (_service, corner) = town.open("a").await;
+    let shop = ShopClient::named(&town.client().await, "shop");
+    let call = shop.wait(600_000).timeout(Duration::from_secs(900));
+    assert!(tokio::time::timeout(Duration::from_secs(1), call).await.is_err());
+    while corner.cancelled.load(Ordering::Relaxed) == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Metadata reaches the handler; a nested call inherits deadline and trace, not metadata.
+#[tokio::test(start_paused = true)]
+async fn nested_calls_inherit_deadline_and_trace() {
+    let town = Town::default();
+    let _inner = town.open("inner").await;
+    let client = town.client().await;
+    let outer = Corner { client: Some(client.clone()), ..Corner::default() };
+    let service = town.service("outer").name("outer").serve(ShopServer::new(outer));
+    let _outer = registered(service).await;
+    let shop = ShopClient::named(&client, "outer");
+
+    let direct = shop.context("key").metadata("key", "value").await.unwrap();
+    assert_eq!(direct.value.as_deref(), Some("value"));
+
+    let call = shop.ask("shop").timeout(Duration::from_millis(500)).metadata("key", "value");
+    let nested = call.await.unwrap().expect("the nested call succeeds");
+    assert_eq!(nested.node, "inner");
+    assert!(nested.has_deadline && nested.remaining_ms <= 500, "{nested:?}");
+    assert_eq!(nested.value, None);
+    assert_eq!(nested.trace.len(), 32);
+}
+
+/// Metadata that cannot be sent fails the call, before it is sent.
+#[tokio::test(start_paused = true)]
+async fn bad_metadata_fails_the_call() {
+    let town = Town::default();
+    let (_service, corner) = town.open("a").await;
+    let shop = ShopClient::named(&town.client().await, "shop");
+    let Err(CallError::Rpc(error)) = shop.price("tea").metadata("Not A Key", "x").await else {
+        panic!()
+    };
+    assert_eq!((error.code(), error.phase()), (Code::InvalidArgument, Phase::Encode));
+    assert_eq!(corner.calls.load(Ordering::Relaxed), 0);
+}
+
+/// Arguments that do not decode cost that call, and say of which method.
+#[tokio::test(start_paused = true)]
+async fn undecodable_arguments_cost_one_call() {
+    let town = Town::default();
+    let (service, _) = town.open("a").await;
+    let config = ChannelConfig { memory: Some(town.network.clone()), ..ChannelConfig::default() };
+    let address = service.registration().node.address.parse().unwrap();
+    let channel = Channel::new(address, config);
+    let request = |method: &'static str, body: &'static str| {
+        Request::new("shop", method, Codec::Json, body.as_bytes().into())
+    };
+    let error = channel.call(request("price", r#"{"thing":7}"#)).await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument);
+    assert!(error.message().contains("shop/price"), "{error}");
+    let error = channel.call(request("nosuch", "{}")).await.unwrap_err();
+    assert_eq!(error.code(), Code::Unimplemented);
+    let answer = channel.call(request("price", r#"{"thing":"tea","new":1}"#)).await.unwrap();
+    assert_eq!(&answer.body[..], b"3");
+}
+
+/// Calls are shared between the nodes, and one that vanishes costs no call.
+#[tokio::test(start_paused = true)]
+async fn balances_and_survives() {
+    let town = Town::default();
+    let (a, _) = town.open("a").await;
+    let (_b, _) = town.open("b").await;
+    let shop = ShopClient::named(&town.client().await, "shop");
+    let mut by_node = std::collections::BTreeMap::<String, u32>::new();
+    for _ in 0..200 {
+        *by_node.entry(shop.context("key").await.unwrap().node).or_default() += 1;
+    }
+    assert!(by_node["a"] > 50 && by_node["b"] > 50, "{by_node:?}");
+    // It goes without a word: the registry still has it until its TTL is over.
+    drop(a);
+    for _ in 0..200 {
+        assert_eq!(shop.context("key").idempotent(true).await.unwrap().node, "b");
+    }
+}

@@ -1,0 +1,113 @@
+//! A service from its start to its last answer.
+
+use super::*;
+use micro::Registered;
+use micro::registry::{ErrorKind, NodeState, Registry, Scope, Update};
+use micro::rpc::{Channel, ChannelConfig, Codec, Request};
+
+use futures::StreamExt;
+
+/// What is registered is what was built: name, version, labels and every endpoint.
+#[tokio::test(start_paused = true)]
+async fn registers_what_it_is() {
+    let town = Town::default();
+    let service = town.service("a").version("1.2.3").metadata("team", "tea").zone("z1").weight(7);
+    let _service = registered(service.serve(ShopServer::new(Corner::default()))).await;
+    let services = town.registry.get("shop").await.unwrap();
+    assert_eq!(services[0].version, "1.2.3");
+    assert_eq!(services[0].metadata["team"], "tea");
+    let node = &services[0].nodes[0];
+    assert_eq!((node.address.as_str(), node.weight), ("memory:a", 7));
+    assert_eq!(node.zone.as_deref(), Some("z1"));
+    assert!(node.epoch > 0);
+    let price = services[0].endpoints.as_slice().iter().find(|e| e.name == "price").unwrap();
+    assert!(price.idempotent && price.contract == "shop");
+    assert_eq!(price.doc, "What a thing costs.");
+}
+
+/// Shutting down lets running calls finish, fails none that come meanwhile while another node is
+/// there, and takes the node out as deregistered, after it was seen draining.
+#[tokio::test(start_paused = true)]
+async fn shuts_down_in_good_order() {
+    let town = Town::default();
+    let (a, _) = town.open("a").await;
+    let shop = ShopClient::named(&town.client().await, "shop");
+    let slow = tokio::spawn(shop.wait(3_000).into_future());
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let (_b, _) = town.open("b").await;
+
+    let mut watch = town.registry.watch(Scope::Service("shop".into())).await.unwrap();
+    assert!(matches!(watch.next().await, Some(Update::Reset { .. })));
+    let stopping = tokio::spawn(a.shutdown());
+    let Some(Update::Put(draining)) = watch.next().await else { panic!() };
+    assert_eq!((draining.node.id.as_str(), draining.node.state), ("a", NodeState::Draining));
+    for _ in 0..100 {
+        assert_eq!(shop.context("key").await.unwrap().node, "b");
+    }
+    assert_eq!(slow.await.unwrap().unwrap(), 3_000, "what was accepted finishes");
+    stopping.await.unwrap();
+    let nodes = &town.registry.get("shop").await.unwrap()[0].nodes;
+    assert_eq!(nodes.len(), 1);
+}
+
+/// A call that outlives the shutdown timeout is ended, and the node leaves all the same.
+#[tokio::test(start_paused = true)]
+async fn shutdown_is_bounded() {
+    let town = Town::default();
+    let shop = Corner::default();
+    let service = town.service("a").shutdown_timeout(Duration::from_secs(1));
+    let service = registered(service.serve(ShopServer::new(shop.clone()))).await;
+    let client = ShopClient::named(&town.client().await, "shop");
+    let stuck =
+        tokio::spawn(client.wait(3_600_000).timeout(Duration::from_secs(7_200)).into_future());
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    service.shutdown().await;
+    assert!(stuck.await.unwrap().is_err());
+    assert_eq!(shop.cancelled.load(Ordering::Relaxed), 1);
+    assert_eq!(town.registry.get("shop").await.unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+/// A registry that is down at the start delays the registration, never the serving.
+#[tokio::test(start_paused = true)]
+async fn serves_before_it_is_registered() {
+    let town = Town::default();
+    town.registry.interrupt("down");
+    let service = town.service("a").serve(ShopServer::new(Corner::default()));
+    let service = service.start().await.unwrap();
+    let config = ChannelConfig { memory: Some(town.network.clone()), ..ChannelConfig::default() };
+    let channel = Channel::new("memory:a".parse().unwrap(), config);
+    let body = br#"{"thing":"tea"}"#[..].into();
+    let request = Request::new("shop", "price", Codec::Json, body);
+    assert_eq!(&channel.call(request).await.unwrap().body[..], b"3");
+    town.registry.restore();
+    service.registered().wait_for(|state| *state == Registered::Yes).await.unwrap();
+}
+
+/// Dropping a service closes it and leaves its registration to the TTL.
+#[tokio::test(start_paused = true)]
+async fn dropping_is_a_crash() {
+    let town = Town::default();
+    let (a, _) = town.open("a").await;
+    drop(a);
+    town.registry.get("shop").await.expect("the TTL is not over");
+    tokio::time::sleep(Duration::from_secs(46)).await;
+    assert_eq!(town.registry.get("shop").await.unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+/// A service finds others with a client of its own registry.
+#[tokio::test(start_paused = true)]
+async fn a_service_gives_its_client() {
+    let town = Town::default();
+    let (a, _) = town.open("a").await;
+    let client = a.client().unwrap();
+    assert_eq!(ShopClient::named(&client, "shop").price("tea").await.unwrap(), 3);
+}
+
+/// Serving ends when the future does.
+#[tokio::test(start_paused = true)]
+async fn serves_until_told() {
+    let town = Town::default();
+    let service = town.service("a").serve(ShopServer::new(Corner::default()));
+    service.serve_until(tokio::time::sleep(Duration::from_secs(5))).await.unwrap();
+    assert!(town.registry.get("shop").await.is_err());
+}

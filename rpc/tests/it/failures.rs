@@ -1,0 +1,178 @@
+//! Nodes that are away, hang or die: what a caller may conclude from it.
+
+use std::time::Duration;
+
+use micro_rpc::{Channel, ChannelConfig, Code, Execution, Listener, MemoryNetwork, Phase, Server};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+
+use crate::support::*;
+
+fn impatient(address: String) -> Channel {
+    let config = ChannelConfig {
+        connect_timeout: Duration::from_millis(50),
+        keepalive_interval: Duration::from_millis(20),
+        keepalive_timeout: Duration::from_millis(50),
+        ..Default::default()
+    };
+    Channel::new(address.parse().unwrap(), config)
+}
+
+async fn listener() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    (listener, address)
+}
+
+/// A refused connection is "not sent", and until the next try calls fail at once and say when.
+#[tokio::test]
+async fn refused_connection() {
+    let (listener, address) = listener().await;
+    drop(listener);
+    let channel = impatient(address.clone());
+    let first = call(&channel, "echo").await.unwrap_err();
+    let second = call(&channel, "echo").await.unwrap_err();
+    for error in [&first, &second] {
+        assert_eq!((error.code(), error.phase()), (Code::Unavailable, Phase::Connect));
+        assert_eq!(error.execution(), Execution::NotSent);
+        assert!(error.message().contains(&address), "{error}");
+    }
+    assert!(second.message().contains("next try in"), "{second}");
+}
+
+/// A node that accepts connections and says nothing is "not sent", whatever it does later.
+#[tokio::test]
+async fn hung_node() {
+    let (_listener, address) = listener().await;
+    let error = call(&impatient(address), "echo").await.unwrap_err();
+    assert_eq!((error.code(), error.execution()), (Code::Unavailable, Execution::NotSent));
+}
+
+/// A deadline also ends the wait for a connection.
+#[tokio::test(start_paused = true)]
+async fn deadline_while_connecting() {
+    let network = MemoryNetwork::new();
+    let _listener = network.listen("hung").unwrap();
+    let mut early = request("echo", "");
+    early.deadline = Some(Instant::now() + Duration::from_millis(300));
+    let error = on(&network, "hung").call(early).await.unwrap_err();
+    assert_eq!((error.code(), error.execution()), (Code::DeadlineExceeded, Execution::NotSent));
+}
+
+/// A peer of another version is named as the reason.
+#[tokio::test]
+async fn other_version() {
+    let (listener, address) = listener().await;
+    let channel = impatient(address);
+    let peer = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut theirs = PREFACE;
+        theirs[4] = 9;
+        stream.write_all(&theirs).await.unwrap();
+        stream.read_to_end(&mut Vec::new()).await
+    };
+    let (error, _) = tokio::join!(call(&channel, "echo"), peer);
+    let error = error.unwrap_err();
+    assert!(error.message().contains("micro/9") && error.message().contains("micro/1"), "{error}");
+}
+
+/// A peer that reads a request and dies may have executed it; the next call is made anew.
+#[tokio::test]
+async fn killed_after_receiving() {
+    let (listener, address) = listener().await;
+    let channel = impatient(address);
+    let peer = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(&PREFACE).await.unwrap();
+        let mut seen = [0; 40];
+        stream.read_exact(&mut seen).await.unwrap();
+    };
+    let (error, ()) = tokio::join!(call(&channel, "echo"), peer);
+    let error = error.unwrap_err();
+    assert_eq!((error.code(), error.phase()), (Code::Unavailable, Phase::Wait));
+    assert_eq!(error.execution(), Execution::MaybeExecuted);
+}
+
+/// Of two requests, the one that did not fit into the socket was not sent, and the other may have
+/// been executed.
+#[tokio::test]
+async fn killed_while_sending() {
+    let (listener, address) = listener().await;
+    let channel = Channel::new(address.parse().unwrap(), ChannelConfig::default());
+    let peer = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(&PREFACE).await.unwrap();
+        let mut seen = [0; 40];
+        stream.read_exact(&mut seen).await.unwrap();
+        // The socket buffers of the two sides hold less than this by far.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    let small = channel.call(request("echo", "small"));
+    // Eight such calls: the ones behind the first wait, since more than 1 MiB is queued.
+    let large = async {
+        tokio::task::yield_now().await;
+        let calls = (0..8).map(|_| channel.call(request("echo", vec![0; 4_000_000])));
+        futures::future::join_all(calls).await
+    };
+    let (small, large, ()) = tokio::join!(small, large, peer);
+    assert_eq!(small.unwrap_err().execution(), Execution::MaybeExecuted);
+    let last = large.into_iter().next_back().unwrap().unwrap_err();
+    assert_eq!(last.execution(), Execution::NotSent, "{last}");
+}
+
+/// A peer that goes silent is given up although its connection stands.
+#[tokio::test]
+async fn silent_peer() {
+    let (listener, address) = listener().await;
+    let channel = impatient(address);
+    let peer = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(&PREFACE).await.unwrap();
+        let mut seen = Vec::new();
+        stream.read_to_end(&mut seen).await.unwrap();
+        seen
+    };
+    let (error, seen) = tokio::join!(call(&channel, "echo"), peer);
+    let error = error.unwrap_err();
+    assert_eq!((error.code(), error.execution()), (Code::Unavailable, Execution::MaybeExecuted));
+    assert!(seen.ends_with(&frame(PING, 0, 0, b"")), "it was asked before it was given up");
+}
+
+/// A node that comes back on the same address is called again, without a new channel.
+#[tokio::test]
+async fn restarted_node() {
+    let (server, _) = server().await;
+    let address = server.addresses()[0].clone();
+    let channel = channel(&server);
+    assert_works(&channel).await;
+    drop(server);
+    until("the port is free", || std::net::TcpListener::bind(address.to_string()).is_ok()).await;
+    let error = call(&channel, "echo").await.unwrap_err();
+    assert_ne!(error.execution(), Execution::Executed);
+    let listener = Listener::bind(&address).await.unwrap();
+    let _server = Server::new(router(&Counts::default())).unwrap().start(vec![listener]);
+    let works = async {
+        while call(&channel, "echo").await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), works).await.expect("it is called again");
+}
+
+/// A closed channel finishes what runs and takes nothing new.
+#[tokio::test]
+async fn closed_channel() {
+    let (server, _) = server().await;
+    let channel = channel(&server);
+    assert_works(&channel).await;
+    let running = call(&channel, "later");
+    let closing = async {
+        tokio::task::yield_now().await;
+        channel.close();
+    };
+    let (running, ()) = tokio::join!(running, closing);
+    assert_eq!(running.unwrap().body, "body");
+    let error = call(&channel, "echo").await.unwrap_err();
+    assert_eq!((error.code(), error.execution()), (Code::Unavailable, Execution::NotSent));
+}

@@ -1,0 +1,140 @@
+//! HTTP on the same port, as `curl` speaks it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use micro_rpc::{Limits, Server, ServerConfig, ServerHandle};
+
+use crate::support::*;
+
+/// Sends a request on a connection of its own; returns the status and the body.
+async fn send(server: &ServerHandle, first: &str, headers: &[&str], body: &str) -> (u16, String) {
+    let mut raw = Raw::silent(server).await;
+    let host = if headers.iter().any(|header| header.starts_with("Host:")) {
+        ""
+    } else {
+        "Host: localhost\r\n"
+    };
+    let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+    let length = body.len();
+    let request = format!(
+        "{first} HTTP/1.1\r\n{host}{headers}Connection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    raw.send(request.as_bytes()).await;
+    let answer = String::from_utf8(raw.rest().await).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{answer:?}"));
+    (head[9..12].parse().unwrap(), body.to_owned())
+}
+
+async fn post(server: &ServerHandle, method: &str, body: &str) -> (u16, String) {
+    let form = "Content-Type: application/x-www-form-urlencoded";
+    send(server, &format!("POST /test/{method}"), &[form], body).await
+}
+
+/// A method is called with JSON, whatever the content type; an empty body is an empty object.
+#[tokio::test]
+async fn calls() {
+    let (server, _) = server().await;
+    assert_eq!(post(&server, "echo", r#"{"name":"Ann"}"#).await, (200, r#"{"name":"Ann"}"#.into()));
+    assert_eq!(post(&server, "later", "").await, (200, "{}".into()));
+}
+
+/// Errors have one shape and the status of their code; details that are JSON are shown.
+#[tokio::test]
+async fn errors() {
+    let (server, counts) = server().await;
+    let (status, body) = post(&server, "fail", r#"{"id":7}"#).await;
+    let expected = r#"{"code":"not_found","details":{"id":7},"message":"no such thing"}"#;
+    assert_eq!((status, body.as_str()), (404, expected));
+    let (status, body) = post(&server, "panic", "{}").await;
+    assert!(status == 500 && body.contains(r#""code":"internal""#), "{status} {body}");
+    let (status, body) = send(&server, "POST /test/hang", &["micro-timeout: 5ms"], "").await;
+    assert!(status == 504 && body.contains("deadline_exceeded"), "{status} {body}");
+    until("the handler is dropped", || counts.over() == 1).await;
+    let (status, _) = send(&server, "POST /test/echo", &["micro-timeout: soon"], "").await;
+    assert_eq!(status, 400);
+}
+
+/// What is not there, and wrong verbs, say what would be right.
+#[tokio::test]
+async fn hints() {
+    let (server, _) = server().await;
+    for (first, status, hint) in [
+        ("POST /", 404, "POST /contract/method"),
+        ("POST /test/nothing", 404, "no method `nothing`"),
+        ("GET /other/echo", 404, "no contract `other`"),
+        ("GET /test/echo", 405, "takes POST"),
+        ("POST /describe", 405, "takes GET"),
+    ] {
+        let (got, body) = send(&server, first, &[], "").await;
+        assert!(
+            got == status && body.contains(hint) && body.contains("\"code\""),
+            "{first}: {got} {body}"
+        );
+    }
+}
+
+/// Pages of other sites are refused, by their origin or by the name they gave this server.
+#[tokio::test]
+async fn foreign_pages() {
+    let (server, _) = server().await;
+    for header in ["Origin: http://evil.example", "Host: evil.example"] {
+        let (status, body) = send(&server, "POST /test/echo", &[header], "{}").await;
+        assert!(status == 403 && body.contains("permission_denied"), "{header}: {status} {body}");
+    }
+    let (status, _) = send(&server, "POST /test/echo", &["Origin: http://localhost"], "{}").await;
+    assert_eq!(status, 200);
+}
+
+/// A body above the limit is refused before it is read as a whole.
+#[tokio::test]
+async fn large_bodies() {
+    let (server, _) = server_with(Limits { max_frame: 5000, ..Limits::default() }).await;
+    assert_eq!(post(&server, "echo", &"1".repeat(5000)).await.0, 200);
+    let (status, body) = post(&server, "echo", &"1".repeat(5001)).await;
+    assert!(status == 413 && body.contains("resource_exhausted"), "{status} {body}");
+}
+
+/// Health follows the service and the drain; the description is what the service gave.
+#[tokio::test]
+async fn health_and_description() {
+    let warm = Arc::new(AtomicBool::new(false));
+    let ready = Arc::clone(&warm);
+    let server = Server::new(router(&Counts::default()))
+        .unwrap()
+        .config(ServerConfig { hosts: vec!["api.example.com".into()], ..Default::default() })
+        .ready(Arc::new(move || {
+            if ready.load(Ordering::SeqCst) { Ok(()) } else { Err("still warming up".into()) }
+        }))
+        .describe(Bytes::from_static(br#"{"service":"test"}"#))
+        .start(vec![tcp().await]);
+    let get = async |path: &str| send(&server, &format!("GET {path}"), &[], "").await;
+    assert_eq!(get("/health/live").await, (200, "ok".into()));
+    assert_eq!(get("/health/ready").await, (503, "still warming up".into()));
+    warm.store(true, Ordering::SeqCst);
+    assert_eq!(get("/health/ready").await, (200, "ok".into()));
+    assert_eq!(get("/describe").await, (200, r#"{"service":"test"}"#.into()));
+    let own = send(&server, "GET /health/live", &["Host: api.example.com:80"], "").await;
+    assert_eq!(own.0, 200);
+    server.drain();
+    assert_eq!(get("/health/live").await.0, 200);
+    assert_eq!(get("/health/ready").await, (503, "draining".into()));
+    assert_eq!(post(&server, "echo", "{}").await.0, 503);
+}
+
+/// A shutdown waits for an HTTP call as for any other, and closes idle connections.
+#[tokio::test]
+async fn shutdown_waits() {
+    let (server, _) = server().await;
+    let mut idle = Raw::silent(&server).await;
+    idle.send(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    let mut busy = Raw::silent(&server).await;
+    busy.send(b"POST /test/later HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}").await;
+    until("the handler runs", || server.in_flight() == 1).await;
+    server.shutdown(Duration::from_secs(10)).await;
+    let answer = String::from_utf8(busy.rest().await).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("{}"), "{answer}");
+    assert!(idle.rest().await.starts_with(b"HTTP/1.1 200"));
+}

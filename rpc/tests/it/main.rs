@@ -1,0 +1,11 @@
+//! The engine as its users and its peers see it: real connections, real bytes.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod calls;
+mod drain;
+mod failures;
+mod hostile;
+#[cfg(feature = "http")]
+mod http;
+mod support;
