@@ -62,14 +62,15 @@ fn by_url(url: &Resolved<String>, settings: &Settings) -> Result<OpenRegistry> {
 
 #[cfg(feature = "local")]
 fn local(
-    url: RegistryUrl,
+    mut url: RegistryUrl,
     settings: &Settings,
 ) -> std::result::Result<micro_registry_local::LocalRegistry, micro_registry::Error> {
-    let directory = micro_registry_local::default_directory(
-        settings.runtime_directory(),
-        &std::env::temp_dir(),
-    );
-    micro_registry_local::LocalRegistry::from_url(url, &directory)
+    use micro_registry_local::{LocalRegistry, default_directory};
+    if let Some(namespace) = settings.text("namespace") {
+        url.set_default("namespace", namespace);
+    }
+    let directory = default_directory(settings.runtime_directory(), &std::env::temp_dir());
+    LocalRegistry::from_url(url, &directory)
 }
 
 /// Every scheme this version can compile in, with the feature that does.

@@ -172,6 +172,11 @@ impl Settings {
         Ok(Some(Resolved { value, origin: origin.clone() }))
     }
 
+    /// The value of a key as it was given from outside.
+    pub(crate) fn text(&self, key: &str) -> Option<&str> {
+        self.values.get(key).map(|value| &*value.text)
+    }
+
     /// The directory for files that need not outlive the login, if the system has one.
     pub(crate) fn runtime_directory(&self) -> Option<&Path> {
         self.runtime_directory.as_deref()

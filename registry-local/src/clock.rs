@@ -1,5 +1,6 @@
 //! The clock leases are counted by: since boot, the same for every process of a host, and not
-//! moved by whoever sets the time.
+//! moved by whoever sets the time. It stands still while the host is suspended, as its processes
+//! do: waking up expires nobody who had no chance to renew.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,7 +8,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// The time since boot.
 pub(crate) fn now() -> Duration {
-    let time = clock_gettime(CLOCK);
+    let time = clock_gettime(ClockId::Monotonic);
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
     let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or_default();
     Duration::new(seconds, nanoseconds)
@@ -22,8 +23,3 @@ pub(crate) fn to_modified(since_boot: Duration) -> SystemTime {
 pub(crate) fn from_modified(modified: SystemTime) -> Duration {
     modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
-
-#[cfg(target_os = "linux")]
-const CLOCK: ClockId = ClockId::Boottime;
-#[cfg(not(target_os = "linux"))]
-const CLOCK: ClockId = ClockId::Monotonic;

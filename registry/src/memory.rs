@@ -1,6 +1,6 @@
 //! A registry inside one process: for tests, and for services that live in one program.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
@@ -142,7 +142,7 @@ async fn expire_when_due(shared: Weak<Shared>, deadline_changed: Arc<Notify>) {
             let Some(shared) = shared.upgrade() else { return };
             let mut state = shared.lock();
             state.expire(Instant::now());
-            state.deadlines.values().min().copied()
+            state.due.first().map(|(at, _)| *at)
         };
         match next {
             Some(at) => tokio::select! {
@@ -175,10 +175,14 @@ impl Drop for Shared {
     }
 }
 
+type NodeKey = (String, String);
+
 #[derive(Default)]
 struct State {
     view: View,
-    deadlines: BTreeMap<(String, String), Instant>,
+    deadlines: HashMap<NodeKey, Instant>,
+    /// The same, soonest first.
+    due: BTreeSet<(Instant, NodeKey)>,
     /// Why the last node of a service left; bounded by [`MAX_REMEMBERED`].
     emptied: HashMap<String, EmptyReason>,
     watchers: Vec<WatchSender>,
@@ -202,6 +206,8 @@ impl State {
                 ),
             ));
         }
+        self.forget_deadline(&key);
+        self.due.insert((expires, key.clone()));
         self.deadlines.insert(key, expires);
         self.publish(&Update::Put(Arc::new(registration.clone())));
         Ok(())
@@ -215,21 +221,23 @@ impl State {
     }
 
     fn expire(&mut self, now: Instant) {
-        let due: Vec<_> = self
-            .deadlines
-            .iter()
-            .filter(|(_, at)| **at <= now)
-            .map(|(key, _)| key.clone())
-            .collect();
-        for (service, id) in due {
-            if let Some(registration) = self.view.node(&service, &id).cloned() {
-                self.remove(&registration, RemoveReason::Expired);
-            }
+        while let Some((_, (service, id))) = self.due.first().filter(|(at, _)| *at <= now) {
+            let Some(registration) = self.view.node(service, id).cloned() else {
+                self.due.pop_first();
+                continue;
+            };
+            self.remove(&registration, RemoveReason::Expired);
+        }
+    }
+
+    fn forget_deadline(&mut self, key: &NodeKey) {
+        if let Some(at) = self.deadlines.remove(key) {
+            self.due.remove(&(at, key.clone()));
         }
     }
 
     fn remove(&mut self, registration: &Registration, reason: RemoveReason) {
-        self.deadlines.remove(&(registration.service.clone(), registration.node.id.clone()));
+        self.forget_deadline(&(registration.service.clone(), registration.node.id.clone()));
         self.publish(&removal(registration, reason));
         if self.view.service(&registration.service).is_empty() {
             if self.emptied.len() >= MAX_REMEMBERED {

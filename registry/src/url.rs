@@ -43,6 +43,13 @@ impl RegistryUrl {
         Some(self.query.remove(position).1)
     }
 
+    /// Adds a query value unless the URL has one of that key.
+    pub fn set_default(&mut self, key: &str, value: impl Into<String>) {
+        if !self.query.iter().any(|(known, _)| known == key) {
+            self.query.push((key.to_owned(), value.into()));
+        }
+    }
+
     /// Ends the reading: what was not taken is unknown.
     ///
     /// # Errors
@@ -137,7 +144,10 @@ mod tests {
             "etcd://u:p@10.0.0.1:2379,h:1/micro?namespace=shop".parse().unwrap();
         assert_eq!((url.scheme(), url.path()), ("etcd", "/micro"));
         assert_eq!(url.authority(), Some("u:p@10.0.0.1:2379,h:1"));
+        url.set_default("namespace", "other");
+        url.set_default("cluster", "a");
         assert_eq!(url.take("namespace").as_deref(), Some("shop"));
+        assert_eq!(url.take("cluster").as_deref(), Some("a"));
         url.finish(&["namespace"]).unwrap();
 
         let url: RegistryUrl = "static:greeter=10.0.0.1:7000".parse().unwrap();
