@@ -206,9 +206,9 @@ fn failed<E: Decode>(failure: Failure<AttemptError>, mut site: CallSite) -> Call
                 return CallError::App(application);
             }
             site.node = Some((node.node.id.clone(), node.node.address.clone()));
-            Error::new(error.code(), phase(&error), format!("{}{earlier}", error.message()))
-                .with_execution(error.execution())
-                .with_source(error)
+            let (code, phase, execution) = (error.code(), phase(&error), error.execution());
+            let message = format!("{}{earlier}", error.message());
+            Error::of(code, phase, message, error).with_execution(execution)
         }
         Failure::NotFound => not_found(&site.service),
         Failure::NoneServing { .. } => {

@@ -68,7 +68,16 @@ struct Inner {
     phase: Phase,
     execution: Execution,
     call: Option<CallSite>,
-    source: Option<Box<dyn StdError + Send + Sync>>,
+    cause: Cause,
+}
+
+/// What is behind an error.
+enum Cause {
+    None,
+    /// An error of its own.
+    Source(Box<dyn StdError + Send + Sync>),
+    /// The same failure one layer below, whose message is ours already.
+    Same(Box<dyn StdError + Send + Sync>),
 }
 
 /// Which call failed, and where.
@@ -177,7 +186,7 @@ impl Error {
             phase,
             execution: Execution::NotSent,
             call: None,
-            source: None,
+            cause: Cause::None,
         }))
     }
 
@@ -200,8 +209,20 @@ impl Error {
         mut self,
         source: impl Into<Box<dyn StdError + Send + Sync>>,
     ) -> Self {
-        self.0.source = Some(source.into());
+        self.0.cause = Cause::Source(source.into());
         self
+    }
+
+    /// The same failure as `error`, whose words `message` has; what caused that caused this.
+    pub(crate) fn of(
+        code: Code,
+        phase: Phase,
+        message: impl Into<String>,
+        error: impl StdError + Send + Sync + 'static,
+    ) -> Self {
+        let mut same = Self::new(code, phase, message);
+        same.0.cause = Cause::Same(Box::new(error));
+        same
     }
 }
 
@@ -216,7 +237,7 @@ impl From<micro_registry::Error> for Error {
             ErrorKind::Denied => Code::PermissionDenied,
             _ => Code::Internal,
         };
-        Self::new(code, Phase::Start, error.to_string()).with_source(error)
+        Self::of(code, Phase::Start, error.to_string(), error)
     }
 }
 
@@ -252,6 +273,10 @@ impl fmt::Debug for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.source.as_ref().map(|source| &**source as &(dyn StdError + 'static))
+        match &self.0.cause {
+            Cause::None => None,
+            Cause::Source(source) => Some(&**source),
+            Cause::Same(error) => error.source(),
+        }
     }
 }

@@ -74,3 +74,8 @@ pub mod __private {
     pub use crate::contract::{ContractBuilder, MethodInfo, contract};
     pub use serde;
 }
+
+/// The code in the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

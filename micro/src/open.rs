@@ -38,9 +38,10 @@ pub(crate) fn registry(
 
 const DEFAULT_URL: &str = "local:";
 
+#[cfg_attr(not(feature = "local"), expect(unused_variables, reason = "only backends read them"))]
 fn by_url(url: &Resolved<String>, settings: &Settings) -> Result<OpenRegistry> {
     let in_context = |error: micro_registry::Error| {
-        Error::invalid(format!("registry from {}: {error}", url.origin)).with_source(error)
+        Error::invalid(format!("registry from {}: {error}", url.origin))
     };
     let parsed: RegistryUrl = url.value.parse().map_err(in_context)?;
     let registry: Arc<dyn Registry> = match parsed.scheme() {

@@ -98,20 +98,30 @@ impl RunningService {
     }
 
     /// Serves until SIGINT or SIGTERM, then [shuts down](Self::shutdown); a second signal ends it
-    /// at once.
+    /// at once. The signals are listened for from this call on, before it is awaited.
     ///
     /// # Errors
     ///
     /// `internal` when the signals cannot be listened for.
-    pub async fn run(self) -> Result<()> {
-        let mut signals = Signals::listen()?;
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn run(self) -> impl Future<Output = Result<()>> + Send {
+        let signals = Signals::listen();
+        async move {
+            self.run_until(signals?).await;
+            Ok(())
+        }
+    }
+
+    pub(crate) async fn run_until(self, mut signals: Signals) {
         let first = signals.next().await;
         tracing::info!(signal = first, "stopping");
         tokio::select! {
             () = self.shutdown() => {}
             second = signals.next() => tracing::warn!(signal = second, "stopping at once"),
         }
-        Ok(())
     }
 
     /// Stops in good order: the registry says *draining* and connected clients are told to go
@@ -160,7 +170,7 @@ fn readiness(
 }
 
 /// The signals that end a service.
-struct Signals {
+pub(crate) struct Signals {
     #[cfg(unix)]
     terminate: tokio::signal::unix::Signal,
     #[cfg(unix)]
@@ -169,7 +179,7 @@ struct Signals {
 
 #[cfg(unix)]
 impl Signals {
-    fn listen() -> Result<Self> {
+    pub(crate) fn listen() -> Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         let listen = |kind| {
             signal(kind).map_err(|error| {
@@ -191,7 +201,7 @@ impl Signals {
 
 #[cfg(not(unix))]
 impl Signals {
-    fn listen() -> Result<Self> {
+    pub(crate) fn listen() -> Result<Self> {
         Ok(Self {})
     }
 

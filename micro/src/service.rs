@@ -9,7 +9,7 @@ use micro_rpc::{Address, Limits, Listener, MemoryNetwork};
 
 use crate::open::OpenRegistry;
 use crate::registrar::Timing;
-use crate::running::{RunningService, Start};
+use crate::running::{RunningService, Signals, Start};
 use crate::settings::{Resolved, Settings};
 use crate::{Code, Contract, Error, Phase, Result, advertise, duration, open};
 
@@ -169,7 +169,9 @@ impl Service {
     ///
     /// As [`start`](Self::start).
     pub async fn run(self) -> Result<()> {
-        self.start().await?.run().await
+        let signals = Signals::listen()?;
+        self.start().await?.run_until(signals).await;
+        Ok(())
     }
 
     /// Serves until the future ends, then [shuts down](RunningService::shutdown). Installs no

@@ -173,11 +173,13 @@ impl Settings {
     }
 
     /// The value of a key as it was given from outside.
+    #[cfg_attr(not(feature = "local"), expect(dead_code, reason = "only backends ask"))]
     pub(crate) fn text(&self, key: &str) -> Option<&str> {
         self.values.get(key).map(|value| &*value.text)
     }
 
     /// The directory for files that need not outlive the login, if the system has one.
+    #[cfg_attr(not(feature = "local"), expect(dead_code, reason = "only backends ask"))]
     pub(crate) fn runtime_directory(&self) -> Option<&Path> {
         self.runtime_directory.as_deref()
     }

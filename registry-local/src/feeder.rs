@@ -222,7 +222,8 @@ impl Feed {
         }
         let cause = chain(error);
         let directory = self.plan.reader.directory.path().display();
-        tracing::warn!(%directory, cause, "local registry cannot be followed; retrying");
+        // Whoever watches is told, and it is theirs to make something of it.
+        tracing::debug!(%directory, cause, "local registry cannot be followed; retrying");
         let outage = Outage { since: SystemTime::now(), cause, retries: 0 };
         self.audience.send(&[outage.stale()]);
         self.outage = Some(outage);
@@ -231,7 +232,7 @@ impl Feed {
     fn end_outage(&mut self, session: &Session) {
         let directory = self.plan.reader.directory.path().display();
         if self.outage.take().is_some() {
-            tracing::info!(%directory, "local registry is followed again");
+            tracing::debug!(%directory, "local registry is followed again");
         }
         if let Some(cause) = session.unnotified.as_deref().filter(|_| !self.warned_unnotified) {
             tracing::warn!(%directory, cause, "local registry has no notifications; rescanning");

@@ -32,8 +32,6 @@ pub(crate) enum Change {
     Changed,
     /// The registry forgot this many nodes, which are kept.
     Held(usize),
-    /// The source was lost.
-    Lost,
     Nothing,
 }
 
@@ -57,11 +55,7 @@ impl<T: Clone> Cache<T> {
 
     pub(crate) fn apply(&mut self, update: &Update, now: Instant) -> Change {
         match update {
-            Update::Stale { .. } if self.stale => Change::Nothing,
-            Update::Stale { .. } => {
-                self.stale = true;
-                Change::Lost
-            }
+            Update::Stale { .. } => Change::when(!std::mem::replace(&mut self.stale, true)),
             Update::Reset { empty: Some(reason), .. } if self.must_hold(*reason) => self.hold(now),
             Update::Reset { .. } => {
                 let news =
@@ -222,7 +216,7 @@ mod tests {
             Update::Stale { since: std::time::SystemTime::UNIX_EPOCH, cause: "gone".into() };
         let mut cache = Cache::new();
         cache.apply(&reset(&["a"], EmptyReason::Unknown), now);
-        assert_eq!(cache.apply(&stale, now), Change::Lost);
+        assert_eq!(cache.apply(&stale, now), Change::Changed);
         assert_eq!(cache.apply(&stale, now), Change::Nothing);
         assert!(cache.snapshot(|_| Some(0)).is_stale());
         assert_eq!(ids(&mut cache), ["a"]);

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -73,8 +74,8 @@ impl<T: Clone + Send + Sync + 'static> Selector<T> {
     ) -> Self {
         let subscriptions = Mutex::default();
         let tasks = Mutex::default();
-        let make = Box::new(make);
-        Self { inner: Arc::new(Inner { registry, config, make, subscriptions, tasks }) }
+        let (make, outages) = (Box::new(make), Arc::default());
+        Self { inner: Arc::new(Inner { registry, config, make, subscriptions, tasks, outages }) }
     }
 
     /// The service of this name, watched from the first time on. Does not wait for the registry.
@@ -104,6 +105,7 @@ impl<T: Clone + Send + Sync + 'static> Selector<T> {
             inner: Arc::downgrade(&self.inner),
             subscription: subscription.clone(),
             cache: Cache::new(),
+            outage: None,
         };
         self.inner.spawn(owner.run(config.clone()));
         Ok(subscription)
@@ -136,6 +138,33 @@ struct Inner<T> {
     make: Make<T>,
     subscriptions: Mutex<HashMap<Arc<str>, Arc<Subscription<T>>>>,
     tasks: Mutex<JoinSet<()>>,
+    /// How many services have lost their watch's source.
+    outages: Arc<AtomicUsize>,
+}
+
+/// A service that has lost its watch's source. The registry is one for all services, so the first
+/// to lose it says so in the log, and the last to find it again.
+struct Outage {
+    count: Arc<AtomicUsize>,
+    registry: Arc<dyn Registry>,
+}
+
+impl Outage {
+    fn begin(count: &Arc<AtomicUsize>, registry: &Arc<dyn Registry>, cause: &str) -> Self {
+        if count.fetch_add(1, Ordering::Relaxed) == 0 {
+            let registry = registry.name();
+            tracing::warn!(registry, cause, "registry lost, keeping the known nodes");
+        }
+        Self { count: count.clone(), registry: registry.clone() }
+    }
+}
+
+impl Drop for Outage {
+    fn drop(&mut self) {
+        if self.count.fetch_sub(1, Ordering::Relaxed) == 1 {
+            tracing::info!(registry = self.registry.name(), "registry found again");
+        }
+    }
 }
 
 impl<T> Inner<T> {
@@ -174,6 +203,7 @@ struct Owner<T> {
     inner: Weak<Inner<T>>,
     subscription: Arc<Subscription<T>>,
     cache: Cache<T>,
+    outage: Option<Outage>,
 }
 
 /// Why following a watch ended.
@@ -229,15 +259,18 @@ impl<T: Clone + Send + Sync + 'static> Owner<T> {
 
     fn take_in(&mut self, update: &Update) {
         let change = self.cache.apply(update, Instant::now());
-        let (service, registry) = (self.subscription.service(), self.registry.name());
-        match (change, update) {
-            (Change::Lost, Update::Stale { cause, .. }) => {
-                tracing::warn!(service, registry, cause, "registry lost, keeping the known nodes");
+        match update {
+            Update::Stale { cause, .. } => {
+                if let (None, Some(inner)) = (&self.outage, self.inner.upgrade()) {
+                    self.outage = Some(Outage::begin(&inner.outages, &self.registry, cause));
+                }
             }
-            (Change::Held(nodes), _) => {
-                tracing::warn!(service, registry, nodes, "registry forgot nodes, keeping them");
-            }
+            Update::Reset { .. } => self.outage = None,
             _ => {}
+        }
+        if let Change::Held(nodes) = change {
+            let (service, registry) = (self.subscription.service(), self.registry.name());
+            tracing::info!(service, registry, nodes, "registry forgot nodes, keeping them");
         }
         self.publish_if(change != Change::Nothing);
     }

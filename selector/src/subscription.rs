@@ -51,8 +51,11 @@ pub enum Failure<E> {
         /// How many there are.
         registered: usize,
     },
-    /// The deadline passed before the registry answered, or before a node appeared.
-    Unresolved,
+    /// The deadline passed before there was a node to try.
+    Unresolved {
+        /// Whether the registry has answered; if so, nobody was there who wanted traffic.
+        answered: bool,
+    },
     /// Attempts were made, and the last ended the call; at least one, in their order.
     Attempts(Vec<Attempted<E>>),
 }
@@ -73,7 +76,12 @@ impl<E> fmt::Display for Failure<E> {
             Self::NoneServing { registered } => {
                 write!(f, "none of {registered} registered nodes is serving")
             }
-            Self::Unresolved => f.write_str("no node was known before the deadline"),
+            Self::Unresolved { answered: true } => {
+                f.write_str("no node was serving before the deadline")
+            }
+            Self::Unresolved { answered: false } => {
+                f.write_str("the registry did not answer before the deadline")
+            }
             Self::Attempts(attempts) => write!(f, "failed after {} attempts", attempts.len()),
         }
     }
@@ -182,9 +190,13 @@ impl<T> Subscription<T> {
         let settled = self.settled(options.wait_for_ready);
         match options.deadline {
             None => settled.await,
-            Some(at) => {
-                tokio::time::timeout_at(at, settled).await.unwrap_or(Err(NothingToPick::Unresolved))
-            }
+            Some(at) => match tokio::time::timeout_at(at, settled).await {
+                Ok(settled) => settled,
+                Err(_) => {
+                    let answered = self.snapshot.load().is_answered();
+                    Err(NothingToPick::Unresolved { answered })
+                }
+            },
         }
     }
 
@@ -243,7 +255,7 @@ impl<T> fmt::Debug for Subscription<T> {
 enum NothingToPick {
     NotFound,
     NoneServing(usize),
-    Unresolved,
+    Unresolved { answered: bool },
 }
 
 impl<E> From<NothingToPick> for Failure<E> {
@@ -251,7 +263,7 @@ impl<E> From<NothingToPick> for Failure<E> {
         match nothing {
             NothingToPick::NotFound => Self::NotFound,
             NothingToPick::NoneServing(registered) => Self::NoneServing { registered },
-            NothingToPick::Unresolved => Self::Unresolved,
+            NothingToPick::Unresolved { answered } => Self::Unresolved { answered },
         }
     }
 }

@@ -32,7 +32,8 @@ async fn main() -> anyhow::Result<()> {
 
     // The server: listens on a free port and registers in the local registry.
     let service = micro::Service::new().serve(GreeterServer::new(English)).start().await?;
-    let node = &service.registration().node;
+    let node = service.registration().node.clone();
+    let stopped = service.run();
     println!("greeter {} serves on {}", node.id, node.address);
 
     // The client: finds the greeter by its name, whichever process serves it.
@@ -42,6 +43,6 @@ async fn main() -> anyhow::Result<()> {
 
     println!("Try: curl -d '{{\"name\":\"Bob\"}}' {}/greeter/hello", node.address);
     println!("Ctrl-C stops it.");
-    service.run().await?;
+    stopped.await?;
     Ok(())
 }

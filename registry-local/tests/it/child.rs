@@ -118,7 +118,7 @@ async fn log_an_outage(directory: &Path) {
     tokio::time::sleep(Duration::from_millis(700)).await;
     std::fs::remove_file(&in_the_way).unwrap();
     assert!(matches!(next(&mut watch).await, Update::Reset { .. }));
-    assert_eq!(log.take(), [Level::WARN, Level::INFO]);
+    assert_eq!(log.take(), [Level::DEBUG, Level::DEBUG]);
     println!("child is ready");
     std::future::pending::<()>().await;
 }

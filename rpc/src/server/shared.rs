@@ -30,6 +30,7 @@ pub(super) struct Shared {
 }
 
 /// What only HTTP clients see.
+#[cfg_attr(not(feature = "http"), allow(dead_code, reason = "only HTTP asks"))]
 pub(super) struct Web {
     pub(super) hosts: Vec<String>,
     pub(super) ready: Ready,

@@ -100,6 +100,26 @@ async fn load(channel: Channel, caller: usize) -> usize {
     answered
 }
 
+/// A client that still sends while the server stops gets its last answer nevertheless: closing
+/// with bytes unread would have thrown it away.
+#[tokio::test]
+async fn the_last_answer_arrives() {
+    let (server, _) = server().await;
+    let mut raw = Raw::connect(&server).await;
+    raw.send(&frame(REQUEST, 0, 1, &payload("later", 0, b"last"))).await;
+    until("the handler runs", || server.in_flight() == 1).await;
+    let stopping = tokio::spawn(server.shutdown(GRACE));
+    assert_eq!(raw.frame().await, (GO_AWAY, 1, Vec::new()));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    // The server has closed its side by now; what comes still must not become a reset.
+    raw.send(&frame(PING, 0, 1, b"").repeat(100)).await;
+    raw.send(&frame(PING, 0, 1, b"").repeat(100)).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(raw.frame().await, (RESPONSE, 1, b"\0\x02\0\0\0last".to_vec()));
+    drop(raw);
+    assert_eq!(stopping.await.unwrap().aborted, 0);
+}
+
 /// What still runs at the end of the grace period is dropped, counted, and its caller told.
 #[tokio::test]
 async fn grace_ends() {

@@ -121,6 +121,48 @@ async fn killed_while_sending() {
     assert_eq!(last.execution(), Execution::NotSent, "{last}");
 }
 
+/// What a go-away excludes was refused, and what it includes may have been executed, also when the
+/// node dies before it can say more.
+#[tokio::test]
+async fn go_away_decides() {
+    let (listener, address) = listener().await;
+    let channel = Channel::new(address.parse().unwrap(), ChannelConfig::default());
+    let peer = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(&PREFACE).await.unwrap();
+        let mut seen = [0; 2 * FRAME + PREFACE.len()];
+        stream.read_exact(&mut seen).await.unwrap();
+        let first = u64::from_be_bytes(*seen[PREFACE.len() + 6..].first_chunk().unwrap());
+        stream.write_all(&frame(GO_AWAY, 0, first, b"")).await.unwrap();
+    };
+    const FRAME: usize = 14 + 24 + 4;
+    let calls = futures::future::join_all([call(&channel, "echo"), call(&channel, "echo")]);
+    let (outcomes, ()) = tokio::join!(calls, peer);
+    let executions: Vec<_> =
+        outcomes.into_iter().map(|outcome| outcome.unwrap_err().execution()).collect();
+    assert_eq!(executions, [Execution::MaybeExecuted, Execution::Refused]);
+}
+
+/// The client keeps deadlines by itself: a node that never answers cannot hold a call.
+#[tokio::test]
+async fn deadline_without_an_answer() {
+    let (listener, address) = listener().await;
+    let channel = Channel::new(address.parse().unwrap(), ChannelConfig::default());
+    let peer = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(&PREFACE).await.unwrap();
+        let mut seen = [0; PREFACE.len() + 14];
+        stream.read_exact(&mut seen).await.unwrap();
+        stream
+    };
+    let mut timed = request("echo", "");
+    timed.deadline = Some(Instant::now() + Duration::from_millis(50));
+    let (error, _stream) = tokio::join!(channel.call(timed), peer);
+    let error = error.unwrap_err();
+    assert_eq!(error.code(), Code::DeadlineExceeded);
+    assert_eq!(error.execution(), Execution::MaybeExecuted);
+}
+
 /// A peer that goes silent is given up although its connection stands.
 #[tokio::test]
 async fn silent_peer() {

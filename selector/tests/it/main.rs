@@ -121,7 +121,8 @@ async fn waits_for_the_first_answer() {
     registry.interrupt("down at start");
     let selector = selector(&registry);
     let subscription = selector.subscribe("greeter").unwrap();
-    assert!(matches!(call(&subscription, &within(2)).await, Err(Failure::Unresolved)));
+    let failure = call(&subscription, &within(2)).await.unwrap_err();
+    assert!(matches!(failure, Failure::Unresolved { answered: false }), "{failure}");
     let options = within(60);
     let (answer, ()) = tokio::join!(call(&subscription, &options), async {
         sleep(Duration::from_secs(1)).await;

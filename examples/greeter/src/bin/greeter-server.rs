@@ -74,8 +74,9 @@ async fn main() -> anyhow::Result<()> {
         .serve(GreeterServer::new(English { node, delay }))
         .start()
         .await?;
-    let node = &service.registration().node;
+    let node = service.registration().node.clone();
+    let stopped = service.run();
     println!("node={} address={}", node.id, node.address);
-    service.run().await?;
+    stopped.await?;
     Ok(())
 }

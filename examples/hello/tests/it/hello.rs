@@ -15,7 +15,8 @@ use tempfile::TempDir;
 /// The greeting is printed, and the `curl` line below it works as it stands.
 #[test]
 fn the_printed_curl_line_works() {
-    let hello = Hello::start(&RuntimeDirectory::new());
+    let directory = RuntimeDirectory::new();
+    let hello = Hello::start(&directory);
     assert_eq!(hello.greeting, "Hello, Ann!");
     if has_curl() {
         assert_eq!(shell(&hello.curl), "\"Hello, Bob!\"");
@@ -25,9 +26,11 @@ fn the_printed_curl_line_works() {
 /// Health and description are there for whoever speaks HTTP.
 #[test]
 fn health_and_description_are_open() {
-    let hello = Hello::start(&RuntimeDirectory::new());
+    let directory = RuntimeDirectory::new();
+    let hello = Hello::start(&directory);
     assert_eq!(hello.get("/health/live"), (200, "ok".to_owned()));
-    assert_eq!(hello.get("/health/ready"), (200, "ok".to_owned()));
+    // It was found in the registry, and hears of it itself a moment later.
+    eventually("it is ready", || (hello.get("/health/ready").0 == 200).then_some(()));
     let (status, description) = hello.get("/describe");
     assert_eq!(status, 200, "{description}");
     let description: Value = serde_json::from_str(&description).unwrap();
@@ -52,8 +55,8 @@ fn two_of_them_share_a_registry() {
     first.interrupt();
     let status = first.ended();
     assert_eq!(status.code(), Some(0), "{status}: {}", first.stderr());
-    assert_eq!(directory.registered(), [second.node.clone()]);
-    assert_eq!(second.get("/health/ready"), (200, "ok".to_owned()));
+    assert_eq!(directory.registered(), std::slice::from_ref(&second.node));
+    assert_eq!(second.get("/health/live").0, 200);
 }
 
 /// What `XDG_RUNTIME_DIR` names: only its owner may enter.
@@ -84,8 +87,10 @@ impl RuntimeDirectory {
 }
 
 /// The program, when it has printed everything; killed, by its id, when dropped.
-pub(crate) struct Hello {
+pub(crate) struct Hello<'a> {
     child: Child,
+    /// Which must not go before it.
+    _directory: &'a RuntimeDirectory,
     stdout: PathBuf,
     stderr: PathBuf,
     node: String,
@@ -94,24 +99,25 @@ pub(crate) struct Hello {
     curl: String,
 }
 
-impl Hello {
+impl<'a> Hello<'a> {
     /// Starts it in a runtime directory; nothing else of the environment reaches it.
-    pub(crate) fn start(directory: &RuntimeDirectory) -> Self {
-        let directory = directory.0.path();
-        let number = fs::read_dir(directory).unwrap().count();
-        let stdout = directory.join(format!("{number}.stdout"));
-        let stderr = directory.join(format!("{number}.stderr"));
+    pub(crate) fn start(directory: &'a RuntimeDirectory) -> Self {
+        let path = directory.0.path();
+        let number = fs::read_dir(path).unwrap().count();
+        let stdout = path.join(format!("{number}.stdout"));
+        let stderr = path.join(format!("{number}.stderr"));
         let child = Command::new(env!("CARGO_BIN_EXE_hello"))
             .env_clear()
-            .env("XDG_RUNTIME_DIR", directory)
-            .current_dir(directory)
+            .env("XDG_RUNTIME_DIR", path)
+            .current_dir(path)
             .stdin(Stdio::null())
             .stdout(File::create(&stdout).unwrap())
             .stderr(File::create(&stderr).unwrap())
             .spawn()
             .unwrap();
         let (node, address, greeting, curl) = Default::default();
-        let mut hello = Self { child, stdout, stderr, node, address, greeting, curl };
+        let mut hello =
+            Self { child, _directory: directory, stdout, stderr, node, address, greeting, curl };
         let lines = eventually("it has printed everything", || {
             assert!(hello.child.try_wait().unwrap().is_none(), "it ended: {}", hello.stderr());
             let lines: Vec<_> = hello.stdout().lines().map(str::to_owned).collect();
@@ -160,7 +166,7 @@ impl Hello {
     }
 }
 
-impl Drop for Hello {
+impl Drop for Hello<'_> {
     fn drop(&mut self) {
         // It has ended if it cannot be killed.
         let _ = self.child.kill();
@@ -181,7 +187,8 @@ pub(crate) fn has_curl() -> bool {
     let found = Command::new("curl").arg("--version").output().is_ok();
     if !found {
         // Past the capture of the test harness.
-        let _ = writeln!(std::io::stderr(), "SKIPPED: curl is not installed, its lines are not run");
+        let _ =
+            writeln!(std::io::stderr(), "SKIPPED: curl is not installed, its lines are not run");
     }
     found
 }

@@ -8,7 +8,8 @@ use crate::hello::{Hello, RuntimeDirectory, has_curl, shell};
 /// Every command in the README's transcripts exists and prints what stands there.
 #[test]
 fn transcripts_are_true() {
-    let hello = Hello::start(&RuntimeDirectory::new());
+    let directory = RuntimeDirectory::new();
+    let hello = Hello::start(&directory);
     let transcripts = transcripts(README);
     let commands: Vec<_> = transcripts.iter().map(|transcript| transcript.command).collect();
     assert_eq!(commands[..2], ["cargo run -p hello", "./test"], "the README opens with these");
