@@ -7,7 +7,6 @@
 
 use std::{
     io::{BufRead, stdin},
-    net::SocketAddr,
     process::Stdio,
     str::FromStr,
     time::Duration,
@@ -60,7 +59,7 @@ pub enum Role {
         contender: Name,
         /// The server's address.
         #[arg(long)]
-        address: SocketAddr,
+        address: String,
         /// What to measure.
         #[command(flatten)]
         load: Load,
@@ -94,7 +93,7 @@ impl Measured {
 /// Dropping the future kills both processes.
 pub async fn measure(contender: Name, load: Load) -> Result<Measured> {
     let mut server = Process::start(["server", &contender.to_string()])?;
-    let address: SocketAddr = server.read(PATIENCE).await?;
+    let address: String = server.read(PATIENCE).await?;
 
     let mut client = Process::start([
         "client",
@@ -148,7 +147,7 @@ impl Role {
         let runtime = Runtime::new()?;
         match self {
             Self::Server { .. } => serve::<C>(&runtime),
-            Self::Client { address, load, .. } => call::<C>(&runtime, address, load),
+            Self::Client { address, load, .. } => call::<C>(&runtime, &address, load),
         }
     }
 }
@@ -164,7 +163,7 @@ fn serve<C: Contender>(runtime: &Runtime) -> Result<()> {
     Ok(())
 }
 
-fn call<C: Contender>(runtime: &Runtime, address: SocketAddr, load: Load) -> Result<()> {
+fn call<C: Contender>(runtime: &Runtime, address: &str, load: Load) -> Result<()> {
     let Load { payload, in_flight, connections, seconds } = load;
     ensure!(in_flight > 0 && connections > 0, "nothing to do");
     let callers = runtime.block_on(async {

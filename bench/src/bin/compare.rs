@@ -2,7 +2,12 @@
 //!
 //! CPU columns are user and system time per call of the client and the server process.
 
-use std::{fs::File, num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{
+    fs::File,
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, ValueEnum};
@@ -48,6 +53,8 @@ fn main() -> Result<()> {
 
 #[tokio::main(flavor = "current_thread")]
 async fn compare(comparison: &Comparison) -> Result<()> {
+    // Opened first: a run of minutes should not end with a file that cannot be written.
+    let json = comparison.json.as_deref().map(create).transpose()?;
     let contenders = match &comparison.only[..] {
         [] => Name::value_variants(),
         only => only,
@@ -83,11 +90,14 @@ async fn compare(comparison: &Comparison) -> Result<()> {
         .map(|((load, contender), measured)| Row::new(*contender, *load, measured))
         .collect();
     println!("{}", report::table(&rows));
-    if let Some(path) = &comparison.json {
-        let file = File::create(path).with_context(|| format!("cannot write {path:?}"))?;
+    if let Some(file) = json {
         serde_json::to_writer_pretty(file, &rows)?;
     }
     Ok(())
+}
+
+fn create(path: &Path) -> Result<File> {
+    File::create(path).with_context(|| format!("cannot write {path:?}"))
 }
 
 /// The cells: how many calls are in flight.

@@ -2,7 +2,7 @@
 //!
 //! A new contender is a file here, a variant of [`Name`] and an arm of `Name::play`.
 
-use std::{fmt, net::SocketAddr};
+use std::fmt;
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -11,7 +11,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::process::Role;
 
+mod full;
 mod raw;
+mod rpc;
 mod tarpc;
 
 /// An engine that can echo over TCP.
@@ -22,8 +24,8 @@ pub trait Contender {
     /// Binds a free port of the loopback interface and serves echo on it.
     fn serve() -> impl Future<Output = Result<Server>> + Send;
 
-    /// Opens one connection to a server of the same contender.
-    fn connect(address: SocketAddr) -> impl Future<Output = Result<Self::Caller>> + Send;
+    /// Opens one connection to a server of the same contender; `address` is that server's.
+    fn connect(address: &str) -> impl Future<Output = Result<Self::Caller>> + Send;
 }
 
 /// One connection, shared by many concurrent calls.
@@ -39,8 +41,8 @@ pub trait Caller: Clone + Send + Sync + 'static {
 #[derive(Debug)]
 #[must_use]
 pub struct Server {
-    /// Where it listens.
-    pub address: SocketAddr,
+    /// Where it is found, in words its own client understands.
+    pub address: String,
     /// Accepts connections.
     pub accepting: AbortOnDropHandle<()>,
 }
@@ -51,6 +53,10 @@ pub struct Server {
 pub enum Name {
     /// A multiplexed, batched echo without any RPC: the limit.
     Raw,
+    /// The engine of micro alone: no registry, no selection, no types.
+    Rpc,
+    /// What users of micro get: a generated client that finds its service in a registry.
+    Full,
     /// tarpc as its documentation shows it.
     Tarpc,
 }
@@ -60,6 +66,8 @@ impl Name {
     pub(crate) fn play(self, role: Role) -> Result<()> {
         match self {
             Self::Raw => role.play_as::<raw::Raw>(),
+            Self::Rpc => role.play_as::<rpc::Rpc>(),
+            Self::Full => role.play_as::<full::Full>(),
             Self::Tarpc => role.play_as::<tarpc::Tarpc>(),
         }
     }

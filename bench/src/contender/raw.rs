@@ -8,7 +8,6 @@
 use std::{
     future::poll_fn,
     io,
-    net::SocketAddr,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard},
     task::{Context, Poll, Waker, ready},
@@ -37,7 +36,7 @@ impl Contender for Raw {
 
     async fn serve() -> Result<Server> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let address = listener.local_addr()?;
+        let address = listener.local_addr()?.to_string();
         let accepting = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
@@ -47,7 +46,7 @@ impl Contender for Raw {
         Ok(Server { address, accepting: AbortOnDropHandle::new(accepting) })
     }
 
-    async fn connect(address: SocketAddr) -> Result<RawCaller> {
+    async fn connect(address: &str) -> Result<RawCaller> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let (reader, writer) = stream.into_split();

@@ -4,8 +4,6 @@
 //! The defaults (1000 requests in flight, queues of 100) are not reached by 64 calls in flight.
 //! Nagle's algorithm stays on, as `tarpc::serde_transport::tcp` leaves it.
 
-use std::net::SocketAddr;
-
 use anyhow::Result;
 use futures::StreamExt;
 use tarpc::{
@@ -33,7 +31,7 @@ impl Contender for Tarpc {
     async fn serve() -> Result<Server> {
         let listen = tarpc::serde_transport::tcp::listen("127.0.0.1:0", Bincode::default);
         let mut incoming = listen.await?;
-        let address = incoming.local_addr();
+        let address = incoming.local_addr().to_string();
         let accepting = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Some(Ok(transport)) = incoming.next().await {
@@ -48,7 +46,7 @@ impl Contender for Tarpc {
         Ok(Server { address, accepting: AbortOnDropHandle::new(accepting) })
     }
 
-    async fn connect(address: SocketAddr) -> Result<EchoClient> {
+    async fn connect(address: &str) -> Result<EchoClient> {
         let transport = tarpc::serde_transport::tcp::connect(address, Bincode::default).await?;
         Ok(EchoClient::new(client::Config::default(), transport).spawn())
     }
