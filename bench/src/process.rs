@@ -7,6 +7,7 @@
 
 use std::{
     io::{BufRead, stdin},
+    path::{Path, PathBuf},
     process::Stdio,
     str::FromStr,
     time::Duration,
@@ -51,6 +52,9 @@ pub enum Role {
     Server {
         /// Who serves.
         contender: Name,
+        /// An empty directory for this server alone.
+        #[arg(long)]
+        scratch: PathBuf,
     },
     /// Calls a server and reports what it measured.
     #[command(hide = true)]
@@ -92,7 +96,11 @@ impl Measured {
 ///
 /// Dropping the future kills both processes.
 pub async fn measure(contender: Name, load: Load) -> Result<Measured> {
-    let mut server = Process::start(["server", &contender.to_string()])?;
+    // Made first, so that it is removed after the processes, also when one of them fails.
+    let scratch = tempfile::tempdir().context("cannot make a temporary directory")?;
+    let directory = scratch.path().to_str().context("the temporary directory is not UTF-8")?;
+    let directory = format!("--scratch={directory}");
+    let mut server = Process::start(["server", &contender.to_string(), &directory])?;
     let address: String = server.read(PATIENCE).await?;
 
     let mut client = Process::start([
@@ -138,7 +146,7 @@ impl Role {
     ///
     /// Whatever the role meets: binding, connecting, a failed call, a closed pipe.
     pub fn play(self) -> Result<()> {
-        let (Self::Server { contender } | Self::Client { contender, .. }) = &self;
+        let (Self::Server { contender, .. } | Self::Client { contender, .. }) = &self;
         contender.play(self)
     }
 
@@ -146,14 +154,14 @@ impl Role {
     pub(crate) fn play_as<C: Contender>(self) -> Result<()> {
         let runtime = Runtime::new()?;
         match self {
-            Self::Server { .. } => serve::<C>(&runtime),
+            Self::Server { scratch, .. } => serve::<C>(&runtime, &scratch),
             Self::Client { address, load, .. } => call::<C>(&runtime, &address, load),
         }
     }
 }
 
-fn serve<C: Contender>(runtime: &Runtime) -> Result<()> {
-    let server = runtime.block_on(C::serve())?;
+fn serve<C: Contender>(runtime: &Runtime, scratch: &Path) -> Result<()> {
+    let server = runtime.block_on(C::serve(scratch))?;
     println!("{}", server.address);
     for line in stdin().lock().lines() {
         let line = line?;

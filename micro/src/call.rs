@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use micro_rpc::{Channel, Codec, Execution, Request, Response, TraceContext};
-use micro_selector::{Attempted, CallOptions, Class, Classify, Failure, RetryPolicy, Subscription};
+use micro_selector::{Attempt, Attempted, CallOptions, Class, Classify, Failure, RetryPolicy};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -137,7 +137,7 @@ impl<T: DeserializeOwned, E: Decode> Call<T, E> {
         options.idempotent = idempotent;
         options.wait_for_ready = wait_for_ready.unwrap_or(defaults.wait_for_ready);
         options.retry = retry.unwrap_or_else(|| defaults.retry.clone());
-        match attempts(subscription, &options, request).await {
+        match subscription.call(&options, &mut Attempts(request)).await {
             Ok(response) => decode(&response)
                 .map_err(|error| CallError::Rpc(error.with_call(site(Some(trace.trace_id()))))),
             Err(failure) => Err(failed(failure, site(Some(trace.trace_id())))),
@@ -156,18 +156,18 @@ impl<T, E> fmt::Debug for Call<T, E> {
     }
 }
 
-/// The bodies are encoded once: repeating the request sends the same bytes.
-async fn attempts(
-    subscription: &Subscription<Channel>,
-    options: &CallOptions,
-    request: Request,
-) -> Result<Response, Failure<AttemptError>> {
-    let attempt = |channel: Channel, number: u32| {
-        let mut request = request.clone();
-        request.attempt = u8::try_from(number).unwrap_or(u8::MAX);
-        async move { channel.call(request).await.map_err(AttemptError) }
-    };
-    subscription.call(options, attempt).await
+/// A request on its way to one node or several. The body was encoded once: repeating it sends the
+/// same bytes.
+struct Attempts(Request);
+
+impl Attempt<Channel> for Attempts {
+    type Response = Response;
+    type Error = AttemptError;
+
+    async fn make(&mut self, channel: &Channel, number: u32) -> Result<Response, AttemptError> {
+        self.0.attempt = u8::try_from(number).unwrap_or(u8::MAX);
+        channel.call(&self.0).await.map_err(AttemptError)
+    }
 }
 
 /// The earlier of the caller's own deadline and this call's.

@@ -172,7 +172,11 @@ impl Schedule {
                 self.was_registered = true;
                 now + jittered(self.timing.interval)
             }
-            Err(error) if error.kind() == ErrorKind::Fenced => now + jittered(self.timing.interval),
+            Err(error) if error.kind() == ErrorKind::Fenced => {
+                self.failing_since = None;
+                self.was_registered = false;
+                now + jittered(self.timing.interval)
+            }
             Err(_) => {
                 self.failing_since.get_or_insert(now);
                 now + self.backoff.next().unwrap_or(MAX_BACKOFF).min(MAX_BACKOFF)

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use micro_registry::{NodeState, Registration};
-use micro_rpc::{Limits, Listener, MemoryNetwork, Router, Server, ServerConfig, ServerHandle};
+use micro_rpc::{
+    Address, Limits, Listener, MemoryNetwork, Router, Server, ServerConfig, ServerHandle,
+};
 use tokio::sync::watch;
 
 use crate::client::ClientBuilder;
@@ -58,7 +60,7 @@ impl RunningService {
         let stopping = Arc::new(AtomicBool::new(false));
         let ready = readiness(registrar.state(), stopping.clone());
         let server = server
-            .config(ServerConfig { limits: start.limits, ..ServerConfig::default() })
+            .config(ServerConfig { limits: start.limits, hosts: hosts(&registration) })
             .ready(Arc::new(ready))
             .describe(description.into())
             .start(vec![start.listener]);
@@ -148,6 +150,14 @@ impl fmt::Debug for RunningService {
             .field("registration", &self.registration)
             .field("registrar", &self.registrar)
             .finish_non_exhaustive()
+    }
+}
+
+/// The name it is advertised by, for HTTP callers that use it.
+fn hosts(registration: &Registration) -> Vec<String> {
+    match registration.node.address.parse() {
+        Ok(Address::Tcp { host, .. }) => vec![host],
+        _ => Vec::new(),
     }
 }
 

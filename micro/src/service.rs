@@ -238,7 +238,7 @@ impl Service {
         let address = parse_address(&address)?;
         let advertise =
             settings.resolve("advertise", self.advertise, |text| Ok(text.to_owned()))?;
-        let zone = settings.resolve("zone", self.zone, |text| Ok(text.to_owned()))?;
+        let zone = settings.resolve("zone", self.zone, checked(validate::zone))?;
         let timing = timing(&settings, self.register_ttl, self.register_interval)?;
         let registration = Registration {
             service: name,
@@ -267,7 +267,7 @@ impl Service {
             contracts: self.contracts,
             limits: self.limits,
             memory: self.memory,
-            shutdown_timeout: self.shutdown_timeout.unwrap_or(Duration::from_secs(30)),
+            shutdown_timeout: self.shutdown_timeout.unwrap_or(DEFAULT_SHUTDOWN).min(FOREVER),
             settings,
         })
     }
@@ -296,6 +296,9 @@ struct Plan {
     settings: Settings,
 }
 
+const DEFAULT_SHUTDOWN: Duration = Duration::from_secs(30);
+/// As good as no bound, and within what clocks can add.
+const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 const DEFAULT_TTL: Duration = Duration::from_secs(30);
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
 

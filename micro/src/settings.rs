@@ -36,10 +36,18 @@ pub struct Settings {
     runtime_directory: Option<PathBuf>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Value {
     text: String,
     origin: Origin,
+}
+
+/// A registry's URL may hold a password.
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = if self.text.contains('@') { "***" } else { &self.text };
+        write!(f, "{text:?} from {}", self.origin)
+    }
 }
 
 /// Where a value came from.
@@ -186,7 +194,8 @@ impl Settings {
 
     fn add_file(&mut self, path: &Path, text: &str) -> Result<(), Error> {
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-            Error::invalid(format!("file {} is not TOML", path.display())).with_source(error)
+            // Without the line itself, which may hold a password.
+            Error::invalid(format!("file {} is not TOML: {}", path.display(), error.message()))
         })?;
         for (key, value) in table {
             let place = format!("file {}", path.display());

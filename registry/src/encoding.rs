@@ -29,7 +29,7 @@ pub fn decode(bytes: &[u8]) -> Result<Registration, Error> {
 #[derive(Serialize, Deserialize)]
 struct Record {
     name: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     version: String,
     #[serde(default, deserialize_with = "null_is_default")]
     metadata: Metadata,
@@ -46,9 +46,9 @@ struct NodeRecord {
     address: String,
     #[serde(default, deserialize_with = "null_is_default")]
     metadata: Metadata,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     epoch: u64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "state")]
     state: NodeState,
     #[serde(default = "default_weight")]
     weight: u16,
@@ -109,12 +109,18 @@ impl TryFrom<Record> for Registration {
     }
 }
 
+/// A state of a newer version is one we cannot call in.
+fn state<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NodeState, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok(NodeState::deserialize(value).unwrap_or(NodeState::NotServing))
+}
+
 fn default_weight() -> u16 {
     Node::DEFAULT_WEIGHT
 }
 
 /// Go writes an absent map or list as `null`.
-fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+pub(crate) fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: Default + Deserialize<'de>,
@@ -158,6 +164,14 @@ mod tests {
         assert_eq!(registration.node.weight, Node::DEFAULT_WEIGHT);
         assert!(registration.node.is_eligible());
         assert_eq!(registration.endpoints.as_slice()[0].name, "Hello.Call");
+    }
+
+    /// A state this version does not know makes a node that is not called, not an invisible one.
+    #[test]
+    fn unknown_states_are_not_serving() {
+        let record = r#"{"name":"s","version":null,"endpoints":[{"name":"m","metadata":null}],
+            "nodes":[{"id":"a","address":"h:1","state":"sleepwalking"}]}"#;
+        assert_eq!(decode(record.as_bytes()).unwrap().node.state, NodeState::NotServing);
     }
 
     /// What is damaged is an error, not a panic and not a guess.

@@ -30,7 +30,12 @@ impl StaticRegistry {
     pub fn new(registrations: impl IntoIterator<Item = Registration>) -> Result<Self, Error> {
         let mut view = View::new();
         for registration in registrations {
-            validate::registration(&registration, Duration::MAX)?;
+            validate::registration(&registration, validate::MAX_TTL)?;
+            let (service, id) = (&registration.service, &registration.node.id);
+            if view.node(service, id).is_some() {
+                let message = format!("node `{id}` of `{service}` is listed twice");
+                return Err(Error::new(ErrorKind::Invalid, message));
+            }
             view.apply(&Update::Put(Arc::new(registration)));
         }
         Ok(Self { view, watchers: Mutex::default() })
@@ -153,7 +158,9 @@ mod tests {
     /// What is malformed is named.
     #[test]
     fn refuses_what_is_malformed() {
-        for bad in ["", "greeter", "greeter=", "Greeter=10.0.0.1:1", "greeter=10.0.0.1"] {
+        for bad in
+            ["", "greeter", "greeter=", "Greeter=10.0.0.1:1", "greeter=10.0.0.1", "a=h:1,h:1"]
+        {
             assert_eq!(StaticRegistry::parse(bad).unwrap_err().kind(), ErrorKind::Invalid, "{bad}");
         }
     }

@@ -239,7 +239,7 @@ impl State {
     fn remove(&mut self, registration: &Registration, reason: RemoveReason) {
         self.forget_deadline(&(registration.service.clone(), registration.node.id.clone()));
         self.publish(&removal(registration, reason));
-        if self.view.service(&registration.service).is_empty() {
+        if !self.view.contains(&registration.service) {
             if self.emptied.len() >= MAX_REMEMBERED {
                 self.emptied.clear();
             }

@@ -89,7 +89,11 @@ pub struct Endpoint {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub doc: String,
     /// Labels of the method.
-    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "crate::encoding::null_is_default",
+        skip_serializing_if = "Metadata::is_empty"
+    )]
     pub metadata: Metadata,
 }
 

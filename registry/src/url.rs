@@ -78,7 +78,9 @@ impl FromStr for RegistryUrl {
         let (authority, path) = match rest.strip_prefix("//") {
             None => (None, rest),
             Some(rest) => {
-                let end = rest.find('/').unwrap_or(rest.len());
+                // A password may contain slashes; a host may not.
+                let host = rest.rfind('@').map_or(0, |at| at + 1);
+                let end = rest[host..].find('/').map_or(rest.len(), |slash| host + slash);
                 (Some(rest[..end].to_owned()), &rest[end..])
             }
         };
@@ -101,7 +103,10 @@ impl fmt::Display for RegistryUrl {
                 None => write!(f, "//{authority}")?,
             }
         }
-        f.write_str(&self.path)?;
+        match self.path.rsplit_once('@') {
+            Some((_, rest)) => write!(f, "***@{rest}")?,
+            None => f.write_str(&self.path)?,
+        }
         for (index, (key, value)) in self.query.iter().enumerate() {
             let separator = if index == 0 { '?' } else { '&' };
             let value = if is_secret(key) { "***" } else { value };
@@ -118,12 +123,14 @@ impl fmt::Debug for RegistryUrl {
 }
 
 fn is_secret(key: &str) -> bool {
-    ["password", "secret", "token", "key"].iter().any(|word| key.contains(word))
+    ["pass", "pwd", "secret", "token", "key", "auth", "credential"]
+        .iter()
+        .any(|word| key.contains(word))
 }
 
-/// Does not repeat the text after a `//`, which may hold a password.
+/// Does not repeat what may hold a password.
 fn malformed(text: &str) -> Error {
-    let shown = text.split("//").next().unwrap_or_default();
+    let shown = if text.contains('@') { "***" } else { text };
     Error::new(
         ErrorKind::Invalid,
         format!(
@@ -162,6 +169,10 @@ mod tests {
         assert_eq!(url.to_string(), "etcd://***@h:1/x?token=***");
         assert!(!format!("{url:?}").contains("hunter2"));
         assert!(!url.finish(&[]).unwrap_err().to_string().contains("hunter2"));
+        for hidden in ["etcd://user:hunt/hunter2@h:1", "etcd:user:hunter2@h", "etcd:/u:hunter2@h"] {
+            let url: RegistryUrl = hidden.parse().unwrap();
+            assert!(!url.to_string().contains("hunter2"), "{url}");
+        }
         let error = "ETCD://user:hunter2@h".parse::<RegistryUrl>().unwrap_err();
         assert!(!error.to_string().contains("hunter2"));
     }

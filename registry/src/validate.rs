@@ -18,14 +18,17 @@ pub const MAX_METADATA_KEY: usize = 128;
 /// All keys and values of one metadata map together, in bytes.
 pub const MAX_METADATA_BYTES: usize = 8 * 1024;
 
+/// The longest time a registration may live without renewal.
+pub const MAX_TTL: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// Checks a registration and its TTL.
 ///
 /// # Errors
 ///
 /// [`ErrorKind::Invalid`], naming the field, its value and what would be right.
 pub fn registration(registration: &Registration, ttl: Duration) -> Result<(), Error> {
-    if ttl.is_zero() {
-        return Err(invalid("ttl", "0s", "a duration greater than zero, for example 30s"));
+    if ttl.is_zero() || ttl > MAX_TTL {
+        return Err(invalid("ttl", &format!("{ttl:?}"), "more than zero and at most a year"));
     }
     identity(registration)?;
     version(&registration.version)?;
@@ -112,6 +115,19 @@ pub fn address(address: &str) -> Result<(), Error> {
     }
 }
 
+/// Checks a zone: `[A-Za-z0-9._-]{1,128}`, and not only dots.
+///
+/// # Errors
+///
+/// [`ErrorKind::Invalid`].
+pub fn zone(zone: &str) -> Result<(), Error> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    if is_token(zone, MAX_NAME, allowed) {
+        return Ok(());
+    }
+    Err(invalid("zone", zone, "1 to 128 of A-Z a-z 0-9 . _ - (not only dots)"))
+}
+
 /// Checks a version: `latest`, or a semantic version such as `1.4.2` or `2.0.0-rc.1+build.5`.
 ///
 /// # Errors
@@ -149,11 +165,8 @@ fn node(node: &Node) -> Result<(), Error> {
     if node.weight > Node::MAX_WEIGHT {
         return Err(invalid("weight", &node.weight.to_string(), "0 to 10000"));
     }
-    if let Some(zone) = &node.zone {
-        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-        if !is_token(zone, MAX_NAME, allowed) {
-            return Err(invalid("zone", zone, "1 to 128 of A-Z a-z 0-9 . _ -"));
-        }
+    if let Some(name) = &node.zone {
+        zone(name)?;
     }
     metadata("node metadata", &node.metadata)
 }
@@ -251,6 +264,7 @@ mod tests {
             assert!(error.to_string().contains(named), "{error} does not name {named}");
         }
         assert!(registration(&valid(), Duration::ZERO).is_err());
+        assert!(registration(&valid(), Duration::MAX).is_err());
     }
 
     /// What stands exactly at a limit is accepted.

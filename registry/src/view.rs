@@ -76,6 +76,11 @@ impl View {
         self.services.values().map(BTreeMap::len).sum()
     }
 
+    /// Whether a service has any node.
+    pub fn contains(&self, service: &str) -> bool {
+        self.services.contains_key(service)
+    }
+
     /// The nodes of a service grouped by version, in order of the version's text; empty when there
     /// is no such service.
     pub fn service(&self, name: &str) -> Vec<Service> {

@@ -221,8 +221,12 @@ impl State {
                     && self.current.apply(update)
                 {
                     let key = (service.clone(), id.clone());
-                    self.left.insert(key.clone(), (known, *reason));
-                    self.mark(key);
+                    if self.reset.is_none() && !self.told.contains(&key) {
+                        self.forget(&key);
+                    } else {
+                        self.left.insert(key.clone(), (known, *reason));
+                        self.mark(key);
+                    }
                 }
             }
         }
@@ -236,13 +240,23 @@ impl State {
     fn mark(&mut self, key: NodeKey) {
         if self.reset.is_some() {
             let emptied = self.left.remove(&key).filter(|_| self.current.is_empty());
-            if let Some((_, reason)) = emptied {
+            let vouched = !matches!(self.reset, Some(Some(reason)) if !reason.is_certain());
+            if let Some((_, reason)) = emptied.filter(|_| vouched) {
                 self.reset = Some(Some(EmptyReason::from_last(reason)));
             }
             return;
         }
         if self.queued.insert(key.clone()) {
             self.dirty.push_back(key);
+        }
+    }
+
+    /// A node that came and left unread is not to be told of at all.
+    fn forget(&mut self, key: &NodeKey) {
+        self.queued.remove(key);
+        self.left.remove(key);
+        if self.dirty.len() > 2 * self.queued.len() + 16 {
+            self.dirty.retain(|key| self.queued.contains(key));
         }
     }
 
@@ -268,9 +282,17 @@ impl State {
 
     /// What to tell about a node, or nothing when it came and left unseen.
     fn tell(&mut self, key: NodeKey) -> Option<Update> {
-        self.queued.remove(&key);
+        if !self.queued.remove(&key) {
+            return None;
+        }
         let left = self.left.remove(&key);
         if let Some(now) = self.current.node(&key.0, &key.1).cloned() {
+            if let Some((old, reason)) = left.filter(|(old, _)| old.node.epoch > now.node.epoch) {
+                // Without its removal the newer one would fence the older that came back.
+                self.queued.insert(key.clone());
+                self.dirty.push_front(key);
+                return Some(removal(&old, reason));
+            }
             self.told.insert(key);
             return Some(Update::Put(now));
         }
@@ -334,6 +356,7 @@ mod tests {
             sender.send(&Update::Put(registration(id, 0)));
             sender.send(&removal(&registration(id, 0), RemoveReason::Expired));
         }
+        assert!(sender.shared.lock().dirty.len() < 20, "not even before it is read");
         let gone = removal(&registration(0, 0), RemoveReason::Deregistered);
         sender.send(&gone);
         assert_eq!(drain(&mut watch), [gone]);

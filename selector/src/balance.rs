@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use futures::future::BoxFuture;
 use tower::{Service, ServiceExt};
 
-use crate::{CallOptions, Classify, Failure, Subscription};
+use crate::{Attempt, CallOptions, Classify, Failure, Subscription};
 
 /// What [`Balance`] must know about requests it otherwise knows nothing of.
 pub trait Policy<Req>: Clone + Send + Sync + 'static {
@@ -62,8 +62,30 @@ where
         let Self { subscription, policy } = self.clone();
         Box::pin(async move {
             let options = policy.options(&request);
-            let attempt = |node: T, number| node.oneshot(policy.attempt(&request, number));
-            subscription.call(&options, attempt).await
+            subscription.call(&options, &mut Attempts { policy, request }).await
         })
+    }
+}
+
+/// The attempts of one request.
+struct Attempts<P, Req> {
+    policy: P,
+    request: Req,
+}
+
+impl<T, P, Req> Attempt<T> for Attempts<P, Req>
+where
+    T: Service<Req> + Clone + Send + Sync,
+    T::Error: Classify + Send,
+    T::Response: Send,
+    T::Future: Send,
+    P: Policy<Req>,
+    Req: Send + Sync,
+{
+    type Response = T::Response;
+    type Error = T::Error;
+
+    async fn make(&mut self, node: &T, number: u32) -> Result<T::Response, T::Error> {
+        node.clone().oneshot(self.policy.attempt(&self.request, number)).await
     }
 }

@@ -9,19 +9,26 @@ use tokio::time::Instant;
 
 use crate::{Member, Snapshot};
 
-/// How long nodes outlive a registry that no longer knows them.
-pub(crate) const HOLD: Duration = Duration::from_secs(600);
+/// How long nodes outlive a registry that has forgotten everything.
+pub(crate) const HOLD_ALL: Duration = Duration::from_secs(600);
+/// How long those outlive it that it does not name although it names others: time for all of them
+/// to renew.
+pub(crate) const HOLD_SOME: Duration = Duration::from_secs(60);
 
 /// The nodes of one service as last known.
 ///
-/// A registry that cannot be reached, or comes back without memory of anything, takes no node out:
-/// those it does not name again are held for [`HOLD`] and called meanwhile.
+/// A registry that cannot be reached takes no node out, and neither does one that comes back with
+/// less than was known: who is missing then is held for a while, and called meanwhile, until the
+/// registry names it again or says that it left.
 pub(crate) struct Cache<T> {
     view: View,
-    members: HashMap<String, Member<T>>,
+    members: HashMap<String, Arc<Member<T>>>,
     answered: bool,
-    stale: bool,
+    /// The source cannot be reached.
+    lost: bool,
+    /// Nodes the source does not know at present.
     held: HashSet<String>,
+    /// Until when; counts only while the source can be reached.
     held_until: Option<Instant>,
 }
 
@@ -47,7 +54,7 @@ impl<T: Clone> Cache<T> {
             view: View::new(),
             members: HashMap::new(),
             answered: false,
-            stale: false,
+            lost: false,
             held: HashSet::new(),
             held_until: None,
         }
@@ -55,15 +62,11 @@ impl<T: Clone> Cache<T> {
 
     pub(crate) fn apply(&mut self, update: &Update, now: Instant) -> Change {
         match update {
-            Update::Stale { .. } => Change::when(!std::mem::replace(&mut self.stale, true)),
-            Update::Reset { empty: Some(reason), .. } if self.must_hold(*reason) => self.hold(now),
-            Update::Reset { .. } => {
-                let news =
-                    std::mem::take(&mut self.stale) | !std::mem::replace(&mut self.answered, true);
-                self.held.clear();
+            Update::Stale { .. } => {
                 self.held_until = None;
-                Change::when(self.view.apply(update) | news)
+                Change::when(!std::mem::replace(&mut self.lost, true))
             }
+            Update::Reset { registrations, empty } => self.reset(registrations, *empty, now),
             Update::Put(registration) => {
                 self.held.remove(&registration.node.id);
                 Change::when(self.view.apply(update))
@@ -81,8 +84,17 @@ impl<T: Clone> Cache<T> {
         let held = std::mem::take(&mut self.held);
         let kept = self.view.iter().filter(|r| !held.contains(&r.node.id)).cloned();
         self.view = kept.collect();
-        self.stale = false;
         Change::when(!held.is_empty())
+    }
+
+    /// When to [`tick`](Self::tick).
+    pub(crate) fn held_until(&self) -> Option<Instant> {
+        self.held_until
+    }
+
+    /// Whether what is known is what the source says.
+    pub(crate) fn is_current(&self) -> bool {
+        self.answered && !self.lost && self.held.is_empty()
     }
 
     /// The nodes that want traffic, with what was kept for those known before; `make` gives what to
@@ -92,10 +104,12 @@ impl<T: Clone> Cache<T> {
         for registration in self.view.iter() {
             let id = &registration.node.id;
             let member = match known.remove(id) {
+                Some(member) if Arc::ptr_eq(member.registration(), registration) => Some(member),
                 Some(member) if is_same_target(member.registration(), registration) => {
-                    Some(member.updated(registration.clone()))
+                    Some(Arc::new(member.updated(registration.clone())))
                 }
-                _ => make(registration).map(|target| Member::new(registration.clone(), target)),
+                _ => make(registration)
+                    .map(|target| Arc::new(Member::new(registration.clone(), target))),
             };
             if let Some(member) = member {
                 self.members.insert(id.clone(), member);
@@ -103,7 +117,7 @@ impl<T: Clone> Cache<T> {
         }
         let eligible = self.view.iter().filter(|r| r.node.is_eligible());
         let members = eligible.filter_map(|r| self.members.get(&r.node.id).cloned()).collect();
-        Snapshot::new(members, self.view.len(), self.answered, self.stale)
+        Snapshot::new(members, self.view.len(), self.answered, self.lost || !self.held.is_empty())
     }
 
     /// All that is known, in the registry's order.
@@ -111,15 +125,41 @@ impl<T: Clone> Cache<T> {
         &self.view
     }
 
-    fn must_hold(&self, reason: EmptyReason) -> bool {
-        !reason.is_certain() && !self.view.is_empty()
+    fn reset(
+        &mut self,
+        registrations: &[Arc<Registration>],
+        empty: Option<EmptyReason>,
+        now: Instant,
+    ) -> Change {
+        let was_current = self.is_current();
+        let mut next: View = registrations.iter().cloned().collect();
+        let missing: Vec<_> = match self.is_believed(empty) {
+            true => Vec::new(),
+            false => {
+                let known = self.view.iter().cloned();
+                known.filter(|r| next.node(&r.service, &r.node.id).is_none()).collect()
+            }
+        };
+        self.held = missing.iter().map(|r| r.node.id.clone()).collect();
+        let hold = if next.is_empty() { HOLD_ALL } else { HOLD_SOME };
+        self.held_until = (!missing.is_empty()).then(|| now + hold);
+        for held in missing {
+            next.apply(&Update::Put(held));
+        }
+        (self.lost, self.answered) = (false, true);
+        let changed = next != self.view || !was_current;
+        self.view = next;
+        if self.held.is_empty() { Change::when(changed) } else { Change::Held(self.held.len()) }
     }
 
-    fn hold(&mut self, now: Instant) -> Change {
-        self.held = self.view.iter().map(|r| r.node.id.clone()).collect();
-        self.held_until.get_or_insert(now + HOLD);
-        self.stale = true;
-        Change::Held(self.held.len())
+    /// Whether those a reset does not name have left, rather than been forgotten or unable to
+    /// renew.
+    fn is_believed(&self, empty: Option<EmptyReason>) -> bool {
+        match empty {
+            Some(EmptyReason::AllDeregistered) => true,
+            Some(reason) => reason.is_certain() && !self.lost,
+            None => !self.lost && self.held.is_empty(),
+        }
     }
 }
 
@@ -158,8 +198,8 @@ mod tests {
             assert_eq!(ids(&mut cache), ["a", "b"]);
             // One comes back; the other is let go when nobody names it again.
             cache.apply(&Update::Put(registration("a")), now);
-            assert_eq!(cache.tick(now + HOLD / 2), Change::Nothing);
-            assert_eq!(cache.tick(now + HOLD), Change::Changed);
+            assert_eq!(cache.tick(now + HOLD_ALL / 2), Change::Nothing);
+            assert_eq!(cache.tick(now + HOLD_ALL), Change::Changed);
             assert_eq!(ids(&mut cache), ["a"]);
         }
         for reason in [EmptyReason::AllDeregistered, EmptyReason::AllExpired] {
@@ -168,6 +208,31 @@ mod tests {
             assert_eq!(cache.apply(&reset(&[], reason), now), Change::Changed);
             assert!(ids(&mut cache).is_empty());
         }
+    }
+
+    /// After an outage, in which nobody could renew, what the registry does not name yet is held;
+    /// in quiet times a reset is believed.
+    #[test]
+    fn a_registry_that_returns_with_less_is_not_believed_at_once() {
+        let now = Instant::now();
+        let stale =
+            Update::Stale { since: std::time::SystemTime::UNIX_EPOCH, cause: "gone".into() };
+        let mut cache = Cache::new();
+        cache.apply(&reset(&["a", "b", "c"], EmptyReason::Unknown), now);
+        cache.apply(&stale, now);
+        assert_eq!(cache.apply(&reset(&["a"], EmptyReason::Unknown), now), Change::Held(2));
+        assert_eq!(ids(&mut cache), ["a", "b", "c"]);
+        cache.apply(&Update::Put(registration("b")), now);
+        // The clock of the hold stands while the source is away again, and starts afresh.
+        cache.apply(&stale, now);
+        assert_eq!(cache.tick(now + HOLD_ALL), Change::Nothing);
+        assert_eq!(cache.apply(&reset(&[], EmptyReason::AllExpired), now), Change::Held(3));
+        assert_eq!(cache.apply(&reset(&["a", "b"], EmptyReason::Unknown), now), Change::Held(1));
+        assert_eq!(cache.tick(now + HOLD_SOME), Change::Changed);
+        assert_eq!(ids(&mut cache), ["a", "b"]);
+        assert!(cache.is_current());
+        assert_eq!(cache.apply(&reset(&["b"], EmptyReason::Unknown), now), Change::Changed);
+        assert_eq!(ids(&mut cache), ["b"]);
     }
 
     /// An empty answer at the start is an answer.

@@ -66,6 +66,11 @@ impl Tried {
         self.len += 1;
     }
 
+    /// Whether none was.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// Whether a node was tried.
     pub fn contains(&self, key: u64) -> bool {
         self.keys[..self.len.min(Self::CAPACITY)].contains(&key)

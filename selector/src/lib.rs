@@ -25,4 +25,4 @@ pub use retry::{Class, Classify, Decision, RetryPolicy};
 pub use selector::{Selector, SelectorConfig};
 pub use snapshot::{Member, NodeStats, Snapshot};
 pub use strategy::{LeastLoaded, Random, RoundRobin, Strategy, StrategyKind, UnknownStrategy};
-pub use subscription::{Attempted, CallOptions, Failure, Subscription};
+pub use subscription::{Attempt, Attempted, CallOptions, Failure, Subscription};

@@ -31,7 +31,10 @@ pub trait Classify {
 /// When to try again. See the fields; [`Default`] is what they name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// The most attempts of one call, the first included: 1..=[`Tried::CAPACITY`], default 3.
+    /// The most attempts of one call that reached a server, the first included:
+    /// 1..=[`Tried::CAPACITY`], default 3. What could not be sent costs no server anything and is
+    /// bounded by that capacity alone, so that a few dead nodes do not use a call's attempts up.
+    /// With 1 nothing is tried again, not even that.
     pub max_attempts: u32,
     /// The longest wait before the first repetition of what may have been executed; it doubles with
     /// each. The wait is drawn between zero and it ("full jitter"). Default 25 ms.
@@ -65,7 +68,8 @@ impl RetryPolicy {
         Self { max_attempts: 1, ..Self::default() }
     }
 
-    /// Decides after `attempts` attempts, the last of which failed with `class`.
+    /// Decides after a failure of `class`, when `attempts` have reached a server and `tried` nodes
+    /// were tried in all.
     ///
     /// What the server is known not to have executed is repeated at once; only an overloaded one is
     /// spared by the budget. What may have been executed is repeated for idempotent calls alone.
@@ -73,11 +77,13 @@ impl RetryPolicy {
         &self,
         class: Class,
         attempts: u32,
+        tried: usize,
         idempotent: bool,
         budget: &Budget,
         now: Instant,
     ) -> Decision {
-        if attempts >= self.max_attempts.min(Tried::CAPACITY as u32) {
+        let used_up = tried >= Tried::CAPACITY || self.max_attempts <= 1;
+        if used_up || (class != Class::NotSent && attempts >= self.max_attempts) {
             return Decision::GiveUp;
         }
         match class {
@@ -108,7 +114,7 @@ mod tests {
         let budget = Budget::new(0.0, 10, now);
         let policy = RetryPolicy::default();
         let retried = |class, idempotent| {
-            matches!(policy.decide(class, 1, idempotent, &budget, now), Decision::Retry(_))
+            matches!(policy.decide(class, 1, 1, idempotent, &budget, now), Decision::Retry(_))
         };
         for idempotent in [false, true] {
             assert!(retried(Class::NotSent, idempotent));
@@ -125,7 +131,7 @@ mod tests {
     fn the_budget_limits_what_costs() {
         let now = Instant::now();
         let budget = Budget::new(0.0, 0, now);
-        let decide = |class| RetryPolicy::default().decide(class, 1, true, &budget, now);
+        let decide = |class| RetryPolicy::default().decide(class, 1, 1, true, &budget, now);
         assert_eq!(decide(Class::MaybeExecuted), Decision::GiveUp);
         assert_eq!(decide(Class::Overloaded), Decision::GiveUp);
         assert_eq!(decide(Class::NotSent), Decision::Retry(Duration::ZERO));
@@ -138,15 +144,25 @@ mod tests {
         let budget = Budget::new(1.0, 10, now);
         let policy = RetryPolicy { max_attempts: 100, ..RetryPolicy::default() };
         for attempts in 1..7 {
-            match policy.decide(Class::MaybeExecuted, attempts, true, &budget, now) {
+            match policy.decide(
+                Class::MaybeExecuted,
+                attempts,
+                attempts as usize,
+                true,
+                &budget,
+                now,
+            ) {
                 Decision::Retry(wait) => assert!(wait <= policy.max_backoff),
                 Decision::GiveUp => panic!("gave up after {attempts}"),
             }
         }
-        assert_eq!(policy.decide(Class::NotSent, 8, true, &budget, now), Decision::GiveUp);
-        assert_eq!(
-            RetryPolicy::none().decide(Class::NotSent, 1, true, &budget, now),
-            Decision::GiveUp
-        );
+        let decide = |policy: &RetryPolicy, class, attempts, tried| {
+            policy.decide(class, attempts, tried, true, &budget, now)
+        };
+        let policy = RetryPolicy::default();
+        assert_eq!(decide(&policy, Class::Refused, 3, 3), Decision::GiveUp);
+        assert_eq!(decide(&policy, Class::NotSent, 0, 7), Decision::Retry(Duration::ZERO));
+        assert_eq!(decide(&policy, Class::NotSent, 0, 8), Decision::GiveUp);
+        assert_eq!(decide(&RetryPolicy::none(), Class::NotSent, 0, 1), Decision::GiveUp);
     }
 }

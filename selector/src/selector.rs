@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use micro_registry::{
     EmptyReason, Endpoints, Error, ErrorKind, Registration, Registry, Scope, Service, Update, View,
     Watch, validate,
@@ -99,7 +99,6 @@ impl<T: Clone + Send + Sync + 'static> Selector<T> {
         let budget = Budget::new(config.retry_share, config.retries_per_second, Instant::now());
         let subscription =
             Arc::new(Subscription::new(name.clone(), config.strategy.build(), budget));
-        subscriptions.insert(name, subscription.clone());
         let owner = Owner {
             registry: self.inner.registry.clone(),
             inner: Arc::downgrade(&self.inner),
@@ -108,6 +107,7 @@ impl<T: Clone + Send + Sync + 'static> Selector<T> {
             outage: None,
         };
         self.inner.spawn(owner.run(config.clone()));
+        subscriptions.insert(name, subscription.clone());
         Ok(subscription)
     }
 
@@ -236,18 +236,21 @@ impl<T: Clone + Send + Sync + 'static> Owner<T> {
         let mut reread_at = next_reread(config);
         let mut idle_at = self.next_idle(config);
         loop {
+            let hold_over = self.cache.held_until();
             tokio::select! {
                 update = watch.next() => match update {
-                    Some(update) => self.take_in(&update),
+                    Some(update) => self.take_in_all(update, &mut watch),
                     None => return Ended::WatchOver,
                 },
                 () = sleep_until(reread_at) => {
                     self.reread(&mut watch).await;
                     reread_at = next_reread(config);
                 }
-                () = sleep_until(idle_at) => {
+                () = sleep_until(hold_over.unwrap_or(idle_at)), if hold_over.is_some() => {
                     let change = self.cache.tick(Instant::now());
                     self.publish_if(change == Change::Changed);
+                }
+                () = sleep_until(idle_at) => {
                     if !self.subscription.take_used() && self.forget() {
                         return Ended::Idle;
                     }
@@ -257,7 +260,19 @@ impl<T: Clone + Send + Sync + 'static> Owner<T> {
         }
     }
 
-    fn take_in(&mut self, update: &Update) {
+    /// Takes in what is ready, and publishes once for all of it.
+    fn take_in_all(&mut self, first: Update, watch: &mut Watch) {
+        const AT_ONCE: usize = 1_024;
+        let mut changed = self.take_in(&first);
+        for _ in 1..AT_ONCE {
+            let Some(Some(update)) = watch.next().now_or_never() else { break };
+            changed |= self.take_in(&update);
+        }
+        self.publish_if(changed);
+    }
+
+    /// Returns whether there is something to publish.
+    fn take_in(&mut self, update: &Update) -> bool {
         let change = self.cache.apply(update, Instant::now());
         match update {
             Update::Stale { cause, .. } => {
@@ -272,37 +287,38 @@ impl<T: Clone + Send + Sync + 'static> Owner<T> {
             let (service, registry) = (self.subscription.service(), self.registry.name());
             tracing::info!(service, registry, nodes, "registry forgot nodes, keeping them");
         }
-        self.publish_if(change != Change::Nothing);
+        change != Change::Nothing
     }
 
-    /// Reads the service again. An update that comes meanwhile wins: what is read may be older.
+    /// Reads the service again. An update that comes meanwhile wins, since what is read may be
+    /// older, and while the watch itself is behind nothing is gained.
     async fn reread(&mut self, watch: &mut Watch) {
+        if !self.cache.is_current() {
+            return;
+        }
         let registry = self.registry.clone();
         let service = self.subscription.service().to_owned();
         let read = tokio::select! {
             biased;
             update = watch.next() => {
                 if let Some(update) = update {
-                    self.take_in(&update);
+                    self.take_in_all(update, watch);
                 }
                 return;
             }
             read = registry.get(&service) => read,
         };
-        let update = match read {
-            Ok(services) => reset(registrations(services)),
-            Err(error) if error.kind() == ErrorKind::NotFound => reset(View::new()),
+        let read = match read {
+            Ok(services) => registrations(services),
+            Err(error) if error.kind() == ErrorKind::NotFound => View::new(),
             Err(_) => return,
         };
-        if let Update::Reset { registrations, .. } = &update {
-            let read: View = registrations.iter().cloned().collect();
-            if read == *self.cache.view() {
-                return;
-            }
-            let nodes = registrations.len();
-            tracing::info!(service, nodes, "reading again found what the watch had not told");
+        if is_same_nodes(&read, self.cache.view()) {
+            return;
         }
-        self.take_in(&update);
+        tracing::info!(service, nodes = read.len(), "read again what the watch had not told");
+        let changed = self.take_in(&reset(read));
+        self.publish_if(changed);
     }
 
     fn publish_if(&mut self, changed: bool) {
@@ -340,6 +356,13 @@ fn make_or_warn<T>(make: &Make<T>, registration: &Registration) -> Option<T> {
 
 fn next_reread(config: &SelectorConfig) -> Instant {
     Instant::now() + config.reread_interval.mul_f64(0.9 + 0.2 * fastrand::f64())
+}
+
+/// Whether both have the same nodes, whatever they say of their service, which a lookup tells for
+/// all nodes of a version together.
+fn is_same_nodes(read: &View, known: &View) -> bool {
+    read.len() == known.len()
+        && read.iter().zip(known.iter()).all(|(read, known)| read.node == known.node)
 }
 
 fn reset(view: View) -> Update {

@@ -12,7 +12,7 @@ use crate::{Candidates, Strategy, Tried};
 pub struct Snapshot<T> {
     /// Beside `members`, index for index, so that strategies need not know `T`.
     stats: Box<[Arc<NodeStats>]>,
-    members: Box<[Member<T>]>,
+    members: Box<[Arc<Member<T>>]>,
     registered: usize,
     answered: bool,
     stale: bool,
@@ -20,7 +20,7 @@ pub struct Snapshot<T> {
 
 impl<T> Snapshot<T> {
     pub(crate) fn new(
-        members: Vec<Member<T>>,
+        members: Vec<Arc<Member<T>>>,
         registered: usize,
         answered: bool,
         stale: bool,
@@ -30,7 +30,7 @@ impl<T> Snapshot<T> {
     }
 
     /// The nodes that want traffic.
-    pub fn members(&self) -> &[Member<T>] {
+    pub fn members(&self) -> &[Arc<Member<T>>] {
         &self.members
     }
 
@@ -49,24 +49,37 @@ impl<T> Snapshot<T> {
         self.stale
     }
 
-    /// The node the strategy picks among those not tried, counted as in flight until the guard is
-    /// dropped.
-    pub(crate) fn pick(&self, strategy: &dyn Strategy, tried: &Tried) -> Option<Picked<'_, T>> {
+    /// The node the strategy picks among those not tried, counted as in flight until what is
+    /// returned is dropped. It does not hold on to the snapshot.
+    pub(crate) fn pick(&self, strategy: &dyn Strategy, tried: &Tried) -> Option<Picked<T>> {
         let index = strategy.pick(&Candidates::new(&self.stats, tried))?;
-        let member = self.members.get(index)?;
-        Some(Picked { member, _guard: InFlight::start(member.stats.clone()) })
+        Some(Picked::new(self.members.get(index)?.clone()))
     }
 }
 
 /// A node picked for one attempt.
 #[derive(Debug)]
-pub(crate) struct Picked<'a, T> {
-    pub(crate) member: &'a Member<T>,
-    _guard: InFlight,
+pub(crate) struct Picked<T>(Arc<Member<T>>);
+
+impl<T> Picked<T> {
+    fn new(member: Arc<Member<T>>) -> Self {
+        member.stats.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self(member)
+    }
+
+    pub(crate) fn member(&self) -> &Member<T> {
+        &self.0
+    }
+}
+
+impl<T> Drop for Picked<T> {
+    fn drop(&mut self) {
+        self.0.stats.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// One node as the selector keeps it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Member<T> {
     registration: Arc<Registration>,
     stats: Arc<NodeStats>,
@@ -130,6 +143,12 @@ impl NodeStats {
         self.key
     }
 
+    /// Counts an attempt that never ends.
+    #[cfg(test)]
+    pub(crate) fn add_in_flight(&self) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// The attempts under way, from this process.
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
@@ -138,22 +157,5 @@ impl NodeStats {
     /// Its share of traffic relative to its neighbours, as registered.
     pub fn weight(&self) -> u32 {
         self.weight.load(Ordering::Relaxed)
-    }
-}
-
-/// An attempt under way.
-#[derive(Debug)]
-pub(crate) struct InFlight(Arc<NodeStats>);
-
-impl InFlight {
-    pub(crate) fn start(stats: Arc<NodeStats>) -> Self {
-        stats.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self(stats)
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }

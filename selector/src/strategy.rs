@@ -176,7 +176,6 @@ fn draw(candidates: &Candidates<'_>) -> Option<usize> {
 mod tests {
     use super::*;
     use crate::Tried;
-    use crate::snapshot::InFlight;
     use proptest::{prop_assert, prop_assert_eq, proptest};
 
     fn nodes(count: usize) -> Vec<Arc<NodeStats>> {
@@ -224,7 +223,7 @@ mod tests {
         for count in [3, 50] {
             let nodes = nodes(count);
             let mut counts = vec![0u32; count];
-            let _busy: Vec<_> = (0..100).map(|_| InFlight::start(nodes[1].clone())).collect();
+            (0..100).for_each(|_| nodes[1].add_in_flight());
             for _ in 0..1_000 {
                 let index = LeastLoaded.pick(&Candidates::new(&nodes, &Tried::default())).unwrap();
                 counts[index] += 1;

@@ -5,12 +5,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::ArcSwap;
 use micro_registry::Registration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::{Budget, Classify, Decision, RetryPolicy, Snapshot, Strategy, Tried};
+use crate::snapshot::Picked;
+use crate::{Budget, Class, Classify, Decision, RetryPolicy, Snapshot, Strategy, Tried};
 
 /// One service as its callers see it.
 ///
@@ -38,6 +39,21 @@ pub struct CallOptions {
     pub wait_for_ready: bool,
     /// When to try again.
     pub retry: RetryPolicy,
+}
+
+/// How a call is tried on one node.
+pub trait Attempt<T>: Send {
+    /// What a node answers.
+    type Response: Send;
+    /// What goes wrong.
+    type Error: Classify + Send;
+
+    /// Tries it on the node `target` is kept for; `number` counts from 0.
+    fn make(
+        &mut self,
+        target: &T,
+        number: u32,
+    ) -> impl Future<Output = Result<Self::Response, Self::Error>> + Send;
 }
 
 /// Why a call failed.
@@ -119,8 +135,7 @@ impl<T> Subscription<T> {
     }
 
     /// Makes a call: picks a node, lets `attempt` try it, and repeats on nodes not tried yet as
-    /// [`RetryPolicy::decide`] says. `attempt` gets what is kept for the node and the number of the
-    /// attempt, from 0.
+    /// [`RetryPolicy::decide`] says.
     ///
     /// While the registry has not answered it waits; see [`CallOptions`].
     ///
@@ -131,42 +146,37 @@ impl<T> Subscription<T> {
     /// # Cancel safety
     ///
     /// Dropping the future drops the attempt under way and counts nothing.
-    pub async fn call<R, E, F, Fut>(
+    pub async fn call<A: Attempt<T>>(
         &self,
         options: &CallOptions,
-        mut attempt: F,
-    ) -> Result<R, Failure<E>>
-    where
-        T: Clone,
-        E: Classify,
-        F: FnMut(T, u32) -> Fut,
-        Fut: Future<Output = Result<R, E>>,
-    {
+        attempt: &mut A,
+    ) -> Result<A::Response, Failure<A::Error>> {
         self.touch();
         self.budget.deposit();
         let mut tried = Tried::default();
         let mut failed = Vec::new();
+        // Those that reached a server.
+        let mut attempts = 0;
         loop {
-            let snapshot = match self.current(options).await {
-                Ok(snapshot) => snapshot,
-                Err(failure) => return Err(failed_or(failed, failure)),
+            let picked = match self.pick(options, &tried).await {
+                Ok(picked) => picked,
+                Err(_) if !failed.is_empty() => return Err(Failure::Attempts(failed)),
+                Err(nothing) => return Err(nothing.into()),
             };
-            let Some(picked) = snapshot.pick(&*self.strategy, &tried) else {
-                let registered = snapshot.registered();
-                return Err(failed_or(failed, Failure::NoneServing { registered }));
-            };
-            let member = picked.member;
+            let member = picked.member();
             tried.insert(member.stats().key());
             let number = failed.len() as u32;
-            let error = match attempt(member.target().clone(), number).await {
+            let error = match attempt.make(member.target(), number).await {
                 Ok(response) => return Ok(response),
                 Err(error) => error,
             };
             let class = error.class();
+            attempts += u32::from(class != Class::NotSent);
             failed.push(Attempted { node: member.registration().clone(), error });
             drop(picked);
             let now = Instant::now();
-            match options.retry.decide(class, number + 1, options.idempotent, &self.budget, now) {
+            let (retry, tried) = (&options.retry, failed.len());
+            match retry.decide(class, attempts, tried, options.idempotent, &self.budget, now) {
                 Decision::Retry(wait) if options.deadline.is_none_or(|at| now + wait < at) => {
                     if !wait.is_zero() {
                         tokio::time::sleep(wait).await;
@@ -177,46 +187,41 @@ impl<T> Subscription<T> {
         }
     }
 
-    /// The snapshot, once there is something in it to pick from.
-    async fn current(
-        &self,
-        options: &CallOptions,
-    ) -> Result<Guard<Arc<Snapshot<T>>>, NothingToPick> {
-        let snapshot = self.snapshot.load();
-        if !snapshot.members().is_empty() {
-            return Ok(snapshot);
+    /// A node not tried yet, as soon as the snapshot has any at all.
+    async fn pick(&self, options: &CallOptions, tried: &Tried) -> Result<Picked<T>, NothingToPick> {
+        // Loaded for the moment only: one held across an await would make later loads slow.
+        let known = {
+            let snapshot = self.snapshot.load();
+            snapshot.pick(&*self.strategy, tried).ok_or_else(|| snapshot.nothing())
+        };
+        match known {
+            Err(_) if tried.is_empty() => {}
+            known => return known,
         }
-        drop(snapshot);
-        let settled = self.settled(options.wait_for_ready);
-        match options.deadline {
-            None => settled.await,
-            Some(at) => match tokio::time::timeout_at(at, settled).await {
-                Ok(settled) => settled,
-                Err(_) => {
-                    let answered = self.snapshot.load().is_answered();
-                    Err(NothingToPick::Unresolved { answered })
-                }
-            },
+        let appear = self.appear(options.wait_for_ready);
+        let Some(at) = options.deadline else { return appear.await };
+        match tokio::time::timeout_at(at, appear).await {
+            Ok(picked) => picked,
+            Err(_) => {
+                let answered = self.snapshot.load().is_answered();
+                Err(NothingToPick::Unresolved { answered })
+            }
         }
     }
 
-    async fn settled(
-        &self,
-        wait_for_ready: bool,
-    ) -> Result<Guard<Arc<Snapshot<T>>>, NothingToPick> {
+    /// Waits for the registry's answer and, if asked to, for a node.
+    async fn appear(&self, wait_for_ready: bool) -> Result<Picked<T>, NothingToPick> {
         loop {
             let changed = self.changed.notified();
-            let snapshot = self.snapshot.load();
-            if !snapshot.members().is_empty() {
-                return Ok(snapshot);
+            {
+                let snapshot = self.snapshot.load();
+                if let Some(picked) = snapshot.pick(&*self.strategy, &Tried::default()) {
+                    return Ok(picked);
+                }
+                if snapshot.is_answered() && !wait_for_ready {
+                    return Err(snapshot.nothing());
+                }
             }
-            if snapshot.is_answered() && !wait_for_ready {
-                return Err(match snapshot.registered() {
-                    0 => NothingToPick::NotFound,
-                    registered => NothingToPick::NoneServing(registered),
-                });
-            }
-            drop(snapshot);
             changed.await;
         }
     }
@@ -251,6 +256,16 @@ impl<T> fmt::Debug for Subscription<T> {
     }
 }
 
+impl<T> Snapshot<T> {
+    /// Why nothing of it can be picked.
+    fn nothing(&self) -> NothingToPick {
+        match self.registered() {
+            0 => NothingToPick::NotFound,
+            registered => NothingToPick::NoneServing(registered),
+        }
+    }
+}
+
 #[derive(Debug)]
 enum NothingToPick {
     NotFound,
@@ -266,9 +281,4 @@ impl<E> From<NothingToPick> for Failure<E> {
             NothingToPick::Unresolved { answered } => Self::Unresolved { answered },
         }
     }
-}
-
-/// What attempts said is worth more to the caller than that there was no further node.
-fn failed_or<E>(failed: Vec<Attempted<E>>, otherwise: impl Into<Failure<E>>) -> Failure<E> {
-    if failed.is_empty() { otherwise.into() } else { Failure::Attempts(failed) }
 }

@@ -1,7 +1,7 @@
 //! What users of micro get: a service that registers itself, and a generated client that finds it,
 //! with the defaults of both: deadline, trace, retries, selection, one connection per node.
 //!
-//! The registry is `local:` in a directory of its own, whose path is this contender's address. The
+//! The registry is `local:` in the server's scratch directory, whose path is this contender's address. The
 //! payload is a `ByteBuf`, which serde encodes as bytes; a `Vec<u8>` would be a list of numbers.
 
 use std::path::Path;
@@ -36,9 +36,8 @@ pub(crate) struct Full;
 impl Contender for Full {
     type Caller = BenchClient;
 
-    async fn serve() -> Result<Server> {
-        let directory = tempfile::tempdir()?;
-        let registry = directory.path().join("registry");
+    async fn serve(scratch: &Path) -> Result<Server> {
+        let registry = scratch.join("registry");
         let service = Service::new()
             .settings(Settings::none())
             .registry(registry_in(&registry)?)
@@ -47,8 +46,8 @@ impl Contender for Full {
             .await?;
         let address = registry.to_string_lossy().into_owned();
         let accepting = tokio::spawn(async move {
-            // Owned by this task, so that they end with it.
-            let _owned = (service, directory);
+            // Owned by this task, so that it ends with it.
+            let _service = service;
             std::future::pending::<()>().await;
         });
         Ok(Server { address, accepting: AbortOnDropHandle::new(accepting) })

@@ -2,7 +2,7 @@
 //!
 //! A new contender is a file here, a variant of [`Name`] and an arm of `Name::play`.
 
-use std::fmt;
+use std::{fmt, path::Path};
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -22,7 +22,9 @@ pub trait Contender {
     type Caller: Caller;
 
     /// Binds a free port of the loopback interface and serves echo on it.
-    fn serve() -> impl Future<Output = Result<Server>> + Send;
+    ///
+    /// `scratch` is an empty directory for this server alone, removed once it has ended.
+    fn serve(scratch: &Path) -> impl Future<Output = Result<Server>> + Send;
 
     /// Opens one connection to a server of the same contender; `address` is that server's.
     fn connect(address: &str) -> impl Future<Output = Result<Self::Caller>> + Send;

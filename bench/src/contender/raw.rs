@@ -8,6 +8,7 @@
 use std::{
     future::poll_fn,
     io,
+    path::Path,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard},
     task::{Context, Poll, Waker, ready},
@@ -34,7 +35,7 @@ pub(crate) struct Raw;
 impl Contender for Raw {
     type Caller = RawCaller;
 
-    async fn serve() -> Result<Server> {
+    async fn serve(_: &Path) -> Result<Server> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?.to_string();
         let accepting = tokio::spawn(async move {

@@ -1,5 +1,7 @@
 //! The engine of micro alone: raw bytes through one route, with its default limits.
 
+use std::path::Path;
+
 use anyhow::Result;
 use bytes::Bytes;
 use futures::FutureExt;
@@ -18,7 +20,7 @@ pub(crate) struct Rpc;
 impl Contender for Rpc {
     type Caller = Channel;
 
-    async fn serve() -> Result<Server> {
+    async fn serve(_: &Path) -> Result<Server> {
         let router = Router::new().route("bench", "echo", |request: Request| {
             std::future::ready(Ok(Response::new(request.codec, request.body))).boxed()
         });
@@ -44,6 +46,6 @@ impl Caller for Channel {
     async fn call(&self, payload: &[u8]) -> Result<Bytes> {
         let body = Bytes::copy_from_slice(payload);
         let request = Request::new("bench", "echo", Codec::MessagePack, body);
-        Ok(Channel::call(self, request).await?.body)
+        Ok(Channel::call(self, &request).await?.body)
     }
 }

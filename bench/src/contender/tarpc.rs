@@ -4,6 +4,8 @@
 //! The defaults (1000 requests in flight, queues of 100) are not reached by 64 calls in flight.
 //! Nagle's algorithm stays on, as `tarpc::serde_transport::tcp` leaves it.
 
+use std::path::Path;
+
 use anyhow::Result;
 use futures::StreamExt;
 use tarpc::{
@@ -28,7 +30,7 @@ pub(crate) struct Tarpc;
 impl Contender for Tarpc {
     type Caller = EchoClient;
 
-    async fn serve() -> Result<Server> {
+    async fn serve(_: &Path) -> Result<Server> {
         let listen = tarpc::serde_transport::tcp::listen("127.0.0.1:0", Bincode::default);
         let mut incoming = listen.await?;
         let address = incoming.local_addr().to_string();

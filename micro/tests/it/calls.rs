@@ -136,12 +136,12 @@ async fn undecodable_arguments_cost_one_call() {
     let request = |method: &'static str, body: &'static str| {
         Request::new("shop", method, Codec::Json, body.as_bytes().into())
     };
-    let error = channel.call(request("price", r#"{"thing":7}"#)).await.unwrap_err();
+    let error = channel.call(&request("price", r#"{"thing":7}"#)).await.unwrap_err();
     assert_eq!(error.code(), Code::InvalidArgument);
     assert!(error.message().contains("shop/price"), "{error}");
-    let error = channel.call(request("nosuch", "{}")).await.unwrap_err();
+    let error = channel.call(&request("nosuch", "{}")).await.unwrap_err();
     assert_eq!(error.code(), Code::Unimplemented);
-    let answer = channel.call(request("price", r#"{"thing":"tea","new":1}"#)).await.unwrap();
+    let answer = channel.call(&request("price", r#"{"thing":"tea","new":1}"#)).await.unwrap();
     assert_eq!(&answer.body[..], b"3");
 }
 

@@ -78,7 +78,7 @@ async fn serves_before_it_is_registered() {
     let channel = Channel::new("memory:a".parse().unwrap(), config);
     let body = br#"{"thing":"tea"}"#[..].into();
     let request = Request::new("shop", "price", Codec::Json, body);
-    assert_eq!(&channel.call(request).await.unwrap().body[..], b"3");
+    assert_eq!(&channel.call(&request).await.unwrap().body[..], b"3");
     town.registry.restore();
     service.registered().wait_for(|state| *state == Registered::Yes).await.unwrap();
 }

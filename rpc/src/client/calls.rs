@@ -20,6 +20,8 @@ pub(super) struct Calls {
     slots: Vec<Slot>,
     free: Vec<u16>,
     sequence: u64,
+    /// How many outcomes wait to be collected: callers that are about to run.
+    answered: usize,
 }
 
 #[derive(Debug)]
@@ -33,7 +35,7 @@ struct Slot {
 #[derive(Debug)]
 enum State {
     Free,
-    Waiting(Option<Waker>),
+    Waiting(Waker),
     Done(Outcome),
 }
 
@@ -52,18 +54,24 @@ impl Calls {
         self.slots.len() - self.free.len()
     }
 
-    /// Takes a slot for a call; `queue` puts its frame where it will be written, given its id.
+    /// Returns the number of outcomes that wait to be collected.
+    pub(super) fn answered(&self) -> usize {
+        self.answered
+    }
+
+    /// Takes a slot for a call of the task that `waker` wakes; `queue` puts its frame where it will be written, given its id.
     ///
     /// The caller keeps `len` below 65 536, which is what a slot number can say.
     pub(super) fn insert(
         &mut self,
         deadline: Option<Instant>,
+        waker: Waker,
         queue: impl FnOnce(u64) -> Span,
     ) -> u64 {
         self.sequence += 1;
         let index = self.free.pop().unwrap_or(self.slots.len() as u16);
         let id = self.sequence << SLOT_BITS | u64::from(index);
-        let slot = Slot { id, frame: queue(id), deadline, state: State::Waiting(None) };
+        let slot = Slot { id, frame: queue(id), deadline, state: State::Waiting(waker) };
         match self.slots.get_mut(usize::from(index)) {
             Some(free) => *free = slot,
             None => self.slots.push(slot),
@@ -74,7 +82,9 @@ impl Calls {
     /// Ends a call that waits, and returns whom to wake. Unknown ids are those of calls that were
     /// given up: their answers have nowhere to go.
     pub(super) fn finish(&mut self, id: u64, outcome: Outcome) -> Option<Waker> {
-        self.slot(id)?.finish(outcome)
+        let waker = self.slot(id)?.finish(outcome);
+        self.answered += usize::from(waker.is_some());
+        waker
     }
 
     /// Ends every waiting call that `decide` returns an error for.
@@ -87,7 +97,9 @@ impl Calls {
             if let State::Waiting(_) = slot.state {
                 let Slot { id, ref frame, deadline, .. } = *slot;
                 if let Some(error) = decide(Waiting { id, frame, deadline }) {
-                    wakers.extend(slot.finish(Err(error)));
+                    let waker = slot.finish(Err(error));
+                    self.answered += usize::from(waker.is_some());
+                    wakers.extend(waker);
                 }
             }
         }
@@ -97,8 +109,7 @@ impl Calls {
     pub(super) fn poll(&mut self, id: u64, waker: &Waker) -> Poll<Outcome> {
         let slot = self.slot(id).expect("a call keeps its slot until it is collected");
         match &mut slot.state {
-            State::Waiting(Some(known)) => known.clone_from(waker),
-            State::Waiting(unset) => *unset = Some(waker.clone()),
+            State::Waiting(known) => known.clone_from(waker),
             State::Done(_) | State::Free => return Poll::Ready(self.collect(id)),
         }
         Poll::Pending
@@ -132,7 +143,9 @@ impl Calls {
         self.free.push(index);
         let slot = &mut self.slots[usize::from(index)];
         slot.id = 0;
-        std::mem::replace(&mut slot.state, State::Free)
+        let state = std::mem::replace(&mut slot.state, State::Free);
+        self.answered -= usize::from(matches!(state, State::Done(_)));
+        state
     }
 
     fn slot(&mut self, id: u64) -> Option<&mut Slot> {
@@ -143,12 +156,11 @@ impl Calls {
 
 impl Slot {
     fn finish(&mut self, outcome: Outcome) -> Option<Waker> {
-        match &mut self.state {
-            State::Waiting(waker) => {
-                let waker = waker.take();
-                self.state = State::Done(outcome);
-                waker
-            }
+        if !matches!(self.state, State::Waiting(_)) {
+            return None;
+        }
+        match std::mem::replace(&mut self.state, State::Done(outcome)) {
+            State::Waiting(waker) => Some(waker),
             State::Free | State::Done(_) => None,
         }
     }
@@ -160,7 +172,7 @@ mod tests {
     use crate::{Code, Execution, Phase};
 
     fn insert(calls: &mut Calls) -> u64 {
-        calls.insert(None, |_| 0..1)
+        calls.insert(None, Waker::noop().clone(), |_| 0..1)
     }
 
     fn collect(calls: &mut Calls, id: u64) -> Poll<Outcome> {

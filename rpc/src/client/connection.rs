@@ -1,7 +1,7 @@
 //! One connection as its callers see it: admission, and the wait for an answer.
 
 use std::borrow::Cow;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
@@ -97,9 +97,9 @@ impl Connection {
     ) -> Result<Option<bytes::Bytes>, Error> {
         let mut waited = false;
         loop {
-            match self.start(request, waited)? {
+            match self.try_start(request, waited).await? {
                 Start::Started(id) => {
-                    let answer = Answer { connection: self, id: Some(id) };
+                    let answer = Answer { connection: self, id: Some(id), is_new: true };
                     return answer.await.map(Some);
                 }
                 Start::Gone => return Ok(None),
@@ -107,6 +107,15 @@ impl Connection {
             }
             waited = true;
         }
+    }
+
+    async fn try_start(&self, request: &Request, waited: bool) -> Result<Start, Error> {
+        let started = poll_fn(|cx| Poll::Ready(self.start(request, waited, cx.waker()))).await;
+        if started.is_err() && waited {
+            // It was woken for a slot that it does not take: the next in line may.
+            self.admission.notify_one();
+        }
+        started
     }
 
     /// Accepts no new calls; the driver ends once those that run have.
@@ -158,8 +167,8 @@ impl Connection {
         wake(wakers);
     }
 
-    /// Queues the request if the connection takes it now.
-    fn start(&self, request: &Request, waited: bool) -> Result<Start, Error> {
+    /// Queues the request if the connection takes it now; `waker` is woken by its outcome.
+    fn start(&self, request: &Request, waited: bool, waker: &Waker) -> Result<Start, Error> {
         let payload = request_len(request).ok_or_else(name_too_long)?;
         let now = Instant::now();
         let timeout = time_left(request.deadline, now)?;
@@ -173,7 +182,7 @@ impl Connection {
             return Err(too_large(payload, max_frame));
         }
         let State { calls, outbox, .. } = &mut *state;
-        let id = calls.insert(request.deadline, |id| {
+        let id = calls.insert(request.deadline, waker.clone(), |id| {
             outbox.push(|out| put_request(out, id, request, timeout, payload))
         });
         let quiet = now + self.keepalive_interval;
@@ -321,6 +330,8 @@ struct Answer<'a> {
     connection: &'a Connection,
     /// `None` once the outcome was collected.
     id: Option<u64>,
+    /// Not polled yet: the call was started by this same poll of its task, with its waker.
+    is_new: bool,
 }
 
 impl Future for Answer<'_> {
@@ -328,6 +339,9 @@ impl Future for Answer<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
         let id = self.id.expect("polled after it was ready");
+        if std::mem::take(&mut self.is_new) {
+            return Poll::Pending;
+        }
         let mut state = self.connection.lock();
         let outcome = std::task::ready!(state.calls.poll(id, cx.waker()));
         self.connection.released(state);

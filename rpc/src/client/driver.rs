@@ -100,6 +100,8 @@ struct Driver<'a> {
     timer: Pin<Box<Sleep>>,
     /// When the timer is set to; it follows `State::next_check`.
     armed: Option<Instant>,
+    /// Whether this task let others run first since it last wrote.
+    stepped_back: bool,
     /// Whether the node has answered anything on this connection.
     answered: bool,
     /// Callers to wake, kept for its memory.
@@ -126,6 +128,7 @@ impl<'a> Driver<'a> {
             keepalive: Keepalive::new(config.keepalive_interval, config.keepalive_timeout, now),
             timer: Box::pin(sleep_until(now)),
             armed: None,
+            stepped_back: false,
             answered: false,
             wakers: Vec::new(),
         }
@@ -133,27 +136,31 @@ impl<'a> Driver<'a> {
 
     fn drive(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Reason> {
         self.connection.lock().outbox.begin(cx.waker());
-        let mut woken = 0;
         loop {
             let read = self.read(cx)?;
-            if let Poll::Ready(count) = read {
-                woken += count;
+            if read.is_pending() && self.steps_back() {
+                cx.waker().wake_by_ref();
+                return Ok(Poll::Pending);
             }
             let flushed = self.flush(cx)?;
+            self.stepped_back = false;
             self.look_at_clock(cx)?;
             if read.is_ready() {
                 continue;
-            }
-            if woken > 1 {
-                // Those who were woken are about to call again, and they are queued to run before
-                // this task if it queues itself now: one write then takes all of their frames.
-                cx.waker().wake_by_ref();
-                return Ok(Poll::Pending);
             }
             if let Some(end) = self.rest(flushed.is_pending()) {
                 return Ok(end);
             }
         }
+    }
+
+    /// Decides, once for every write, to let those run first who were answered and have not
+    /// collected yet: most are about to call again, and they are queued to run before this task if
+    /// it queues itself now. One write then takes all of their frames.
+    fn steps_back(&mut self) -> bool {
+        let about_to_run = self.connection.lock().calls.answered();
+        self.stepped_back = !self.stepped_back && about_to_run > 1;
+        self.stepped_back
     }
 
     /// Decides whether to sleep, to finish or, as `None`, to go on.
@@ -173,8 +180,8 @@ impl<'a> Driver<'a> {
         may_sleep.then_some(Poll::Pending)
     }
 
-    /// Reads once and handles all frames that are complete; returns how many callers it woke.
-    fn read(&mut self, cx: &mut Context<'_>) -> Result<Poll<usize>, Reason> {
+    /// Reads once, handles all frames that are complete and wakes their callers.
+    fn read(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Reason> {
         match self.pipe.poll_read(cx) {
             Poll::Pending => return Ok(Poll::Pending),
             Poll::Ready(Ok(0)) => return Err("the node closed it".into()),
@@ -182,9 +189,8 @@ impl<'a> Driver<'a> {
             Poll::Ready(Ok(_)) => self.keepalive.read(Instant::now()),
         }
         let result = self.handle_frames();
-        let woken = self.wakers.len();
         wake(self.wakers.drain(..));
-        result.map(|()| Poll::Ready(woken)).map_err(|error| error.to_string())
+        result.map(Poll::Ready).map_err(|error| error.to_string())
     }
 
     fn handle_frames(&mut self) -> Result<(), WireError> {

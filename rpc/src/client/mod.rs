@@ -104,8 +104,8 @@ impl Channel {
     ///
     /// Dropping the future takes the request back if it has not left yet, and otherwise tells the
     /// server, which drops the handler.
-    pub async fn call(&self, request: Request) -> Result<Response, Error> {
-        let answer = self.inner.call(&request).await;
+    pub async fn call(&self, request: &Request) -> Result<Response, Error> {
+        let answer = self.inner.call(request).await;
         let answer = answer.and_then(read_answer);
         answer.map_err(|error| error.with_address(self.inner.address.clone()))
     }
@@ -147,7 +147,7 @@ impl tower::Service<Request> for Channel {
 
     fn call(&mut self, request: Request) -> Self::Future {
         let channel = self.clone();
-        Box::pin(async move { Channel::call(&channel, request).await })
+        Box::pin(async move { Channel::call(&channel, &request).await })
     }
 }
 

@@ -56,7 +56,7 @@ async fn answers_find_their_calls() {
         let method = if number % 3 == 0 { "later" } else { "echo" };
         tokio::spawn(async move {
             let body = format!("{number}{}", "x".repeat(number * 7 % 5000));
-            let answer = channel.call(request(method, body.clone())).await.unwrap();
+            let answer = channel.call(&request(method, body.clone())).await.unwrap();
             assert_eq!(answer.body, body);
         })
     });
@@ -101,7 +101,7 @@ async fn requests_arrive_whole() {
     sent.criticality = micro_rpc::Criticality::Sheddable;
     sent.metadata.insert("key", "value").unwrap();
     sent.deadline = Some(Instant::now() + Duration::from_secs(3600));
-    let answer = on(&network, "node").call(sent).await.unwrap();
+    let answer = on(&network, "node").call(&sent).await.unwrap();
     assert_eq!(answer.body, format!("2 true true {trace} Sheddable memory value true"));
 }
 
@@ -121,7 +121,7 @@ async fn typed_errors() {
     let channel = channel(&server);
     let details = Codec::MessagePack.encode(&("ann", 7)).unwrap();
     let failing = Request::new("test", "fail", Codec::MessagePack, details);
-    let error = channel.call(failing).await.unwrap_err();
+    let error = channel.call(&failing).await.unwrap_err();
     assert_eq!((error.code(), error.message()), (Code::NotFound, "no such thing"));
     assert_eq!((error.execution(), error.phase()), (Execution::Executed, Phase::Wait));
     assert_eq!(error.address(), Some(channel.address()));
@@ -138,7 +138,7 @@ async fn unknown_methods() {
     assert_eq!(error.code(), Code::Unimplemented);
     assert!(error.message().contains("`nothing`"), "{error}");
     let foreign = Request::new("other", "echo", Codec::Json, Bytes::new());
-    assert_eq!(channel.call(foreign).await.unwrap_err().code(), Code::Unimplemented);
+    assert_eq!(channel.call(&foreign).await.unwrap_err().code(), Code::Unimplemented);
     assert_works(&channel).await;
 }
 
@@ -163,7 +163,7 @@ async fn oversized_frames() {
     let (server, _) = server_with(limits.clone()).await;
     let config = ChannelConfig { limits, ..Default::default() };
     let small = Channel::new(server.addresses()[0].clone(), config);
-    let error = small.call(request("echo", vec![0; 60_000])).await.unwrap_err();
+    let error = small.call(&request("echo", vec![0; 60_000])).await.unwrap_err();
     assert_eq!((error.code(), error.execution()), (Code::ResourceExhausted, Execution::NotSent));
     let error = call(&small, "large").await.unwrap_err();
     assert_eq!((error.code(), error.execution()), (Code::ResourceExhausted, Execution::Executed));
@@ -180,7 +180,7 @@ async fn large_bodies() {
     let bodies = (0..20).map(|n| Bytes::from(vec![n; 3_000_000]));
     let channel = &channel;
     let calls = bodies.map(|body| async move {
-        assert_eq!(channel.call(request("echo", body.clone())).await.unwrap().body, body);
+        assert_eq!(channel.call(&request("echo", body.clone())).await.unwrap().body, body);
     });
     join_all(calls).await;
 }
@@ -198,7 +198,7 @@ async fn deadlines() {
         let mut hanging = request("hang", "");
         let deadline = Instant::now() + Duration::from_millis(ms);
         hanging.deadline = Some(deadline);
-        let error = channel.call(hanging).await.unwrap_err();
+        let error = channel.call(&hanging).await.unwrap_err();
         assert_eq!(error.code(), Code::DeadlineExceeded);
         assert_eq!(error.execution(), Execution::MaybeExecuted);
         let late = Instant::now() - deadline;
@@ -214,7 +214,7 @@ async fn expired_before_sending() {
     let (server, counts) = server().await;
     let mut late = request("hang", "");
     late.deadline = Some(Instant::now());
-    let error = channel(&server).call(late).await.unwrap_err();
+    let error = channel(&server).call(&late).await.unwrap_err();
     assert_eq!((error.code(), error.execution()), (Code::DeadlineExceeded, Execution::NotSent));
     assert_eq!(counts.begun(), 0);
 }

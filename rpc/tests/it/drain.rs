@@ -88,7 +88,7 @@ async fn no_call_is_lost() {
 async fn load(channel: Channel, caller: usize) -> usize {
     let (mut answered, mut turned_away) = (0, 0);
     while turned_away < 20 {
-        match channel.call(request("work", vec![0; caller])).await {
+        match channel.call(&request("work", vec![0; caller])).await {
             Ok(_) => answered += 1,
             Err(error) => {
                 assert!(error.execution().is_retry_safe(), "{error:?}");

@@ -56,7 +56,7 @@ async fn deadline_while_connecting() {
     let _listener = network.listen("hung").unwrap();
     let mut early = request("echo", "");
     early.deadline = Some(Instant::now() + Duration::from_millis(300));
-    let error = on(&network, "hung").call(early).await.unwrap_err();
+    let error = on(&network, "hung").call(&early).await.unwrap_err();
     assert_eq!((error.code(), error.execution()), (Code::DeadlineExceeded, Execution::NotSent));
 }
 
@@ -108,11 +108,13 @@ async fn killed_while_sending() {
         // The socket buffers of the two sides hold less than this by far.
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
-    let small = channel.call(request("echo", "small"));
+    let little = request("echo", "small");
+    let small = channel.call(&little);
     // Eight such calls: the ones behind the first wait, since more than 1 MiB is queued.
     let large = async {
         tokio::task::yield_now().await;
-        let calls = (0..8).map(|_| channel.call(request("echo", vec![0; 4_000_000])));
+        let much = request("echo", vec![0; 4_000_000]);
+        let calls = (0..8).map(|_| channel.call(&much));
         futures::future::join_all(calls).await
     };
     let (small, large, ()) = tokio::join!(small, large, peer);
@@ -157,7 +159,7 @@ async fn deadline_without_an_answer() {
     };
     let mut timed = request("echo", "");
     timed.deadline = Some(Instant::now() + Duration::from_millis(50));
-    let (error, _stream) = tokio::join!(channel.call(timed), peer);
+    let (error, _stream) = tokio::join!(channel.call(&timed), peer);
     let error = error.unwrap_err();
     assert_eq!(error.code(), Code::DeadlineExceeded);
     assert_eq!(error.execution(), Execution::MaybeExecuted);

@@ -107,12 +107,12 @@ pub(crate) fn request(method: &'static str, body: impl Into<Bytes>) -> Request {
 
 /// Asserts that the channel still answers, which is what one bad call must not change.
 pub(crate) async fn assert_works(channel: &Channel) {
-    let answer = channel.call(request("echo", "still here")).await.unwrap();
+    let answer = channel.call(&request("echo", "still here")).await.unwrap();
     assert_eq!(answer.body, "still here");
 }
 
 pub(crate) async fn call(channel: &Channel, method: &'static str) -> Result<Response, Error> {
-    channel.call(request(method, "body")).await
+    channel.call(&request(method, "body")).await
 }
 
 /// Waits until a condition holds.

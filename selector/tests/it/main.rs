@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use micro_registry::{MemoryRegistry, Node, NodeState, Registration, Registry};
 use micro_selector::{
-    Balance, CallOptions, Class, Classify, Failure, Policy, Selector, SelectorConfig, StrategyKind,
-    Subscription,
+    Attempt, Balance, CallOptions, Class, Classify, Failure, Policy, Selector, SelectorConfig,
+    StrategyKind, Subscription,
 };
 use tokio::time::{Instant, sleep};
 
@@ -20,6 +20,22 @@ struct Broken(Class);
 impl Classify for Broken {
     fn class(&self) -> Class {
         self.0
+    }
+}
+
+/// An attempt that is over at once.
+struct Try<F>(F);
+
+impl<R, F> Attempt<String> for Try<F>
+where
+    R: Send,
+    F: FnMut(&String) -> Result<R, Broken> + Send,
+{
+    type Response = R;
+    type Error = Broken;
+
+    async fn make(&mut self, id: &String, _: u32) -> Result<R, Broken> {
+        (self.0)(id)
     }
 }
 
@@ -51,7 +67,7 @@ async fn call(
     subscription: &Subscription<String>,
     options: &CallOptions,
 ) -> Result<String, Failure<Broken>> {
-    subscription.call(options, |id, _| async move { Ok(id) }).await
+    subscription.call(options, &mut Try(|id: &String| Ok(id.clone()))).await
 }
 
 /// Waits, on paused time, until the subscription satisfies the condition.
@@ -154,8 +170,8 @@ async fn retries_go_elsewhere() {
     let registry = registry_of(&["a", "b", "c"]).await;
     let selector = selector(&registry);
     let subscription = selector.subscribe("greeter").unwrap();
-    let refuse = |_: String, _| async { Err::<(), _>(Broken(Class::NotSent)) };
-    let Err(Failure::Attempts(attempts)) = subscription.call(&within(1), refuse).await else {
+    let mut refuse = Try(|_: &String| Err::<(), _>(Broken(Class::NotSent)));
+    let Err(Failure::Attempts(attempts)) = subscription.call(&within(1), &mut refuse).await else {
         panic!("it cannot succeed")
     };
     let mut ids: Vec<_> = attempts.iter().map(|a| a.node.node.id.as_str()).collect();
@@ -178,11 +194,11 @@ async fn repeats_by_class() {
         let made = AtomicU32::new(0);
         let mut options = within(10);
         options.idempotent = idempotent;
-        let attempt = |_: String, _| {
+        let mut attempt = Try(|_: &String| {
             made.fetch_add(1, Ordering::Relaxed);
-            async move { Err::<(), _>(Broken(class)) }
-        };
-        subscription.call(&options, attempt).await.unwrap_err();
+            Err::<(), _>(Broken(class))
+        });
+        subscription.call(&options, &mut attempt).await.unwrap_err();
         assert_eq!(made.load(Ordering::Relaxed), expected, "{class:?} {idempotent}");
     }
 }
