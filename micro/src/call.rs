@@ -5,6 +5,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use micro_rpc::{Channel, Codec, Execution, Request, Response, TraceContext};
 use micro_selector::{Attempt, Attempted, CallOptions, Class, Classify, Failure, RetryPolicy};
@@ -24,8 +25,9 @@ use crate::{CallError, Code, Context, Error, Phase, RpcError};
 pub struct Call<T, E> {
     target: Target,
     method: &'static MethodInfo,
-    /// An error in the arguments is reported when the call is awaited.
-    request: Result<Request, Error>,
+    request: Request,
+    /// What is wrong with the request; reported when the call is awaited.
+    invalid: Option<Error>,
     timeout: Option<Duration>,
     idempotent: bool,
     wait_for_ready: Option<bool>,
@@ -40,17 +42,18 @@ pub fn call<A: Serialize, T, E>(
     arguments: &A,
 ) -> Call<T, E> {
     let codec = Codec::MessagePack;
-    let request = codec
-        .encode(arguments)
-        .map(|body| Request::new(method.contract, method.name, codec, body))
-        .map_err(|error| {
+    let (body, invalid) = match codec.encode(arguments) {
+        Ok(body) => (body, None),
+        Err(error) => {
             let message = format!("the arguments do not encode: {error}");
-            Error::new(Code::InvalidArgument, Phase::Encode, message).with_source(error)
-        });
+            (Bytes::new(), Some(invalid_request(message, error)))
+        }
+    };
     Call {
         target: target.clone(),
         method,
-        request,
+        request: Request::new(method.contract, method.name, codec, body),
+        invalid,
         timeout: method.timeout,
         idempotent: method.idempotent,
         wait_for_ready: None,
@@ -69,13 +72,8 @@ impl<T, E> Call<T, E> {
 
     /// Sends an entry along: key of `[a-z0-9._-]`, 16 KiB in all. One that is not so fails the call.
     pub fn metadata(mut self, key: &str, value: &str) -> Self {
-        if let Ok(request) = &mut self.request
-            && let Err(error) = request.metadata.insert(key, value)
-        {
-            let message = error.to_string();
-            let error =
-                Error::new(Code::InvalidArgument, Phase::Encode, message).with_source(error);
-            self.request = Err(error);
+        if let Err(error) = self.request.metadata.insert(key, value) {
+            self.invalid = Some(invalid_request(error.to_string(), error));
         }
         self
     }
@@ -107,40 +105,55 @@ where
     type Output = Result<T, CallError<E>>;
     type IntoFuture = BoxFuture<'static, Self::Output>;
 
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.make())
+    fn into_future(mut self) -> Self::IntoFuture {
+        // Borrowed by what it awaits, so that the future holds the call once.
+        Box::pin(async move { self.make().await })
     }
 }
 
 impl<T: DeserializeOwned, E: Decode> Call<T, E> {
-    async fn make(self) -> Result<T, CallError<E>> {
-        let Self { target, method, request, timeout, idempotent, wait_for_ready, retry, .. } = self;
-        let site = |trace| CallSite {
-            service: target.service().to_owned(),
-            contract: method.contract.to_owned(),
-            method: method.name.to_owned(),
-            trace,
-            ..CallSite::default()
+    async fn make(&mut self) -> Result<T, CallError<E>> {
+        if let Some(error) = self.invalid.take() {
+            return Err(CallError::Rpc(error.with_call(self.site())));
+        }
+        let options = self.settle();
+        let subscription = match self.target.subscription() {
+            Ok(subscription) => subscription,
+            Err(error) => return Err(CallError::Rpc(Error::from(error).with_call(self.site()))),
         };
-        let mut request = request.map_err(|error| CallError::Rpc(error.with_call(site(None))))?;
-        let subscription = target
-            .subscription()
-            .map_err(|error| CallError::Rpc(Error::from(error).with_call(site(None))))?;
-        let defaults = target.client().call_defaults();
+        let answer = subscription.call(&options, &mut Attempts(&mut self.request)).await;
+        match answer {
+            Ok(response) => {
+                decode(&response).map_err(|error| CallError::Rpc(error.with_call(self.site())))
+            }
+            Err(failure) => Err(failed(failure, self.site())),
+        }
+    }
+
+    /// Settles what the caller left open, now that the call begins.
+    fn settle(&mut self) -> CallOptions {
+        let defaults = self.target.client().call_defaults();
         let current = Context::current();
-        request.deadline = Some(deadline(current.as_ref(), timeout.unwrap_or(defaults.timeout)));
-        request.idempotent = idempotent;
-        let trace = trace(current.as_ref());
-        request.trace = Some(trace);
+        let timeout = self.timeout.unwrap_or(defaults.timeout);
+        self.request.deadline = Some(deadline(current.as_ref(), timeout));
+        self.request.idempotent = self.idempotent;
+        self.request.trace = Some(trace(current.as_ref()));
         let mut options = CallOptions::default();
-        options.deadline = request.deadline;
-        options.idempotent = idempotent;
-        options.wait_for_ready = wait_for_ready.unwrap_or(defaults.wait_for_ready);
-        options.retry = retry.unwrap_or_else(|| defaults.retry.clone());
-        match subscription.call(&options, &mut Attempts(request)).await {
-            Ok(response) => decode(&response)
-                .map_err(|error| CallError::Rpc(error.with_call(site(Some(trace.trace_id()))))),
-            Err(failure) => Err(failed(failure, site(Some(trace.trace_id())))),
+        options.deadline = self.request.deadline;
+        options.idempotent = self.idempotent;
+        options.wait_for_ready = self.wait_for_ready.unwrap_or(defaults.wait_for_ready);
+        options.retry = self.retry.take().unwrap_or_else(|| defaults.retry.clone());
+        options
+    }
+
+    /// Which call this is, for its error.
+    fn site(&self) -> CallSite {
+        CallSite {
+            service: self.target.service().to_owned(),
+            contract: self.method.contract.to_owned(),
+            method: self.method.name.to_owned(),
+            trace: self.request.trace.map(|trace| trace.trace_id()),
+            ..CallSite::default()
         }
     }
 }
@@ -158,16 +171,23 @@ impl<T, E> fmt::Debug for Call<T, E> {
 
 /// A request on its way to one node or several. The body was encoded once: repeating it sends the
 /// same bytes.
-struct Attempts(Request);
+struct Attempts<'a>(&'a mut Request);
 
-impl Attempt<Channel> for Attempts {
+impl Attempt<Channel> for Attempts<'_> {
     type Response = Response;
     type Error = AttemptError;
 
     async fn make(&mut self, channel: &Channel, number: u32) -> Result<Response, AttemptError> {
         self.0.attempt = u8::try_from(number).unwrap_or(u8::MAX);
-        channel.call(&self.0).await.map_err(AttemptError)
+        channel.call(self.0).await.map_err(AttemptError)
     }
+}
+
+fn invalid_request(
+    message: String,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> Error {
+    Error::of(Code::InvalidArgument, Phase::Encode, message, error)
 }
 
 /// The earlier of the caller's own deadline and this call's.

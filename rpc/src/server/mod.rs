@@ -41,7 +41,7 @@ type Ready = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 ///
 /// let channel = Channel::new(server.addresses()[0].clone(), ChannelConfig::default());
 /// let body = Codec::Json.encode("hello")?;
-/// let answer = channel.call(Request::new("echo", "say", Codec::Json, body)).await?;
+/// let answer = channel.call(&Request::new("echo", "say", Codec::Json, body)).await?;
 /// assert_eq!(answer.body, "\"hello\"");
 /// server.shutdown(std::time::Duration::from_secs(1)).await;
 /// # Ok(())
