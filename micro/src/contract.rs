@@ -4,8 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt;
-use futures::future::{BoxFuture, ready};
+use futures::future::BoxFuture;
 use micro_registry::Endpoint;
 use micro_rpc::{Code, Codec, Handler, Request, Response, Router, Status};
 use serde::Serialize;
@@ -118,7 +117,7 @@ impl ContractBuilder {
         A: DeserializeOwned + Send + 'static,
         T: Serialize + Send + 'static,
         E: RpcError,
-        F: Fn(Arc<S>, Context, A) -> Fut + Send + Sync + 'static,
+        F: Fn(Arc<S>, Context, A) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = Result<T, E>> + Send + 'static,
     {
         self.method(implementation, info, method, |codec, result| match result {
@@ -138,7 +137,7 @@ impl ContractBuilder {
         S: Send + Sync + 'static,
         A: DeserializeOwned + Send + 'static,
         T: Serialize + Send + 'static,
-        F: Fn(Arc<S>, Context, A) -> Fut + Send + Sync + 'static,
+        F: Fn(Arc<S>, Context, A) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = T> + Send + 'static,
     {
         self.method(implementation, info, method, |codec, value| respond(codec, &value))
@@ -160,19 +159,22 @@ impl ContractBuilder {
         S: Send + Sync + 'static,
         A: DeserializeOwned + Send + 'static,
         O: Send + 'static,
-        F: Fn(Arc<S>, Context, A) -> Fut + Send + Sync + 'static,
+        F: Fn(Arc<S>, Context, A) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = O> + Send + 'static,
     {
         let implementation = implementation.clone();
         let handler = move |mut request: Request| -> BoxFuture<'static, _> {
-            let codec = request.codec;
-            let arguments = match codec.decode::<A>(&request.body) {
-                Ok(arguments) => arguments,
-                Err(error) => return ready(Err(bad_arguments(info, &error))).boxed(),
-            };
+            let (method, implementation) = (method.clone(), implementation.clone());
             let context = Context::take_from(&mut request);
-            let result = method(implementation.clone(), context.clone(), arguments);
-            Box::pin(context.scope(async move { answer(codec, result.await) }))
+            let own = context.clone();
+            // Decoded inside the future, whose polls the server times: arguments that take long to
+            // decode make the method one that gets a task of its own.
+            Box::pin(context.scope(async move {
+                let codec = request.codec;
+                let arguments = codec.decode::<A>(&request.body);
+                let arguments = arguments.map_err(|error| bad_arguments(info, &error))?;
+                answer(codec, method(implementation, own, arguments).await)
+            }))
         };
         self.0.methods.push(Method { info, handler: Arc::new(handler) });
         self
