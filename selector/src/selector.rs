@@ -61,8 +61,8 @@ impl SelectorConfig {
         {
             *span = (*span).clamp(RANGE.0, RANGE.1);
         }
-        // Not `clamp`, which leaves NaN as it is.
-        self.retry_share = self.retry_share.max(0.0).min(1.0);
+        let share = self.retry_share;
+        self.retry_share = if share.is_nan() { 0.0 } else { share.clamp(0.0, 1.0) };
         self
     }
 }
