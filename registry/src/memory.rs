@@ -95,6 +95,10 @@ impl Registry for MemoryRegistry {
         "memory"
     }
 
+    fn is_one_host(&self) -> bool {
+        true
+    }
+
     async fn register(&self, registration: &Registration, ttl: Duration) -> Result<(), Error> {
         validate::registration(registration, ttl)?;
         let mut state = self.reach()?;
