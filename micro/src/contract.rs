@@ -85,13 +85,10 @@ impl MethodInfo {
     }
 
     fn endpoint(&self) -> Endpoint {
-        Endpoint {
-            contract: self.contract.to_owned(),
-            name: self.name.to_owned(),
-            idempotent: self.idempotent,
-            doc: self.doc.to_owned(),
-            ..Endpoint::default()
-        }
+        let mut endpoint = Endpoint::new(self.contract, self.name);
+        endpoint.idempotent = self.idempotent;
+        endpoint.doc = self.doc.to_owned();
+        endpoint
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use micro_registry::{Endpoints, Metadata, Node, NodeState, Registration, Registry, validate};
+use micro_registry::{Endpoints, Metadata, Node, Registration, Registry, validate};
 use micro_rpc::{Address, Limits, Listener, MemoryNetwork};
 
 use crate::open::OpenRegistry;
@@ -240,24 +240,16 @@ impl Service {
             settings.resolve("advertise", self.advertise, |text| Ok(text.to_owned()))?;
         let zone = settings.resolve("zone", self.zone, checked(validate::zone))?;
         let timing = timing(&settings, self.register_ttl, self.register_interval)?;
-        let registration = Registration {
-            service: name,
-            version,
-            metadata: self.metadata,
-            endpoints: Endpoints::Listed(
-                self.contracts.iter().flat_map(Contract::endpoints).collect(),
-            ),
-            node: Node {
-                id: self.id.unwrap_or_else(|| uuid::Uuid::now_v7().to_string()),
-                // Set once it is bound.
-                address: String::new(),
-                epoch: unix_milliseconds(),
-                state: NodeState::Serving,
-                weight: self.weight.unwrap_or(Node::DEFAULT_WEIGHT),
-                zone: zone.map(|zone| zone.value),
-                metadata: Metadata::new(),
-            },
-        };
+        let id = self.id.unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+        // The address is set once it is bound.
+        let mut node = Node::new(id, String::new());
+        node.epoch = unix_milliseconds();
+        node.weight = self.weight.unwrap_or(Node::DEFAULT_WEIGHT);
+        node.zone = zone.map(|zone| zone.value);
+        let mut registration = Registration::new(name, version, node);
+        registration.metadata = self.metadata;
+        let endpoints = self.contracts.iter().flat_map(Contract::endpoints).collect();
+        registration.endpoints = Endpoints::Listed(endpoints);
         Ok(Plan {
             registration,
             address,

@@ -249,7 +249,7 @@ impl Feed {
 
 impl Outage {
     fn stale(&self) -> Update {
-        Update::Stale { since: self.since, cause: self.cause.clone() }
+        Update::stale(self.since, &*self.cause)
     }
 }
 

@@ -95,6 +95,10 @@ impl Registry for LocalRegistry {
         "local"
     }
 
+    fn is_one_host(&self) -> bool {
+        true
+    }
+
     async fn register(&self, registration: &Registration, ttl: Duration) -> Result<(), Error> {
         validate::registration(registration, ttl)?;
         let guard_deadline = Instant::now() + GUARD_PATIENCE;

@@ -168,9 +168,11 @@ impl Tracker {
         let in_scope =
             self.view.iter().filter(|registration| scope.contains(&registration.service));
         let registrations: Vec<_> = in_scope.cloned().collect();
-        let why = || if forgetful { EmptyReason::Unknown } else { self.why_empty(scope) };
-        let empty = registrations.is_empty().then(why);
-        Update::Reset { registrations, empty }
+        let why = match registrations.is_empty() && !forgetful {
+            true => self.why_empty(scope),
+            false => EmptyReason::Unknown,
+        };
+        Update::reset(registrations, why)
     }
 
     /// Nodes whose files nobody will need again: their owner is dead, or was silent for ten TTLs.
@@ -220,7 +222,11 @@ impl Tracker {
             let new = after.node(&old.service, &old.node.id);
             new.is_some_and(|new| new.node.epoch < old.node.epoch)
         };
-        before.iter().filter(by_lower).map(|old| removal(old, RemoveReason::Expired)).collect()
+        before
+            .iter()
+            .filter(by_lower)
+            .map(|old| Update::remove(old, RemoveReason::Expired))
+            .collect()
     }
 
     fn why_gone(&self, gone: &Registration) -> RemoveReason {
@@ -315,15 +321,6 @@ enum OwnerState {
     },
 }
 
-fn removal(registration: &Registration, reason: RemoveReason) -> Update {
-    Update::Remove {
-        service: registration.service.clone(),
-        id: registration.node.id.clone(),
-        epoch: registration.node.epoch,
-        reason,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -367,7 +364,7 @@ mod tests {
     }
 
     fn removed(reason: RemoveReason) -> Vec<Update> {
-        vec![removal(&registration(1), reason)]
+        vec![Update::remove(&registration(1), reason)]
     }
 
     /// A node ends with its TTL, a renewal moves that and is no change.
@@ -416,7 +413,7 @@ mod tests {
             tracker.see_node(&key(), None, START);
             assert_eq!(settle(&mut tracker, START), removed(reason));
             let reset = |tracker: &Tracker, forgetful| tracker.reset(&Scope::All, forgetful);
-            let expected = |empty| Update::Reset { registrations: vec![], empty: Some(empty) };
+            let expected = |empty| Update::reset(vec![], empty);
             assert_eq!(reset(&tracker, false), expected(empty));
             assert_eq!(reset(&tracker, true), expected(EmptyReason::Unknown));
             assert_eq!(reset(&Tracker::default(), false), expected(EmptyReason::NeverSeen));

@@ -104,7 +104,7 @@ impl Registry for StaticRegistry {
         scope.validate()?;
         let registrations: Vec<_> = self.view.iter().cloned().collect();
         let (sender, watch) = Watch::channel(scope);
-        sender.send(&Update::Reset { registrations, empty: Some(EmptyReason::NeverSeen) });
+        sender.send(&Update::reset(registrations, EmptyReason::NeverSeen));
         let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
         watchers.retain(|watcher| !watcher.is_closed());
         watchers.push(sender);

@@ -10,7 +10,6 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::view::removal;
 use crate::{
     EmptyReason, Error, ErrorKind, Registration, Registry, RemoveReason, Scope, Service,
     ServiceSummary, Update, View, Watch, WatchSender, validate,
@@ -39,7 +38,7 @@ impl MemoryRegistry {
     pub fn interrupt(&self, cause: impl Into<String>) {
         let mut state = self.shared.lock();
         let cause = cause.into();
-        state.broadcast(&Update::Stale { since: SystemTime::now(), cause: cause.clone() });
+        state.broadcast(&Update::stale(SystemTime::now(), &*cause));
         state.interrupted = Some(cause);
     }
 
@@ -95,6 +94,10 @@ impl Registry for MemoryRegistry {
         "memory"
     }
 
+    fn is_one_host(&self) -> bool {
+        true
+    }
+
     async fn register(&self, registration: &Registration, ttl: Duration) -> Result<(), Error> {
         validate::registration(registration, ttl)?;
         let mut state = self.reach()?;
@@ -124,7 +127,7 @@ impl Registry for MemoryRegistry {
         let mut state = self.shared.lock();
         state.expire(Instant::now());
         let first = match &state.interrupted {
-            Some(cause) => Update::Stale { since: SystemTime::now(), cause: cause.clone() },
+            Some(cause) => Update::stale(SystemTime::now(), &**cause),
             None => state.reset(&scope),
         };
         let (sender, watch) = Watch::channel(scope);
@@ -238,7 +241,7 @@ impl State {
 
     fn remove(&mut self, registration: &Registration, reason: RemoveReason) {
         self.forget_deadline(&(registration.service.clone(), registration.node.id.clone()));
-        self.publish(&removal(registration, reason));
+        self.publish(&Update::remove(registration, reason));
         if !self.view.contains(&registration.service) {
             if self.emptied.len() >= MAX_REMEMBERED {
                 self.emptied.clear();
@@ -260,8 +263,7 @@ impl State {
     fn reset(&self, scope: &Scope) -> Update {
         let in_scope = self.view.iter().filter(|r| scope.contains(&r.service));
         let registrations: Vec<_> = in_scope.cloned().collect();
-        let empty = registrations.is_empty().then(|| self.why_empty(scope));
-        Update::Reset { registrations, empty }
+        Update::reset(registrations, self.why_empty(scope))
     }
 
     fn why_empty(&self, scope: &Scope) -> EmptyReason {
@@ -370,8 +372,7 @@ mod tests {
         assert!(matches!(late.next().await, Some(Update::Stale { .. })));
         tokio::time::advance(TTL).await;
         registry.restore();
-        let empty = Some(EmptyReason::AllExpired);
-        assert_eq!(watch.next().await, Some(Update::Reset { registrations: vec![], empty }));
+        assert_eq!(watch.next().await, Some(Update::reset(vec![], EmptyReason::AllExpired)));
         assert!(matches!(late.next().await, Some(Update::Reset { .. })));
     }
 }

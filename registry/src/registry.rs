@@ -29,6 +29,12 @@ pub trait Registry: fmt::Debug + Send + Sync + 'static {
     /// The implementation's name, for logs: `memory`, `local`, `etcd`.
     fn name(&self) -> &str;
 
+    /// Whether only processes of this host can find what is registered. A service then listens on
+    /// the loopback unless it is told otherwise. A layer answers for the registry it is around.
+    fn is_one_host(&self) -> bool {
+        false
+    }
+
     /// Announces a node, or renews it: an idempotent upsert, and the only heartbeat.
     ///
     /// # Behaviour

@@ -52,7 +52,7 @@ impl View {
         let removes = self
             .iter()
             .filter(|old| newer.node(&old.service, &old.node.id).is_none())
-            .map(|old| removal(old, reason_of(old)));
+            .map(|old| Update::remove(old, reason_of(old)));
         removes.chain(puts).collect()
     }
 
@@ -97,7 +97,7 @@ impl View {
             let mut versions: Vec<String> = nodes.values().map(|r| r.version.clone()).collect();
             versions.sort();
             versions.dedup();
-            ServiceSummary { name: name.clone(), versions, nodes: nodes.len() }
+            ServiceSummary::new(name, versions, nodes.len())
         };
         self.services.iter().map(summary).collect()
     }
@@ -135,16 +135,6 @@ impl FromIterator<Arc<Registration>> for View {
             view.put(registration);
         }
         view
-    }
-}
-
-/// The removal of exactly this registration.
-pub(crate) fn removal(registration: &Registration, reason: RemoveReason) -> Update {
-    Update::Remove {
-        service: registration.service.clone(),
-        id: registration.node.id.clone(),
-        epoch: registration.node.epoch,
-        reason,
     }
 }
 
@@ -209,9 +199,9 @@ mod tests {
         let current = registration(0, 0, 5, 100);
         let mut view: View = [current.clone()].into_iter().collect();
         assert!(!view.apply(&Update::Put(registration(0, 0, 4, 1))));
-        assert!(!view.apply(&removal(&registration(0, 0, 4, 1), RemoveReason::Expired)));
+        assert!(!view.apply(&Update::remove(&registration(0, 0, 4, 1), RemoveReason::Expired)));
         assert_eq!(view.node("s0", "n0"), Some(&current));
-        assert!(view.apply(&removal(&current, RemoveReason::Expired)));
+        assert!(view.apply(&Update::remove(&current, RemoveReason::Expired)));
         assert!(view.is_empty());
     }
 

@@ -10,11 +10,11 @@ use std::task::{Context, Poll, Waker};
 use futures::Stream;
 use tokio::sync::Notify;
 
-use crate::view::removal;
 use crate::{EmptyReason, Error, Registration, RemoveReason, Update, View, validate};
 
 /// What a watch follows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Scope {
     /// One service, by name.
     Service(String),
@@ -276,8 +276,7 @@ impl State {
         let registrations: Vec<_> = self.current.iter().cloned().collect();
         let key = |r: &Arc<Registration>| (r.service.clone(), r.node.id.clone());
         self.told = registrations.iter().map(key).collect();
-        let empty = registrations.is_empty().then(|| empty.unwrap_or(EmptyReason::Unknown));
-        Update::Reset { registrations, empty }
+        Update::reset(registrations, empty.unwrap_or(EmptyReason::Unknown))
     }
 
     /// What to tell about a node, or nothing when it came and left unseen.
@@ -291,13 +290,13 @@ impl State {
                 // Without its removal the newer one would fence the older that came back.
                 self.queued.insert(key.clone());
                 self.dirty.push_front(key);
-                return Some(removal(&old, reason));
+                return Some(Update::remove(&old, reason));
             }
             self.told.insert(key);
             return Some(Update::Put(now));
         }
         let (registration, reason) = left?;
-        self.told.remove(&key).then(|| removal(&registration, reason))
+        self.told.remove(&key).then(|| Update::remove(&registration, reason))
     }
 }
 
@@ -314,8 +313,7 @@ mod tests {
     }
 
     fn reset(registrations: Vec<Arc<Registration>>) -> Update {
-        let empty = registrations.is_empty().then_some(EmptyReason::NeverSeen);
-        Update::Reset { registrations, empty }
+        Update::reset(registrations, EmptyReason::NeverSeen)
     }
 
     fn drain(watch: &mut Watch) -> Vec<Update> {
@@ -354,10 +352,10 @@ mod tests {
         drain(&mut watch);
         for id in 1..1_000 {
             sender.send(&Update::Put(registration(id, 0)));
-            sender.send(&removal(&registration(id, 0), RemoveReason::Expired));
+            sender.send(&Update::remove(&registration(id, 0), RemoveReason::Expired));
         }
         assert!(sender.shared.lock().dirty.len() < 20, "not even before it is read");
-        let gone = removal(&registration(0, 0), RemoveReason::Deregistered);
+        let gone = Update::remove(&registration(0, 0), RemoveReason::Deregistered);
         sender.send(&gone);
         assert_eq!(drain(&mut watch), [gone]);
         assert!(sender.shared.lock().left.is_empty());
@@ -366,7 +364,7 @@ mod tests {
     /// Stale is told once per outage, after what was known and before the fresh reset.
     #[test]
     fn stale_once_per_outage() {
-        let stale = Update::Stale { since: std::time::SystemTime::UNIX_EPOCH, cause: "x".into() };
+        let stale = Update::stale(std::time::SystemTime::UNIX_EPOCH, "x");
         let (sender, mut watch) = Watch::channel(Scope::All);
         sender.send(&stale);
         assert_eq!(drain(&mut watch), std::slice::from_ref(&stale));

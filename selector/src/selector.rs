@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
 use micro_registry::{
-    EmptyReason, Endpoints, Error, ErrorKind, Registration, Registry, Scope, Service, Update, View,
-    Watch, validate,
+    EmptyReason, Error, ErrorKind, Registration, Registry, Scope, Service, Update, View, Watch,
+    validate,
 };
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -400,20 +400,17 @@ fn is_same_nodes(read: &View, known: &View) -> bool {
 }
 
 fn reset(view: View) -> Update {
-    let registrations: Vec<_> = view.iter().cloned().collect();
-    let empty = registrations.is_empty().then_some(EmptyReason::Unknown);
-    Update::Reset { registrations, empty }
+    Update::reset(view.iter().cloned().collect(), EmptyReason::Unknown)
 }
 
 /// A lookup's answer taken apart into what was registered, save that nodes of one version share
 /// what they say of their service.
 fn registrations(services: Vec<Service>) -> View {
-    let one = |service: &Service, node| Registration {
-        service: service.name.clone(),
-        version: service.version.clone(),
-        metadata: service.metadata.clone(),
-        endpoints: Endpoints::clone(&service.endpoints),
-        node,
+    let one = |service: &Service, node| {
+        let mut one = Registration::new(&service.name, &service.version, node);
+        one.metadata = service.metadata.clone();
+        one.endpoints = service.endpoints.clone();
+        one
     };
     let all = services.into_iter().flat_map(|mut service| {
         let nodes = std::mem::take(&mut service.nodes);

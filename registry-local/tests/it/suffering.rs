@@ -24,8 +24,7 @@ async fn the_directory_is_removed() {
         matches!(&first, Update::Stale { cause, .. } if cause.contains("was removed")),
         "{first:?}"
     );
-    let unknown = Some(EmptyReason::Unknown);
-    assert_eq!(next(&mut watch).await, Update::Reset { registrations: vec![], empty: unknown });
+    assert_eq!(next(&mut watch).await, Update::reset(vec![], EmptyReason::Unknown));
     one.register(&registered, HOUR).await.unwrap();
     assert!(matches!(next(&mut watch).await, Update::Put(_)));
     assert_eq!(ids(&two, "greeter").await, ["a"]);
@@ -117,8 +116,7 @@ async fn the_directory_cannot_be_made() {
     let mut watch = registry.watch(greeter()).await.unwrap();
     assert!(matches!(next(&mut watch).await, Update::Stale { .. }));
     fs::remove_file(directory.path().join("micro")).unwrap();
-    let unknown = Some(EmptyReason::Unknown);
-    assert_eq!(next(&mut watch).await, Update::Reset { registrations: vec![], empty: unknown });
+    assert_eq!(next(&mut watch).await, Update::reset(vec![], EmptyReason::Unknown));
 }
 
 /// A lock removed by force is made anew by the next renewal, and the node was never gone.
