@@ -1,5 +1,7 @@
 //! The selector over a real registry in memory, on paused time.
 
+mod field;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
