@@ -44,13 +44,16 @@ mod contract;
 mod describe;
 mod duration;
 mod error;
+pub mod layer;
+mod mount;
 mod open;
 mod registrar;
 mod running;
+mod send;
 mod service;
 mod settings;
 
-pub use call::Call;
+pub use call::{Call, MethodError, Reply};
 pub use client::{Client, ClientBuilder};
 pub use context::Context;
 pub use contract::Contract;

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use micro_registry::{NodeState, Registration};
-use micro_rpc::{
-    Address, Limits, Listener, MemoryNetwork, Router, Server, ServerConfig, ServerHandle,
-};
+use micro_rpc::{Address, Limits, Listener, MemoryNetwork, Server, ServerConfig, ServerHandle};
 use tokio::sync::watch;
 
 use crate::client::ClientBuilder;
 use crate::describe::describe;
+use crate::layer::Layers;
+use crate::mount;
 use crate::open::OpenRegistry;
 use crate::registrar::{Registrar, Timing};
 use crate::{Client, Contract, Error, Registered, Result, Settings};
@@ -38,6 +38,7 @@ pub(crate) struct Start {
     pub(crate) registration: Registration,
     pub(crate) listener: Listener,
     pub(crate) contracts: Vec<Contract>,
+    pub(crate) layers: Layers,
     pub(crate) limits: Limits,
     pub(crate) registry: OpenRegistry,
     pub(crate) timing: Timing,
@@ -54,7 +55,7 @@ impl RunningService {
     pub(crate) fn start(start: Start) -> Result<Self> {
         let Start { registration, contracts, registry, timing, .. } = start;
         let description = describe(&registration, &contracts);
-        let router = contracts.into_iter().fold(Router::new(), |router, c| c.mount(router));
+        let router = mount::router(contracts, &start.layers);
         let server = Server::new(router).map_err(|error| Error::invalid(error.to_string()))?;
         let registrar = Registrar::spawn(registry.registry.clone(), registration.clone(), timing);
         let stopping = Arc::new(AtomicBool::new(false));
@@ -194,7 +195,7 @@ impl Signals {
         let listen = |kind| {
             signal(kind).map_err(|error| {
                 let message = format!("cannot listen for signals: {error}");
-                Error::new(crate::Code::Internal, crate::Phase::Start, message).with_source(error)
+                Error::at(crate::Code::Internal, crate::Phase::Start, message).with_source(error)
             })
         };
         let terminate = listen(SignalKind::terminate())?;

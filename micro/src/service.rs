@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use micro_registry::{Endpoints, Metadata, Node, Registration, Registry, validate};
-use micro_rpc::{Address, Limits, Listener, MemoryNetwork};
+use micro_rpc::{Address, Limits, Listener, MemoryNetwork, Request, Response};
+use tower::Layer;
 
+use crate::layer::{BoxError, Layers, Next};
 use crate::open::OpenRegistry;
 use crate::registrar::Timing;
 use crate::running::{RunningService, Signals, Start};
@@ -54,6 +56,7 @@ pub struct Service {
     limits: Limits,
     memory: Option<MemoryNetwork>,
     contracts: Vec<Contract>,
+    layers: Layers,
 }
 
 impl Service {
@@ -65,6 +68,19 @@ impl Service {
     /// Serves a contract. May be called several times, for several contracts.
     pub fn serve(mut self, contract: impl Into<Contract>) -> Self {
         self.contracts.push(contract.into());
+        self
+    }
+
+    /// Puts a layer around all methods; one that is added later lies further inside. See
+    /// [`layer`](crate::layer).
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<Next> + Send + Sync + 'static,
+        L::Service: tower::Service<Request, Response = Response> + Clone + Send + Sync + 'static,
+        <L::Service as tower::Service<Request>>::Error: Into<BoxError>,
+        <L::Service as tower::Service<Request>>::Future: Send + 'static,
+    {
+        self.layers.push(layer);
         self
     }
 
@@ -210,6 +226,7 @@ impl Service {
             registration,
             listener,
             contracts: plan.contracts,
+            layers: plan.layers,
             limits: plan.limits,
             registry: plan.registry,
             timing: plan.timing,
@@ -257,6 +274,7 @@ impl Service {
             timing,
             registry,
             contracts: self.contracts,
+            layers: self.layers,
             limits: self.limits,
             memory: self.memory,
             shutdown_timeout: self.shutdown_timeout.unwrap_or(DEFAULT_SHUTDOWN).min(FOREVER),
@@ -270,6 +288,7 @@ impl fmt::Debug for Service {
         f.debug_struct("Service")
             .field("name", &self.name)
             .field("contracts", &self.contracts)
+            .field("layers", &self.layers)
             .field("registry", &self.registry)
             .finish_non_exhaustive()
     }
@@ -282,6 +301,7 @@ struct Plan {
     timing: Timing,
     registry: OpenRegistry,
     contracts: Vec<Contract>,
+    layers: Layers,
     limits: Limits,
     memory: Option<MemoryNetwork>,
     shutdown_timeout: Duration,
@@ -366,7 +386,7 @@ async fn listen(address: &Address, memory: Option<&MemoryNetwork>) -> Result<Lis
     };
     listener.map_err(|error| {
         let message = format!("cannot listen on {address}: {error}");
-        Error::new(Code::Unavailable, Phase::Start, message).with_source(error)
+        Error::at(Code::Unavailable, Phase::Start, message).with_source(error)
     })
 }
 

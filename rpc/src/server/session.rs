@@ -389,6 +389,7 @@ impl Session {
             peer: Some(self.peer),
             criticality: head.criticality,
             no_retry: head.no_retry,
+            extensions: http::Extensions::new(),
         };
         (request, head.body_at)
     }
