@@ -10,6 +10,7 @@ use micro_registry::{Error, ErrorKind};
 use tempfile::NamedTempFile;
 use uuid::Uuid;
 
+use crate::error::failed;
 use crate::name::{self, Key};
 use crate::{LocalConfig, clock};
 
@@ -100,15 +101,6 @@ pub(crate) fn remove(path: &Path) -> Result<(), Error> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path, error)),
         _ => Ok(()),
     }
-}
-
-/// What the system answered, as an error of the registry.
-pub(crate) fn failed(what: &str, path: &Path, source: io::Error) -> Error {
-    let kind = match source.kind() {
-        io::ErrorKind::PermissionDenied => ErrorKind::Denied,
-        _ => ErrorKind::Unavailable,
-    };
-    Error::new(kind, format!("cannot {what} {}", path.display())).with_source(source)
 }
 
 fn check_one(path: &Path) -> Result<Option<Metadata>, Error> {

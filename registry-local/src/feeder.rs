@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::LocalConfig;
 use crate::changes::Changes;
 use crate::clock;
+use crate::error::chain;
 use crate::reader::Reader;
 use crate::registry::blocking;
 use crate::session::{Plan, Session};
@@ -304,11 +305,4 @@ fn backoff(retries: u32) -> Duration {
 fn instant(since_boot: Duration) -> Instant {
     let ahead = since_boot.saturating_sub(clock::now()).min(Duration::from_secs(3_600));
     Instant::now() + ahead + Duration::from_millis(1)
-}
-
-/// An error with its causes, for people to read.
-fn chain(error: &Error) -> String {
-    let first: &dyn std::error::Error = error;
-    let causes = std::iter::successors(Some(first), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

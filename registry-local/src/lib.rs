@@ -60,6 +60,7 @@ mod clock;
 mod collect;
 mod config;
 mod directory;
+mod error;
 mod feeder;
 mod guard;
 mod name;
@@ -68,6 +69,7 @@ mod reader;
 mod record;
 mod registry;
 mod session;
+mod skipped;
 mod tracker;
 mod writer;
 

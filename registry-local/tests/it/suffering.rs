@@ -38,6 +38,14 @@ async fn an_outage_is_logged_once() {
     tokio::task::spawn_blocking(move || Other::start("log", &path, HOUR)).await.unwrap();
 }
 
+/// A damaged file is warned of once, however often it is written and read, with what would be right.
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_files_are_logged_once() {
+    let directory = directory();
+    let path = directory.path().to_owned();
+    tokio::task::spawn_blocking(move || Other::start("damage", &path, HOUR)).await.unwrap();
+}
+
 /// The directory is removed and made anew by a renewal at once: nobody is told that a node left.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_directory_is_replaced() {
