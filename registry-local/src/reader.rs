@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use micro_registry::{Error, Scope, Update, View};
+use micro_registry::{Error, Scope, Update, View, validate};
 use uuid::Uuid;
 
 use crate::clock;
@@ -199,13 +199,13 @@ struct Listing {
     temporaries: Vec<PathBuf>,
 }
 
-/// The largest file that is read: more than any registration has.
-const MAX_BYTES: u64 = 8 << 20;
+/// The largest file that is read: twice the longest record, which leaves room for what is around it.
+const MAX_BYTES: u64 = 2 * validate::MAX_RECORD_BYTES as u64;
 
 const NODE: &str = "what registering writes: {\"owner\", \"ttl_ms\", \"record\"}, \
     the record named as the file; registering the node again mends it";
 const TOMBSTONE: &str = "{\"epoch\", \"reason\"}; it is of no use any more, remove it";
-const READABLE: &str = "a regular file that its owner may read, of at most 8 MiB";
+const READABLE: &str = "a regular file that its owner may read, of at most 2 MiB";
 const NAMES: &str = "<service>@<node id>.json or .left, <uuid>.lock, .guard, .tmp-*; \
     other files belong elsewhere";
 
