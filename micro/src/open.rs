@@ -47,15 +47,8 @@ fn by_url(url: &Resolved<String>, settings: &Settings) -> Result<OpenRegistry> {
     let registry: Arc<dyn Registry> = match parsed.scheme() {
         #[cfg(feature = "local")]
         "local" => Arc::new(local(parsed, settings).map_err(in_context)?),
-        "memory" => {
-            parsed.finish(&[]).map_err(in_context)?;
-            Arc::new(MemoryRegistry::new())
-        }
-        "static" => {
-            let registry = StaticRegistry::parse(parsed.path()).map_err(in_context)?;
-            parsed.finish(&[]).map_err(in_context)?;
-            Arc::new(registry)
-        }
+        "memory" => Arc::new(MemoryRegistry::from_url(parsed).map_err(in_context)?),
+        "static" => Arc::new(StaticRegistry::from_url(parsed).map_err(in_context)?),
         scheme => return Err(unknown_scheme(scheme, &url.origin)),
     };
     Ok(OpenRegistry::given(registry))
