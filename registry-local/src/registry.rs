@@ -22,6 +22,15 @@ use crate::writer::Writer;
 ///
 /// Clones share one handle: one lock, one task for all watches. When the last clone is dropped the
 /// lock is let go, so its nodes are gone for everybody, as *expired*, and its watches end.
+///
+/// # Errors
+///
+/// Besides what [`Registry`] names: `Denied` for a directory others could reach into, or that the
+/// system denies us; every other failure of the file system is `Unavailable`.
+///
+/// # Panics
+///
+/// Its calls panic outside of a tokio runtime with its timer enabled.
 #[derive(Clone)]
 pub struct LocalRegistry {
     shared: Arc<Shared>,

@@ -21,7 +21,17 @@ use crate::{
 /// paused time works. [`interrupt`](Self::interrupt) makes it unreachable, as a registry that
 /// crashed would be.
 ///
-/// The first registration starts one task that expires nodes; it ends with the last clone.
+/// The first registration starts one task that expires nodes; it ends with the last clone, or with
+/// the runtime it runs on, and then the next registration starts another.
+///
+/// # Errors
+///
+/// Besides what [`Registry`] names, every call but `watch` answers `Unavailable` while it is
+/// interrupted; nothing else can go wrong.
+///
+/// # Panics
+///
+/// `register` panics outside of a tokio runtime with its timer enabled.
 #[derive(Clone, Default)]
 pub struct MemoryRegistry {
     shared: Arc<Shared>,
