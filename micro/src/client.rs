@@ -197,9 +197,9 @@ impl ClientBuilder {
         self
     }
 
-    fn build(self) -> Result<Client> {
+    async fn build(self) -> Result<Client> {
         let settings = self.settings.clone().map_or_else(Settings::from_process, Ok)?;
-        let registry = open::registry(&settings, self.registry.clone())?;
+        let registry = open::registry(&settings, self.registry.clone()).await?;
         self.build_on(&settings, registry)
     }
 
@@ -241,7 +241,7 @@ impl IntoFuture for ClientBuilder {
     type IntoFuture = BoxFuture<'static, Result<Client>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move { self.build() })
+        Box::pin(self.build())
     }
 }
 

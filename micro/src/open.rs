@@ -24,45 +24,39 @@ impl OpenRegistry {
 }
 
 /// The registry the settings name, else the one given in code, else `local:`.
-pub(crate) fn registry(
+pub(crate) async fn registry(
     settings: &Settings,
     code: Option<Arc<dyn Registry>>,
 ) -> Result<OpenRegistry> {
     let url = settings.resolve("registry", None, |text| Ok(text.to_owned()))?;
     match (url, code) {
-        (Some(url), _) => by_url(&url, settings),
+        (Some(url), _) => by_url(&url, settings).await,
         (None, Some(registry)) => Ok(OpenRegistry::given(registry)),
-        (None, None) => by_url(&Resolved::by_default(DEFAULT_URL.to_owned()), settings),
+        (None, None) => by_url(&Resolved::by_default(DEFAULT_URL.to_owned()), settings).await,
     }
 }
 
 const DEFAULT_URL: &str = "local:";
 
 #[cfg_attr(not(feature = "local"), expect(unused_variables, reason = "only backends read them"))]
-fn by_url(url: &Resolved<String>, settings: &Settings) -> Result<OpenRegistry> {
+async fn by_url(url: &Resolved<String>, settings: &Settings) -> Result<OpenRegistry> {
     let in_context = |error: micro_registry::Error| {
         Error::invalid(format!("registry from {}: {error}", url.origin))
     };
     let parsed: RegistryUrl = url.value.parse().map_err(in_context)?;
     let registry: Arc<dyn Registry> = match parsed.scheme() {
         #[cfg(feature = "local")]
-        "local" => Arc::new(local(parsed, settings).map_err(in_context)?),
-        "memory" => {
-            parsed.finish(&[]).map_err(in_context)?;
-            Arc::new(MemoryRegistry::new())
-        }
-        "static" => {
-            let registry = StaticRegistry::parse(parsed.path()).map_err(in_context)?;
-            parsed.finish(&[]).map_err(in_context)?;
-            Arc::new(registry)
-        }
+        "local" => Arc::new(local(parsed, settings).await.map_err(in_context)?),
+        "memory" => Arc::new(MemoryRegistry::from_url(parsed).map_err(in_context)?),
+        "static" => Arc::new(StaticRegistry::from_url(parsed).map_err(in_context)?),
         scheme => return Err(unknown_scheme(scheme, &url.origin)),
     };
     Ok(OpenRegistry::given(registry))
 }
 
+/// Ends the start, rather than have it tried for ever, when its directory can never work.
 #[cfg(feature = "local")]
-fn local(
+async fn local(
     mut url: RegistryUrl,
     settings: &Settings,
 ) -> std::result::Result<micro_registry_local::LocalRegistry, micro_registry::Error> {
@@ -71,7 +65,9 @@ fn local(
         url.set_default("namespace", namespace);
     }
     let directory = default_directory(settings.runtime_directory(), &std::env::temp_dir());
-    LocalRegistry::from_url(url, &directory)
+    let registry = LocalRegistry::from_url(url, &directory)?;
+    registry.check().await?;
+    Ok(registry)
 }
 
 /// Every scheme this version can compile in, with the feature that does.
@@ -98,33 +94,36 @@ fn unknown_scheme(scheme: &str, origin: &crate::Origin) -> Error {
 mod tests {
     use super::*;
 
-    fn open(url: &str) -> Result<OpenRegistry> {
-        registry(&Settings::none().flag("registry", url).unwrap(), None)
+    async fn open(url: &str) -> Result<OpenRegistry> {
+        registry(&Settings::none().flag("registry", url).unwrap(), None).await
     }
 
     /// A URL makes the registry it names, and beats one given in code.
-    #[test]
-    fn opens_what_the_url_names() {
+    #[tokio::test]
+    async fn opens_what_the_url_names() {
         let given: Arc<dyn Registry> = Arc::new(MemoryRegistry::new());
         assert_eq!(
-            registry(&Settings::none(), Some(given.clone())).unwrap().registry.name(),
+            registry(&Settings::none(), Some(given.clone())).await.unwrap().registry.name(),
             "memory"
         );
         let settings = Settings::none().flag("registry", "static:a=10.0.0.1:1").unwrap();
-        assert_eq!(registry(&settings, Some(given)).unwrap().registry.name(), "static");
-        assert!(open("memory:").unwrap().is_one_host);
+        assert_eq!(registry(&settings, Some(given)).await.unwrap().registry.name(), "static");
+        assert!(open("memory:").await.unwrap().is_one_host);
     }
 
     /// What cannot be opened says why, from where, and what there is.
-    #[test]
-    fn refuses_with_advice() {
+    #[tokio::test]
+    async fn refuses_with_advice() {
         for (url, expected) in [
             ("etcd", "registry from flag --registry"),
             ("nosuch:", "`nosuch:` from flag --registry is unknown; compiled in are memory:"),
             ("memory:?x=1", "query key `x`"),
             ("static:greeter", "expected name=address"),
+            ("memory:x", "`memory:x` is invalid: expected memory: alone"),
+            #[cfg(feature = "local")]
+            ("local:/dev/null/x", "flag --registry: local registry: cannot write into /dev/null/x"),
         ] {
-            let error = open(url).unwrap_err().to_string();
+            let error = open(url).await.unwrap_err().to_string();
             assert!(error.contains(expected), "{url}: {error}");
         }
     }

@@ -214,7 +214,7 @@ impl Service {
     /// `invalid_argument` for what makes no sense, naming the value, its origin and what would be
     /// right; `unavailable` when it cannot listen.
     pub async fn start(self) -> Result<RunningService> {
-        let plan = self.plan()?;
+        let plan = self.plan().await?;
         let listener = listen(&plan.address, plan.memory.as_ref()).await?;
         let bound = listener.local_address();
         let advertised = advertise::choose(&bound, plan.advertise, &advertise::interfaces())?;
@@ -237,9 +237,9 @@ impl Service {
     }
 
     /// Everything settled that can be before anything happens.
-    fn plan(self) -> Result<Plan> {
+    async fn plan(self) -> Result<Plan> {
         let settings = self.settings.map_or_else(Settings::from_process, Ok)?;
-        let registry = open::registry(&settings, self.registry)?;
+        let registry = open::registry(&settings, self.registry).await?;
         let (name, version) = (self.name, self.version);
         let name = settings.resolve("name", name, checked(validate::service_name))?;
         let name = match name {
