@@ -15,6 +15,10 @@ pub struct Limits {
     pub max_metadata: usize,
     /// The most calls at once on one connection: 1 to 65 536, default 1 024. A client waits; a
     /// server refuses what a client sends in spite of it.
+    ///
+    /// A client that does not read its answers makes a server hold 1 MiB of them, after which the
+    /// server looks at no further request of that connection, and the answers of the calls that run
+    /// by then: at worst this number times the longest frame the client accepts.
     pub max_in_flight: usize,
     /// The most connections a server keeps open, default 10 000. More are closed at once.
     pub max_connections: usize,

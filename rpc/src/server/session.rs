@@ -32,7 +32,8 @@ pub(super) enum Fate {
     Fault(String),
 }
 
-/// While more than this waits to be written, nothing is read.
+/// While more than this waits to be written, no frame is looked at and nothing is read. Calls that
+/// run already still add their answers, so what waits is bounded by this and by their number.
 const MAX_UNWRITTEN: usize = 1024 * 1024;
 /// How long the peer may take to read the last answers and close.
 const LINGER: Duration = Duration::from_secs(1);
@@ -125,6 +126,10 @@ struct Session {
     tasks: JoinSet<()>,
     /// The highest call id so far.
     seen: u64,
+    /// When the last bytes came, from which the timeouts of their requests count.
+    arrived: Instant,
+    /// Whether frames may be there that nobody has looked at yet.
+    backlog: bool,
     draining: bool,
     /// When running calls have to end.
     until: Option<Instant>,
@@ -157,6 +162,9 @@ impl Session {
             exchange: Arc::new(Mutex::new(exchange)),
             tasks: JoinSet::new(),
             seen: 0,
+            arrived: Instant::now(),
+            // The first frames may have come together with the preface.
+            backlog: true,
             draining: false,
             until: None,
             stall: None,
@@ -225,9 +233,9 @@ impl Session {
                 Poll::Ready(Ok(())) => false,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
             };
-            let full = blocked && lock(&self.exchange).outbox.unwritten() > MAX_UNWRITTEN;
+            let full = self.is_full();
             if !full {
-                match self.read(cx) {
+                match self.advance(cx) {
                     Poll::Ready(Ok(())) => continue,
                     Poll::Ready(Err(fault)) => return Poll::Ready(Err(fault)),
                     Poll::Pending => {}
@@ -278,30 +286,43 @@ impl Session {
         }
     }
 
-    /// Reads once and handles all frames that are complete.
-    fn read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        match std::task::ready!(self.pipe.poll_read(cx)) {
-            Ok(0) => return Poll::Ready(Err(Fault::Gone)),
-            Err(error) => return Poll::Ready(Err(error.into())),
-            Ok(_) => {}
-        }
-        let arrived = Instant::now();
-        loop {
-            match self.pipe.inbox.next() {
-                Ok(None) => return Poll::Ready(Ok(())),
-                Ok(Some(incoming)) => self.handle(incoming, arrived)?,
+    /// Handles the frames that are there, after reading once if there are none.
+    fn advance(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        if !self.backlog {
+            match std::task::ready!(self.pipe.poll_read(cx)) {
+                Ok(0) => return Poll::Ready(Err(Fault::Gone)),
+                Ok(_) => self.arrived = Instant::now(),
                 Err(error) => return Poll::Ready(Err(error.into())),
             }
         }
+        Poll::Ready(self.handle_frames())
     }
 
-    fn handle(&mut self, incoming: Incoming, arrived: Instant) -> Result<(), WireError> {
+    /// Handles all frames that are complete, or those that come before too much waits to be
+    /// written: one read can bring thousands of requests, and each of them a large answer.
+    fn handle_frames(&mut self) -> Result<(), Fault> {
+        self.backlog = true;
+        while !self.is_full() {
+            let Some(incoming) = self.pipe.inbox.next()? else {
+                self.backlog = false;
+                break;
+            };
+            self.handle(incoming)?;
+        }
+        Ok(())
+    }
+
+    fn is_full(&self) -> bool {
+        lock(&self.exchange).outbox.unwritten() > MAX_UNWRITTEN
+    }
+
+    fn handle(&mut self, incoming: Incoming) -> Result<(), WireError> {
         let (head, payload) = match incoming {
             Incoming::Frame(head, payload) => (head, Some(payload)),
             Incoming::Oversized(head) => (head, None),
         };
         match head.kind {
-            kind::REQUEST => self.request(&head, payload, arrived)?,
+            kind::REQUEST => self.request(&head, payload)?,
             kind::CANCEL => self.cancel(head.id),
             kind::PING => self.push_control(kind::PONG, head.id),
             kind::PONG | kind::GO_AWAY => {}
@@ -312,18 +333,13 @@ impl Session {
     }
 
     /// Answers a request, or starts the task that will.
-    fn request(
-        &mut self,
-        head: &Head,
-        payload: Option<Bytes>,
-        arrived: Instant,
-    ) -> Result<(), WireError> {
+    fn request(&mut self, head: &Head, payload: Option<Bytes>) -> Result<(), WireError> {
         if head.id <= self.seen || head.id == u64::MAX {
             return Err(WireError::Order(head.id));
         }
         self.seen = head.id;
         let opened = match payload {
-            Some(payload) => self.open(payload, arrived),
+            Some(payload) => self.open(payload),
             None => Err(too_large(head, self.shared.limits.max_frame)),
         };
         match opened {
@@ -334,14 +350,14 @@ impl Session {
     }
 
     /// Reads a request and passes it through the gates.
-    fn open(&self, mut payload: Bytes, arrived: Instant) -> Result<(Arc<Route>, Request), Status> {
+    fn open(&self, mut payload: Bytes) -> Result<(Arc<Route>, Request), Status> {
         if self.draining {
             return Err(call::draining());
         }
         let head = decode_request(&payload)
             .map_err(|error| Status::new(Code::InvalidArgument, error.to_string()))?;
         self.check_limits(&head)?;
-        let deadline = head.timeout.map(|timeout| arrived + timeout);
+        let deadline = head.timeout.map(|timeout| self.arrived + timeout);
         if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             return Err(call::expired().refused());
         }
