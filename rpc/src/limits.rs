@@ -26,8 +26,11 @@ pub struct Limits {
     /// at once. Unix sockets and memory count towards `max_connections` only.
     pub max_connections_per_peer: usize,
     /// How long a server bears a peer that stops in the middle of a frame, or that does not read
-    /// its answers, before it closes the connection; default 10 s. Also the time allowed for
-    /// the first bytes of a connection.
+    /// its answers, before it closes the connection; default 10 s. In each such time a frame that
+    /// is not complete has to grow by 64 KiB, so one of 4 MiB may take 11 minutes and no longer.
+    /// The clock is looked at once in this time, so a peer has up to twice as long.
+    ///
+    /// Also the time allowed for the preface, and for the head and for the body of an HTTP request.
     pub stall_timeout: Duration,
 }
 

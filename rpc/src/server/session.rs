@@ -126,6 +126,8 @@ struct Session {
     tasks: JoinSet<()>,
     /// The highest call id so far.
     seen: u64,
+    /// Frames handled so far, which tells one that is coming from the next.
+    frames: u64,
     /// When the last bytes came, from which the timeouts of their requests count.
     arrived: Instant,
     /// Whether frames may be there that nobody has looked at yet.
@@ -162,6 +164,7 @@ impl Session {
             exchange: Arc::new(Mutex::new(exchange)),
             tasks: JoinSet::new(),
             seen: 0,
+            frames: 0,
             arrived: Instant::now(),
             // The first frames may have come together with the preface.
             backlog: true,
@@ -260,12 +263,12 @@ impl Session {
         (blocked || exchange.outbox.rest()).then_some(Poll::Pending)
     }
 
-    /// Whether the peer has owed something for too long. The clock is only looked at when the
+    /// Whether the peer has owed something for too long and hardly moved. The clock is only looked at when the
     /// timer fires, so a peer has between one and two timeouts.
     fn is_stalled(&mut self, cx: &mut Context<'_>, blocked: bool, full: bool) -> bool {
         let mid_frame = !full && self.pipe.inbox.is_mid_frame();
         let now = Owed {
-            frame: mid_frame.then_some(self.pipe.received()),
+            frame: mid_frame.then_some((self.frames, self.pipe.received())),
             reading: blocked.then(|| lock(&self.exchange).outbox.written()),
         };
         loop {
@@ -307,6 +310,7 @@ impl Session {
                 self.backlog = false;
                 break;
             };
+            self.frames += 1;
             self.handle(incoming)?;
         }
         Ok(())

@@ -212,3 +212,33 @@ async fn stalled_peers() {
     idle.send(&frame(PING, 0, 1, b"")).await;
     assert_eq!(idle.frame().await.0, PONG, "an idle peer owes nothing");
 }
+
+/// A frame that comes drop by drop is given up, however steadily it drips; calls that flow are not.
+#[tokio::test]
+async fn dripping_peers() {
+    let stall_timeout = Duration::from_millis(100);
+    let (server, _) = server_with(Limits { stall_timeout, ..Limits::default() }).await;
+    let mut raw = Raw::connect(&server).await;
+    let call = frame(REQUEST, 0, 1, &payload("echo", 0, &[b'x'; 1_000_000]));
+    raw.send(&call[..100]).await;
+    let dripping = async {
+        for drop in call[100..].chunks(1) {
+            if raw.0.write_all(drop).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let channel = channel(&server);
+    let bystander = async {
+        loop {
+            assert_works(&channel).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::select! {
+        () = dripping => {}
+        () = bystander => {}
+        () = tokio::time::sleep(Duration::from_secs(20)) => panic!("it drips still"),
+    }
+}
