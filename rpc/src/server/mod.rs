@@ -155,10 +155,11 @@ impl ServerHandle {
         &self.addresses
     }
 
-    /// Tells every client to go elsewhere, and takes no new calls.
+    /// Announces the end: tells every client to go elsewhere, and answers 503 to
+    /// `GET /health/ready`.
     ///
-    /// Calls that were accepted run on. Later ones are refused, which a client knows as safe to
-    /// repeat elsewhere. Connections are still accepted, and told to go away at once.
+    /// Connections and calls that come nevertheless are served, since clients, registries and load
+    /// balancers take a moment to know. [`ServerHandle::shutdown`] is for after that moment.
     pub fn drain(&self) {
         self.shared.enter(Phase::Draining);
     }
@@ -169,8 +170,11 @@ impl ServerHandle {
         self.shared.running()
     }
 
-    /// Drains, waits for running calls at most `grace` long, and closes all connections such that
-    /// no answer is lost.
+    /// Stops: takes no new calls or connections, waits for running calls at most `grace` long, and
+    /// closes all connections such that no answer is lost.
+    ///
+    /// Each client is told which of its calls was the last to be accepted. Later ones are not
+    /// executed, which the client knows, so that it can repeat them elsewhere.
     ///
     /// # Cancel safety
     ///

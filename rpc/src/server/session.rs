@@ -19,7 +19,7 @@ use super::stall::Owed;
 use crate::outbox::{Outbox, lock};
 use crate::pipe::Pipe;
 use crate::wire::{
-    Head, Incoming, Preface, RequestHead, WireError, decode_request, kind, put_control,
+    Head, Incoming, Preface, RequestHead, STOP_SOON, WireError, decode_request, kind, put_control,
     put_response,
 };
 use crate::{Code, Peer, Request, Status};
@@ -132,10 +132,20 @@ struct Session {
     arrived: Instant,
     /// Whether frames may be there that nobody has looked at yet.
     backlog: bool,
-    draining: bool,
+    farewell: Farewell,
     /// When running calls have to end.
     until: Option<Instant>,
     stall: Option<(Pin<Box<Sleep>>, Owed)>,
+}
+
+/// What the client was told about the end; it only moves downwards.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Farewell {
+    Unsaid,
+    /// New calls are better made elsewhere, and accepted still.
+    Announced,
+    /// No new calls; the session ends when those that run have.
+    Said,
 }
 
 /// What a session shares with the tasks of its calls.
@@ -168,7 +178,7 @@ impl Session {
             arrived: Instant::now(),
             // The first frames may have come together with the preface.
             backlog: true,
-            draining: false,
+            farewell: Farewell::Unsaid,
             until: None,
             stall: None,
         }
@@ -209,12 +219,24 @@ impl Session {
     }
 
     fn enter(&mut self, phase: Phase) {
-        if phase != Phase::Serving && !std::mem::replace(&mut self.draining, true) {
-            self.push_control(kind::GO_AWAY, self.seen);
+        match phase {
+            Phase::Serving => {}
+            Phase::Draining => self.say(Farewell::Announced),
+            Phase::Stopping(until) => {
+                self.until = Some(until);
+                self.say(Farewell::Said);
+            }
         }
-        if let Phase::Stopping(until) = phase {
-            self.until = Some(until);
+    }
+
+    /// Tells the client to go, unless it was told as much already.
+    fn say(&mut self, farewell: Farewell) {
+        if farewell <= self.farewell {
+            return;
         }
+        self.farewell = farewell;
+        let last = if farewell == Farewell::Said { self.seen } else { STOP_SOON };
+        self.push_control(kind::GO_AWAY, last);
     }
 
     /// Ends the calls that still run, and tells their callers that they may have been executed.
@@ -257,7 +279,7 @@ impl Session {
     fn rest(&self, blocked: bool) -> Option<Poll<()>> {
         let mut exchange = lock(&self.exchange);
         let idle = exchange.running.is_empty() && exchange.outbox.unwritten() == 0;
-        if self.until.is_some() && idle {
+        if self.farewell == Farewell::Said && idle {
             return Some(Poll::Ready(()));
         }
         (blocked || exchange.outbox.rest()).then_some(Poll::Pending)
@@ -355,7 +377,7 @@ impl Session {
 
     /// Reads a request and passes it through the gates.
     fn open(&self, mut payload: Bytes) -> Result<(Arc<Route>, Request), Status> {
-        if self.draining {
+        if self.farewell == Farewell::Said {
             return Err(call::draining());
         }
         let head = decode_request(&payload)

@@ -41,9 +41,9 @@ pub(super) struct Web {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     Serving,
-    /// No new calls; running ones go on.
+    /// Clients are told to go elsewhere; what comes nevertheless is served.
     Draining,
-    /// No new connections either, and running calls end at this time.
+    /// No new calls and no new connections, and running calls end at this time.
     Stopping(Instant),
 }
 
@@ -85,6 +85,11 @@ impl Shared {
     #[cfg(feature = "http")]
     pub(super) fn is_serving(&self) -> bool {
         *self.phase.borrow() == Phase::Serving
+    }
+
+    #[cfg(feature = "http")]
+    pub(super) fn is_stopping(&self) -> bool {
+        matches!(*self.phase.borrow(), Phase::Stopping(_))
     }
 
     /// Takes a place for a connection, unless there are too many.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use micro_rpc::{Limits, Server, ServerConfig, ServerHandle};
+use tokio::io::AsyncReadExt;
 
 use crate::support::*;
 
@@ -121,7 +122,28 @@ async fn health_and_description() {
     server.drain();
     assert_eq!(get("/health/live").await.0, 200);
     assert_eq!(get("/health/ready").await, (503, "draining".into()));
-    assert_eq!(post(&server, "echo", "{}").await.0, 503);
+    assert_eq!(post(&server, "echo", "{}").await.0, 200);
+}
+
+/// While the server drains, HTTP is served still, and each answer says that it is the last one.
+#[tokio::test]
+async fn drain_closes_after_the_answer() {
+    let (server, _) = server().await;
+    let call = b"POST /test/echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
+    let mut kept = Raw::silent(&server).await;
+    kept.send(call).await;
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"{}") {
+        answer.push(kept.0.read_u8().await.unwrap());
+    }
+    server.drain();
+    for mut raw in [kept, Raw::silent(&server).await] {
+        raw.send(&call.repeat(2)).await;
+        let answers = String::from_utf8(raw.rest().await).unwrap().to_lowercase();
+        assert!(answers.starts_with("http/1.1 200") && answers.ends_with("{}"), "{answers}");
+        assert!(answers.contains("\r\nconnection: close\r\n"), "{answers}");
+        assert_eq!(answers.matches("http/1.1").count(), 1, "{answers}");
+    }
 }
 
 /// A shutdown waits for an HTTP call as for any other, and closes idle connections.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use hyper::header::HeaderMap;
+use hyper::header::{CONNECTION, HeaderMap, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, StatusCode};
@@ -55,10 +55,14 @@ pub(super) async fn serve(pipe: Pipe, peer: Peer, shared: Arc<Shared>) {
 const MAX_HEADERS: usize = 64 * 1024;
 
 async fn reply(request: hyper::Request<Incoming>, peer: Peer, shared: &Arc<Shared>) -> Reply {
-    match route(request, peer, shared).await {
+    let mut reply = match route(request, peer, shared).await {
         Ok(reply) => reply,
         Err(refusal) => refusal.into_reply(),
+    };
+    if !shared.is_serving() {
+        reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
+    reply
 }
 
 async fn route(
@@ -102,7 +106,7 @@ async fn call(
     if request.method() != Method::POST {
         return Err(Refusal::method_not_allowed("POST", path));
     }
-    if !shared.is_serving() {
+    if shared.is_stopping() {
         return Err(call::draining().into());
     }
     let (head, body) = request.into_parts();
