@@ -2,6 +2,7 @@
 
 mod accept;
 mod call;
+mod episode;
 #[cfg(feature = "http")]
 mod http;
 mod router;
