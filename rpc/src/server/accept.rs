@@ -82,27 +82,28 @@ fn admit(stream: Stream, shared: &Arc<Shared>, connections: &mut JoinSet<()>) {
         Some(place) => {
             connections.spawn(serve(stream, peer, Arc::clone(shared), place));
         }
-        None => tracing::debug!(%peer, "closed a connection: there are too many"),
+        None => tracing::debug!(%peer, "closed a connection: all others are busy"),
     }
 }
 
 /// Serves one connection in the protocol that its first byte begins.
-async fn serve(stream: Stream, peer: Peer, shared: Arc<Shared>, _place: Place) {
+async fn serve(stream: Stream, peer: Peer, shared: Arc<Shared>, mut place: Place) {
     let mut phases = shared.phases();
     let mut pipe = Pipe::new(stream, shared.limits.max_frame);
     let first = tokio::select! {
         _ = stopping(&mut phases) => return,
+        () = place.lost() => return,
         first = first_byte(&mut pipe, &shared.limits) => first,
     };
     match first {
         Some(byte) if byte == Preface::MAGIC[0] => {
-            let fate = session::serve(pipe, peer, &shared).await;
+            let fate = session::serve(pipe, peer, &shared, &mut place).await;
             if let Fate::Fault(reason) = fate {
                 tracing::debug!(%peer, reason, "closed a connection");
             }
         }
         #[cfg(feature = "http")]
-        Some(b'A'..=b'Z') => super::http::serve(pipe, peer, shared).await,
+        Some(b'A'..=b'Z') => super::http::serve(pipe, peer, shared, &mut place).await,
         Some(TLS_HANDSHAKE) => shared.warn_about_tls(peer),
         Some(byte) => tracing::debug!(%peer, byte, "closed a connection of unknown protocol"),
         None => {}

@@ -5,6 +5,7 @@ mod call;
 mod episode;
 #[cfg(feature = "http")]
 mod http;
+mod places;
 mod router;
 mod session;
 mod shared;
@@ -24,6 +25,9 @@ use crate::{Address, Limits, Listener};
 
 /// Answers whether the service can serve, with the reason when it cannot.
 type Ready = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// How long a peer may take to read the last answers and close.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Answers calls with the handlers of a [`Router`], on any number of listeners.
 ///

@@ -6,15 +6,16 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
+use super::LINGER;
 use super::call::{self, Call, Outcome};
+use super::places::Pulse;
 use super::router::Route;
-use super::shared::{Phase, Running, Shared, report_panic};
+use super::shared::{Phase, Place, Running, Shared, report_panic};
 use super::stall::Owed;
 use crate::outbox::{Outbox, lock};
 use crate::pipe::Pipe;
@@ -35,23 +36,27 @@ pub(super) enum Fate {
 /// While more than this waits to be written, no frame is looked at and nothing is read. Calls that
 /// run already still add their answers, so what waits is bounded by this and by their number.
 const MAX_UNWRITTEN: usize = 1024 * 1024;
-/// How long the peer may take to read the last answers and close.
-const LINGER: Duration = Duration::from_secs(1);
 
 /// Serves a connection until the client closes it, breaks the protocol or the server stops.
-pub(super) async fn serve(mut pipe: Pipe, peer: Peer, shared: &Arc<Shared>) -> Fate {
+pub(super) async fn serve(
+    mut pipe: Pipe,
+    peer: Peer,
+    shared: &Arc<Shared>,
+    place: &mut Place,
+) -> Fate {
     let mut phases = shared.phases();
     let greeted = tokio::select! {
         _ = super::shared::stopping(&mut phases) => return Fate::Over,
+        () = place.lost() => return Fate::Over,
         greeted = timeout(shared.limits.stall_timeout, greet(&mut pipe)) => greeted,
     };
     let mut session = match greeted {
         Err(_) => return Fault::Stalled.into(),
         Ok(Err(Fault::Wire(error))) => return refuse(pipe, shared, error).await,
         Ok(Err(fault)) => return fault.into(),
-        Ok(Ok(theirs)) => Session::new(pipe, peer, Arc::clone(shared), &theirs),
+        Ok(Ok(theirs)) => Session::new(pipe, peer, Arc::clone(shared), place, &theirs),
     };
-    let ended = session.run().await;
+    let ended = session.run(place).await;
     session.end(ended).await
 }
 
@@ -120,6 +125,7 @@ struct Session {
     pipe: Pipe,
     peer: Peer,
     shared: Arc<Shared>,
+    pulse: Arc<Pulse>,
     /// The longest frame the client accepts.
     max_frame: usize,
     exchange: Arc<Mutex<Exchange>>,
@@ -163,13 +169,14 @@ impl AsMut<Outbox> for Exchange {
 }
 
 impl Session {
-    fn new(pipe: Pipe, peer: Peer, shared: Arc<Shared>, theirs: &Preface) -> Self {
+    fn new(pipe: Pipe, peer: Peer, shared: Arc<Shared>, place: &Place, theirs: &Preface) -> Self {
         let mut exchange = Exchange::default();
         exchange.outbox.push(|out| out.put_slice(&Preface::ours(&shared.limits).encode()));
         Self {
             pipe,
             peer,
             shared,
+            pulse: Arc::clone(place.pulse()),
             max_frame: theirs.max_frame as usize,
             exchange: Arc::new(Mutex::new(exchange)),
             tasks: JoinSet::new(),
@@ -185,16 +192,17 @@ impl Session {
     }
 
     /// Serves until there is a reason not to; `Ok` is that the server stops.
-    async fn run(&mut self) -> Result<(), Fault> {
+    async fn run(&mut self, place: &mut Place) -> Result<(), Fault> {
         let mut phases = self.shared.phases();
         loop {
             let phase = *phases.borrow_and_update();
             self.enter(phase);
-            let until = self.until;
+            let (until, stays) = (self.until, self.farewell != Farewell::Said);
             tokio::select! {
                 biased;
                 ended = poll_fn(|cx| self.drive(cx)) => return ended,
                 _ = phases.changed() => {}
+                () = place.lost(), if stays => self.say(Farewell::Said),
                 () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => {
                     self.abort_running();
                     return Ok(());
@@ -364,6 +372,7 @@ impl Session {
             return Err(WireError::Order(head.id));
         }
         self.seen = head.id;
+        self.pulse.beat(self.arrived);
         let opened = match payload {
             Some(payload) => self.open(payload),
             None => Err(too_large(head, self.shared.limits.max_frame)),
@@ -442,7 +451,7 @@ impl Session {
             return self.respond(id, &outcome);
         }
         self.reap();
-        let running = Running::new(&self.shared);
+        let running = Running::new(&self.shared, &self.pulse);
         let answer = answer(id, call, Arc::clone(&self.exchange), self.max_frame, running);
         // Locked first, so that the task finds its entry however quick it is.
         let mut exchange = lock(&self.exchange);

@@ -161,29 +161,6 @@ async fn too_many_calls() {
     assert_eq!(counts.begun(), 2);
 }
 
-/// Connections above the limit are closed before they cost anything.
-#[tokio::test]
-async fn too_many_connections() {
-    for limits in [
-        Limits { max_connections: 1, ..Limits::default() },
-        Limits { max_connections_per_peer: 1, ..Limits::default() },
-    ] {
-        let (server, _) = server_with(limits).await;
-        let first = Raw::connect(&server).await;
-        assert!(Raw::silent(&server).await.rest().await.is_empty());
-        drop(first);
-        let channel = channel(&server);
-        let works = async {
-            while call(&channel, "echo").await.is_err() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(20), works)
-            .await
-            .expect("the place is free again");
-    }
-}
-
 /// A peer that stops in the middle, or never begins, or never reads, is dropped.
 #[tokio::test]
 async fn stalled_peers() {

@@ -20,20 +20,23 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use self::reply::Refusal;
 use self::rewind::Rewind;
+use super::LINGER;
 use super::call::{self, Call};
+use super::places::Pulse;
 use super::router::Route;
-use super::shared::{Phase, Running, Shared, stopping};
+use super::shared::{Phase, Place, Running, Shared, stopping};
 use crate::pipe::Pipe;
 use crate::{Code, Codec, Peer, Request, Response, Status, TraceContext};
 
 type Reply = hyper::Response<Full<Bytes>>;
 
-/// Serves an HTTP connection until the client closes it or the server stops.
-pub(super) async fn serve(pipe: Pipe, peer: Peer, shared: Arc<Shared>) {
+/// Serves an HTTP connection until the client closes it, the server stops or needs the place.
+pub(super) async fn serve(pipe: Pipe, peer: Peer, shared: Arc<Shared>, place: &mut Place) {
     let (stream, read) = pipe.into_parts();
+    let caller = Caller { peer, pulse: Arc::clone(place.pulse()) };
     let service = service_fn(|request| {
-        let shared = Arc::clone(&shared);
-        async move { Ok::<_, Infallible>(reply(request, peer, &shared).await) }
+        let (shared, caller) = (Arc::clone(&shared), caller.clone());
+        async move { Ok::<_, Infallible>(reply(request, &caller, &shared).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -44,6 +47,7 @@ pub(super) async fn serve(pipe: Pipe, peer: Peer, shared: Arc<Shared>) {
     let mut phases = shared.phases();
     let until = tokio::select! {
         _ = connection.as_mut() => return,
+        () = place.lost() => Instant::now() + LINGER,
         until = stopping(&mut phases) => until,
     };
     // The answer that is being made is still sent, and then the connection closes.
@@ -51,11 +55,18 @@ pub(super) async fn serve(pipe: Pipe, peer: Peer, shared: Arc<Shared>) {
     let _ = timeout_at(until, connection).await;
 }
 
+/// Who calls, over which connection.
+#[derive(Clone)]
+struct Caller {
+    peer: Peer,
+    pulse: Arc<Pulse>,
+}
+
 /// Bytes buffered of a request's head, and of its body while it is read.
 const MAX_HEADERS: usize = 64 * 1024;
 
-async fn reply(request: hyper::Request<Incoming>, peer: Peer, shared: &Arc<Shared>) -> Reply {
-    let mut reply = match route(request, peer, shared).await {
+async fn reply(request: hyper::Request<Incoming>, caller: &Caller, shared: &Arc<Shared>) -> Reply {
+    let mut reply = match route(request, caller, shared).await {
         Ok(reply) => reply,
         Err(refusal) => refusal.into_reply(),
     };
@@ -67,7 +78,7 @@ async fn reply(request: hyper::Request<Incoming>, peer: Peer, shared: &Arc<Share
 
 async fn route(
     request: hyper::Request<Incoming>,
-    peer: Peer,
+    caller: &Caller,
     shared: &Arc<Shared>,
 ) -> Result<Reply, Refusal> {
     guard::check(request.headers(), &shared.web.hosts)?;
@@ -76,7 +87,7 @@ async fn route(
         "/health/live" => reply::text(StatusCode::OK, "ok"),
         "/health/ready" => ready(shared),
         "/describe" => reply::json(StatusCode::OK, shared.web.describe.clone()),
-        _ => return call(request, &path, peer, shared).await,
+        _ => return call(request, &path, caller, shared).await,
     };
     if matches!(*request.method(), Method::GET | Method::HEAD) {
         return Ok(known);
@@ -99,7 +110,7 @@ fn ready(shared: &Shared) -> Reply {
 async fn call(
     request: hyper::Request<Incoming>,
     path: &str,
-    peer: Peer,
+    caller: &Caller,
     shared: &Arc<Shared>,
 ) -> Result<Reply, Refusal> {
     let route = find(path, shared)?;
@@ -114,9 +125,10 @@ async fn call(
         Request::new(route.contract.clone(), route.method.clone(), Codec::Json, Bytes::new());
     call.deadline = deadline(&head.headers)?;
     call.trace = trace(&head.headers);
-    call.peer = Some(peer);
+    call.peer = Some(caller.peer);
     call.body = read_body(body, shared).await?;
-    run(call, route, shared).await
+    caller.pulse.beat(Instant::now());
+    run(call, route, caller, shared).await
 }
 
 fn find<'a>(path: &str, shared: &'a Shared) -> Result<&'a Arc<Route>, Refusal> {
@@ -128,11 +140,16 @@ fn find<'a>(path: &str, shared: &'a Shared) -> Result<&'a Arc<Route>, Refusal> {
 }
 
 /// Runs the handler on the connection's task, which does nothing else meanwhile.
-async fn run(request: Request, route: &Arc<Route>, shared: &Arc<Shared>) -> Result<Reply, Refusal> {
+async fn run(
+    request: Request,
+    route: &Arc<Route>,
+    caller: &Caller,
+    shared: &Arc<Shared>,
+) -> Result<Reply, Refusal> {
     if request.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
         return Err(call::expired().refused().into());
     }
-    let running = Running::new(shared);
+    let running = Running::new(shared, &caller.pulse);
     let mut phases = shared.phases();
     let outcome = tokio::select! {
         outcome = Call::new(route, request).finish() => outcome,
