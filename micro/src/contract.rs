@@ -166,7 +166,7 @@ impl ContractBuilder {
         let implementation = implementation.clone();
         let handler = move |mut request: Request| -> BoxFuture<'static, _> {
             let codec = request.codec;
-            let arguments = match codec.decode::<A>(&request.body) {
+            let arguments = match codec.decode_map::<A>(&request.body) {
                 Ok(arguments) => arguments,
                 Err(error) => return ready(Err(bad_arguments(info, &error))).boxed(),
             };
