@@ -180,7 +180,7 @@ impl ContractBuilder {
             // decode make the method one that gets a task of its own.
             let serve = async move {
                 let codec = request.codec;
-                let arguments = codec.decode::<A>(&request.body);
+                let arguments = codec.decode_map::<A>(&request.body);
                 let arguments = arguments.map_err(|error| bad_arguments(info, &error))?;
                 let result = method(implementation, own.clone(), arguments).await;
                 match answer(codec, result) {
