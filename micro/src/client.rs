@@ -11,8 +11,7 @@ use micro_selector::{
     RetryPolicy, Selector, SelectorConfig, StrategyKind, Subscription, UnknownStrategy,
 };
 
-use crate::open::{self, OpenRegistry};
-use crate::{Error, Result, Settings};
+use crate::{Error, Result, Settings, open};
 
 /// Finds services and calls them, through the generated clients.
 ///
@@ -164,7 +163,11 @@ impl ClientBuilder {
     }
 
     /// The client, over a registry that is open already.
-    pub(crate) fn build_on(self, settings: &Settings, registry: OpenRegistry) -> Result<Client> {
+    pub(crate) fn build_on(
+        self,
+        settings: &Settings,
+        registry: Arc<dyn Registry>,
+    ) -> Result<Client> {
         let Self { strategy, channel, defaults, .. } = self;
         if channel.connections == 0 {
             return Err(Error::invalid("connections_per_node 0 is invalid: expected 1 or more"));
@@ -177,12 +180,13 @@ impl ClientBuilder {
             config.strategy = strategy.value;
         }
         let connect = move |registration: &Registration| channel_to(registration, &channel);
-        let selector = Selector::new(registry.registry, config, connect);
+        let selector = Selector::new(registry, config, connect);
         Ok(Client { inner: Arc::new(Inner { selector, defaults }) })
     }
 }
 
-fn parse_strategy(name: &str) -> std::result::Result<StrategyKind, String> {
+/// Reads the name of a strategy.
+pub(crate) fn parse_strategy(name: &str) -> std::result::Result<StrategyKind, String> {
     name.parse().map_err(|error: UnknownStrategy| error.to_string())
 }
 

@@ -259,6 +259,12 @@ impl fmt::Display for Error {
     }
 }
 
+/// An error with its causes, in one line for logs and reasons.
+pub(crate) fn chain(error: &dyn StdError) -> String {
+    let causes = std::iter::successors(Some(error), |error| (*error).source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")?;
