@@ -14,7 +14,8 @@ use serde::de::DeserializeOwned;
 use crate::{Context, RpcError};
 
 /// A contract with its implementation, ready to be [served](crate::Service::serve). Comes from the
-/// server type that `#[micro::service]` generates.
+/// server type that `#[micro::service]` generates: of `English`, which implements the trait
+/// `Greeter`, it is `GreeterServer::new(English)`.
 pub struct Contract {
     name: &'static str,
     doc: &'static str,
