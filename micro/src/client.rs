@@ -37,7 +37,19 @@ pub(crate) struct CallDefaults {
 
 impl Client {
     /// A client of the registry the [`Settings`] name, or of the one the builder is given. Await
-    /// the builder to get it; it does not wait for the registry to answer.
+    /// the builder to get it; it does not wait for the registry to answer, and starts nothing before
+    /// the first call.
+    ///
+    /// # Errors
+    ///
+    /// When awaited: `invalid_argument` for what makes no sense, naming the value, its origin and
+    /// what would be right.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves nothing behind.
+    ///
+    /// # Examples
     ///
     /// ```no_run
     /// # async fn example() -> micro::Result<()> {

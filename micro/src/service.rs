@@ -18,6 +18,14 @@ use crate::{Code, Contract, Error, Phase, Result, advertise};
 /// Setters may come in any order; [`Settings`] stand above them. Nothing happens before
 /// [`run`](Self::run), [`serve_until`](Self::serve_until) or [`start`](Self::start).
 ///
+/// # Several services in one process
+///
+/// Each reads the settings of the process, so `MICRO_NAME`, `MICRO_ADDRESS` and the like would apply
+/// to all of them: the second could not listen where the first does. Give them
+/// `.settings(Settings::none())`, or each its own with [`Settings::flag`].
+///
+/// # Examples
+///
 /// ```no_run
 /// # #[micro::service]
 /// # pub trait Greeter { async fn hello(&self, name: String) -> String; }
@@ -125,14 +133,14 @@ impl Service {
         self
     }
 
-    /// How long the registry keeps it without hearing of it: at least twice the interval. Default:
-    /// 30 s.
+    /// How long the registry keeps it without hearing of it: at least twice the interval, at most a
+    /// year. Default: 30 s.
     pub fn register_ttl(mut self, ttl: Duration) -> Self {
         self.register_ttl = Some(ttl);
         self
     }
 
-    /// How often it renews its registration. Default: 10 s.
+    /// How often it renews its registration: at least 100 ms. Default: 10 s.
     pub fn register_interval(mut self, interval: Duration) -> Self {
         self.register_interval = Some(interval);
         self

@@ -22,12 +22,24 @@ use crate::Error;
 /// | `address` | `MICRO_ADDRESS` | `0.0.0.0:0`, `unix:/run/greeter.sock` |
 /// | `advertise` | `MICRO_ADVERTISE` | `10.0.0.5:7000`, or only a host |
 /// | `zone` | `MICRO_ZONE` | `eu-1a` |
-/// | `register_ttl` | `MICRO_REGISTER_TTL` | `30s` |
-/// | `register_interval` | `MICRO_REGISTER_INTERVAL` | `10s` |
+/// | `register_ttl` | `MICRO_REGISTER_TTL` | `30s`: at least twice the interval |
+/// | `register_interval` | `MICRO_REGISTER_INTERVAL` | `10s`: at least `100ms` |
 /// | `selector` | `MICRO_SELECTOR` | `least-loaded`, `round-robin`, `random` |
 ///
+/// Durations are a number and a unit: `us`, `ms`, `s`, `m` or `h`. The namespace is for a registry
+/// that is named here, or by default; one that is made in code has its own.
+///
 /// The file is `micro.toml` in the working directory, if there is one, or the one `MICRO_CONFIG`
-/// names, which then must exist.
+/// names, which then must exist. Nobody reads the command line: a program that has flags parses them
+/// and adds what they say with [`flag`](Self::flag).
+///
+/// # Examples
+///
+/// ```
+/// let settings = micro::Settings::none().flag("registry", "memory:")?;
+/// let service = micro::Service::new().settings(settings);
+/// # Ok::<(), micro::Error>(())
+/// ```
 ///
 /// [`Service`]: crate::Service
 /// [`Client`]: crate::Client
