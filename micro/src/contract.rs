@@ -15,7 +15,8 @@ use crate::Context;
 use crate::call::MethodError;
 
 /// A contract with its implementation, ready to be [served](crate::Service::serve). Comes from the
-/// server type that `#[micro::service]` generates.
+/// server type that `#[micro::service]` generates: of `English`, which implements the trait
+/// `Greeter`, it is `GreeterServer::new(English)`.
 pub struct Contract {
     name: &'static str,
     doc: &'static str,
