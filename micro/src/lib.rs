@@ -83,3 +83,12 @@ pub mod __private {
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+/// The code in the guide compiles.
+#[cfg(doctest)]
+mod guide {
+    #[doc = include_str!("../../docs/src/how-to/errors.md")]
+    struct Errors;
+    #[doc = include_str!("../../docs/src/how-to/layers.md")]
+    struct Layers;
+}
