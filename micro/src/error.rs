@@ -128,6 +128,8 @@ pub enum Phase {
     Wait,
     /// Understanding the answer.
     Decode,
+    /// Ending a service.
+    Stop,
 }
 
 impl Phase {
@@ -140,6 +142,7 @@ impl Phase {
             Self::Send => "send",
             Self::Wait => "wait",
             Self::Decode => "decode",
+            Self::Stop => "stop",
         }
     }
 }

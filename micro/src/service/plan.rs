@@ -8,7 +8,9 @@ use micro_registry::{Endpoints, Metadata, Node, NodeState, Registration, Registr
 use micro_rpc::{Address, Limits, MemoryNetwork};
 
 use super::Service;
+use crate::health::HealthCheck;
 use crate::registrar::Timing;
+use crate::running::Ending;
 use crate::settings::{Resolved, Settings};
 use crate::{Contract, Error, Result, client, duration, open};
 
@@ -23,7 +25,8 @@ pub(super) struct Plan {
     pub(super) contracts: Vec<Contract>,
     pub(super) limits: Limits,
     pub(super) memory: Option<MemoryNetwork>,
-    pub(super) shutdown_timeout: Duration,
+    pub(super) health: Option<HealthCheck>,
+    pub(super) ending: Ending,
     pub(super) settings: Settings,
 }
 
@@ -34,6 +37,8 @@ impl Service {
         let address = address(&settings, self.address.clone(), registry.is_one_host())?;
         let advertise = settings.resolve("advertise", self.advertise.clone(), text)?;
         let timing = timing(&settings, self.register_ttl, self.register_interval)?;
+        let health = self.health()?;
+        let ending = Ending { drain_delay: self.delay(&settings)?, grace: self.grace() };
         // The client this service gives would refuse it, perhaps in the middle of the night.
         settings.resolve("selector", None, client::parse_strategy)?;
         Ok(Plan {
@@ -45,9 +50,29 @@ impl Service {
             contracts: self.contracts,
             limits: self.limits,
             memory: self.memory,
-            shutdown_timeout: self.shutdown_timeout.unwrap_or(DEFAULT_SHUTDOWN).min(FOREVER),
+            health,
+            ending,
             settings,
         })
+    }
+
+    /// How long calls and hooks may take when it stops.
+    pub(super) fn grace(&self) -> Duration {
+        self.shutdown_timeout.unwrap_or(DEFAULT_SHUTDOWN).min(FOREVER)
+    }
+
+    fn delay(&self, settings: &Settings) -> Result<Duration> {
+        let delay = settings.resolve("drain_delay", self.drain_delay, duration::parse)?;
+        Ok(delay.map_or(DEFAULT_DRAIN_DELAY, |delay| delay.value).min(FOREVER))
+    }
+
+    fn health(&self) -> Result<Option<HealthCheck>> {
+        let interval = Resolved::by_code(self.health_interval.unwrap_or(DEFAULT_INTERVAL));
+        if interval.value < MIN_INTERVAL {
+            return Err(interval.invalid("health_interval", "expected 100ms or more"));
+        }
+        let interval = interval.value.min(FOREVER);
+        Ok(self.health_check.clone().map(|check| HealthCheck { check, interval }))
     }
 
     fn registration(&self, settings: &Settings) -> Result<Registration> {
@@ -65,7 +90,10 @@ impl Service {
             id,
             address: String::new(),
             epoch: unix_milliseconds(),
-            state: NodeState::Serving,
+            state: match self.health_check {
+                Some(_) => NodeState::Starting,
+                None => NodeState::Serving,
+            },
             weight: self.weight.unwrap_or(Node::DEFAULT_WEIGHT),
             zone: zone.map(|zone| zone.value),
             metadata: Metadata::new(),
@@ -83,9 +111,10 @@ impl Service {
 const DEFAULT_SHUTDOWN: Duration = Duration::from_secs(30);
 /// As good as no bound, and within what clocks can add.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
+const DEFAULT_DRAIN_DELAY: Duration = Duration::from_secs(2);
 const DEFAULT_TTL: Duration = Duration::from_secs(30);
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
-/// Below this the registry is busy with nothing but renewals.
+/// Below this there would be nothing but renewals and checks.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
 fn timing(
