@@ -4,14 +4,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt;
-use futures::future::{BoxFuture, ready};
+use futures::future::BoxFuture;
 use micro_registry::Endpoint;
-use micro_rpc::{Code, Codec, Handler, Request, Response, Router, Status};
+use micro_rpc::{Code, Codec, Handler, Request, Response, Status};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tracing::{Instrument, Span, field};
 
-use crate::{Context, RpcError};
+use crate::Context;
+use crate::call::MethodError;
 
 /// A contract with its implementation, ready to be [served](crate::Service::serve). Comes from the
 /// server type that `#[micro::service]` generates: of `English`, which implements the trait
@@ -43,11 +44,9 @@ impl Contract {
         self.methods.iter().map(|method| method.info.endpoint()).collect()
     }
 
-    pub(crate) fn mount(self, router: Router) -> Router {
-        self.methods.into_iter().fold(router, |router, method| {
-            let handler = method.handler;
-            router.route(self.name, method.info.name, move |request| handler.call(request))
-        })
+    /// Its methods by name, for a router.
+    pub(crate) fn handlers(self) -> impl Iterator<Item = (&'static MethodInfo, Arc<dyn Handler>)> {
+        self.methods.into_iter().map(|Method { info, handler }| (info, handler))
     }
 }
 
@@ -86,14 +85,22 @@ impl MethodInfo {
         Self { doc, ..self }
     }
 
+    /// Contract and method, by which callers route.
+    pub(crate) fn key(&self) -> (&'static str, &'static str) {
+        (self.contract, self.name)
+    }
+
+    /// What the log lines of one call have in common.
+    fn span(&self, context: &Context) -> Span {
+        let trace = context.trace().map(|trace| field::display(trace.trace_id()));
+        tracing::info_span!("serve", contract = self.contract, method = self.name, trace)
+    }
+
     fn endpoint(&self) -> Endpoint {
-        Endpoint {
-            contract: self.contract.to_owned(),
-            name: self.name.to_owned(),
-            idempotent: self.idempotent,
-            doc: self.doc.to_owned(),
-            ..Endpoint::default()
-        }
+        let mut endpoint = Endpoint::new(self.contract, self.name);
+        endpoint.idempotent = self.idempotent;
+        endpoint.doc = self.doc.to_owned();
+        endpoint
     }
 }
 
@@ -118,13 +125,13 @@ impl ContractBuilder {
         S: Send + Sync + 'static,
         A: DeserializeOwned + Send + 'static,
         T: Serialize + Send + 'static,
-        E: RpcError,
-        F: Fn(Arc<S>, Context, A) -> Fut + Send + Sync + 'static,
+        E: MethodError,
+        F: Fn(Arc<S>, Context, A) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = Result<T, E>> + Send + 'static,
     {
         self.method(implementation, info, method, |codec, result| match result {
             Ok(value) => respond(codec, &value),
-            Err(error) => Err(status(codec, &error)),
+            Err(error) => Err(error.into_status(codec)),
         })
     }
 
@@ -139,7 +146,7 @@ impl ContractBuilder {
         S: Send + Sync + 'static,
         A: DeserializeOwned + Send + 'static,
         T: Serialize + Send + 'static,
-        F: Fn(Arc<S>, Context, A) -> Fut + Send + Sync + 'static,
+        F: Fn(Arc<S>, Context, A) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = T> + Send + 'static,
     {
         self.method(implementation, info, method, |codec, value| respond(codec, &value))
@@ -161,19 +168,31 @@ impl ContractBuilder {
         S: Send + Sync + 'static,
         A: DeserializeOwned + Send + 'static,
         O: Send + 'static,
-        F: Fn(Arc<S>, Context, A) -> Fut + Send + Sync + 'static,
+        F: Fn(Arc<S>, Context, A) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = O> + Send + 'static,
     {
         let implementation = implementation.clone();
         let handler = move |mut request: Request| -> BoxFuture<'static, _> {
-            let codec = request.codec;
-            let arguments = match codec.decode::<A>(&request.body) {
-                Ok(arguments) => arguments,
-                Err(error) => return ready(Err(bad_arguments(info, &error))).boxed(),
-            };
+            let (method, implementation) = (method.clone(), implementation.clone());
             let context = Context::take_from(&mut request);
-            let result = method(implementation.clone(), context.clone(), arguments);
-            Box::pin(context.scope(async move { answer(codec, result.await) }))
+            let own = context.clone();
+            let span = info.span(&context);
+            // Decoded inside the future, whose polls the server times: arguments that take long to
+            // decode make the method one that gets a task of its own.
+            let serve = async move {
+                let codec = request.codec;
+                let arguments = codec.decode_map::<A>(&request.body);
+                let arguments = arguments.map_err(|error| bad_arguments(info, &error))?;
+                let result = method(implementation, own.clone(), arguments).await;
+                match answer(codec, result) {
+                    Ok(mut response) => {
+                        response.metadata = own.take_reply();
+                        Ok(response)
+                    }
+                    Err(status) => Err(status.with_metadata(own.take_reply())),
+                }
+            };
+            Box::pin(context.scope(serve).instrument(span))
         };
         self.0.methods.push(Method { info, handler: Arc::new(handler) });
         self
@@ -186,18 +205,6 @@ fn respond<T: Serialize>(codec: Codec, value: &T) -> Result<Response, Status> {
         Err(error) => {
             tracing::error!(%error, "an answer does not encode");
             Err(Status::new(Code::Internal, "the answer does not encode"))
-        }
-    }
-}
-
-/// The method's own error: its code and text for everybody, the value for callers with the type.
-fn status<E: RpcError>(codec: Codec, error: &E) -> Status {
-    let status = Status::new(error.code(), error.to_string());
-    match codec.encode(error) {
-        Ok(details) => status.with_details(codec, details),
-        Err(failure) => {
-            tracing::error!(error = %failure, "an application error does not encode");
-            status
         }
     }
 }

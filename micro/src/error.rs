@@ -3,9 +3,12 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-use micro_rpc::{Code, Execution, TraceId};
+use bytes::Bytes;
+use micro_rpc::{Code, Codec, Execution, TraceId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use crate::call::MethodError;
 
 /// The framework's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -31,7 +34,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
     message = "`{Self}` is not an error a method can return",
     label = "not a `micro::RpcError`",
     note = "give it `#[derive(Debug, thiserror::Error, micro::RpcError, serde::Serialize, \
-            serde::Deserialize)]`, or return a type of your own that has it"
+            serde::Deserialize)]`, or return `micro::Error` or `anyhow::Error`"
 )]
 pub trait RpcError: StdError + Portable + Send + Sync + 'static {
     /// The status code callers without the type see.
@@ -85,6 +88,8 @@ struct Inner {
     message: String,
     phase: Phase,
     execution: Execution,
+    /// The method's own error, as encoded.
+    details: Option<(Codec, Bytes)>,
     call: Option<CallSite>,
     cause: Cause,
 }
@@ -130,6 +135,8 @@ pub enum Phase {
     Decode,
     /// Ending a service.
     Stop,
+    /// Running the method itself.
+    Execute,
 }
 
 impl Phase {
@@ -143,6 +150,7 @@ impl Phase {
             Self::Wait => "wait",
             Self::Decode => "decode",
             Self::Stop => "stop",
+            Self::Execute => "execute",
         }
     }
 }
@@ -200,12 +208,26 @@ impl Error {
         self.0.call.as_ref()?.trace
     }
 
-    pub(crate) fn new(code: Code, phase: Phase, message: impl Into<String>) -> Self {
+    /// An error to return from a method whose callers need no type for it: they see the code and
+    /// the message, nothing else.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self::at(code, Phase::Execute, message).with_execution(Execution::Executed)
+    }
+
+    /// The same, with what caused it, for this process to see.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.cause = Cause::Source(source.into());
+        self
+    }
+
+    pub(crate) fn at(code: Code, phase: Phase, message: impl Into<String>) -> Self {
         Self(Box::new(Inner {
             code,
             message: message.into(),
             phase,
             execution: Execution::NotSent,
+            details: None,
             call: None,
             cause: Cause::None,
         }))
@@ -213,7 +235,7 @@ impl Error {
 
     /// What was configured makes no sense.
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
-        Self::new(Code::InvalidArgument, Phase::Start, message)
+        Self::at(Code::InvalidArgument, Phase::Start, message)
     }
 
     pub(crate) fn with_execution(mut self, execution: Execution) -> Self {
@@ -226,12 +248,13 @@ impl Error {
         self
     }
 
-    pub(crate) fn with_source(
-        mut self,
-        source: impl Into<Box<dyn StdError + Send + Sync>>,
-    ) -> Self {
-        self.0.cause = Cause::Source(source.into());
+    pub(crate) fn with_details(mut self, details: Option<(Codec, Bytes)>) -> Self {
+        self.0.details = details;
         self
+    }
+
+    pub(crate) fn details(&self) -> Option<(Codec, &Bytes)> {
+        self.0.details.as_ref().map(|(codec, details)| (*codec, details))
     }
 
     /// The same failure as `error`, whose words `message` has; what caused that caused this.
@@ -241,9 +264,20 @@ impl Error {
         message: impl Into<String>,
         error: impl StdError + Send + Sync + 'static,
     ) -> Self {
-        let mut same = Self::new(code, phase, message);
+        let mut same = Self::at(code, phase, message);
         same.0.cause = Cause::Same(Box::new(error));
         same
+    }
+}
+
+/// For `?` in a method that calls others: the caller sees the code, and in the message which call
+/// failed, where and why.
+impl<E: MethodError> From<CallError<E>> for Error {
+    fn from(error: CallError<E>) -> Self {
+        match error {
+            CallError::App(error) => error.into_error(),
+            CallError::Rpc(error) => error,
+        }
     }
 }
 

@@ -10,7 +10,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::error::chain;
-use crate::hooks::{BoxError, caught};
+use crate::hooks::caught;
+use crate::layer::BoxError;
 use crate::registrar::Announcer;
 
 /// How a service is, by its own check.

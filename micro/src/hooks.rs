@@ -1,6 +1,5 @@
 //! What a program does around the life of its service.
 
-use std::error::Error as StdError;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -10,10 +9,8 @@ use futures::future::BoxFuture;
 use tokio::time::timeout;
 
 use crate::error::chain;
+use crate::layer::BoxError;
 use crate::{Code, Error, Phase, Result};
-
-/// The error of a program's own code: of hooks and health checks.
-pub type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// Where in the life of a service a hook runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +62,7 @@ impl Hooks {
         while let Some(hook) = self.take_next(stage) {
             hook.run().await.map_err(|error| {
                 let message = format!("a {} hook failed", stage.as_str());
-                Error::new(Code::FailedPrecondition, Phase::Start, message).with_source(error)
+                Error::at(Code::FailedPrecondition, Phase::Start, message).with_source(error)
             })?;
         }
         Ok(())

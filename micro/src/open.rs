@@ -8,7 +8,7 @@ use crate::settings::{Resolved, Settings};
 use crate::{Error, Result};
 
 /// The registry the settings name, else the one given in code, else `local:`.
-pub(crate) fn registry(
+pub(crate) async fn registry(
     settings: &Settings,
     code: Option<Arc<dyn Registry>>,
 ) -> Result<Arc<dyn Registry>> {
@@ -16,16 +16,19 @@ pub(crate) fn registry(
     let namespace = namespace.map(|namespace| namespace.value);
     let url = settings.resolve("registry", None, |text| Ok(text.to_owned()))?;
     match (url, code) {
-        (Some(url), _) => by_url(&url, namespace, settings),
+        (Some(url), _) => by_url(&url, namespace, settings).await,
         (None, Some(registry)) => Ok(registry),
-        (None, None) => by_url(&Resolved::by_default(DEFAULT_URL.to_owned()), namespace, settings),
+        (None, None) => {
+            let url = Resolved::by_default(DEFAULT_URL.to_owned());
+            by_url(&url, namespace, settings).await
+        }
     }
 }
 
 const DEFAULT_URL: &str = "local:";
 
 #[cfg_attr(not(feature = "local"), expect(unused_variables, reason = "only backends read them"))]
-fn by_url(
+async fn by_url(
     url: &Resolved<String>,
     namespace: Option<String>,
     settings: &Settings,
@@ -36,22 +39,16 @@ fn by_url(
     let parsed: RegistryUrl = url.value.parse().map_err(in_context)?;
     match parsed.scheme() {
         #[cfg(feature = "local")]
-        "local" => Ok(Arc::new(local(parsed, namespace, settings).map_err(in_context)?)),
-        "memory" => {
-            parsed.finish(&[]).map_err(in_context)?;
-            Ok(Arc::new(MemoryRegistry::new()))
-        }
-        "static" => {
-            let registry = StaticRegistry::parse(parsed.path()).map_err(in_context)?;
-            parsed.finish(&[]).map_err(in_context)?;
-            Ok(Arc::new(registry))
-        }
+        "local" => Ok(Arc::new(local(parsed, namespace, settings).await.map_err(in_context)?)),
+        "memory" => Ok(Arc::new(MemoryRegistry::from_url(parsed).map_err(in_context)?)),
+        "static" => Ok(Arc::new(StaticRegistry::from_url(parsed).map_err(in_context)?)),
         scheme => Err(unknown_scheme(scheme, &url.origin)),
     }
 }
 
+/// Ends the start, rather than have it tried for ever, when its directory can never work.
 #[cfg(feature = "local")]
-fn local(
+async fn local(
     mut url: RegistryUrl,
     namespace: Option<String>,
     settings: &Settings,
@@ -66,7 +63,9 @@ fn local(
         tracing::warn!(%directory, "XDG_RUNTIME_DIR is not an absolute path, ignoring it");
     }
     let directory = default_directory(runtime, &std::env::temp_dir());
-    LocalRegistry::from_url(url, &directory)
+    let registry = LocalRegistry::from_url(url, &directory)?;
+    registry.check().await?;
+    Ok(registry)
 }
 
 /// Every scheme this version can compile in, with the feature that does.
@@ -93,42 +92,46 @@ fn unknown_scheme(scheme: &str, origin: &crate::Origin) -> Error {
 mod tests {
     use super::*;
 
-    fn open(url: &str) -> Result<Arc<dyn Registry>> {
-        registry(&Settings::none().flag("registry", url).unwrap(), None)
+    async fn open(url: &str) -> Result<Arc<dyn Registry>> {
+        registry(&Settings::none().flag("registry", url).unwrap(), None).await
     }
 
     /// A URL makes the registry it names, and beats one given in code.
-    #[test]
-    fn opens_what_the_url_names() {
+    #[tokio::test]
+    async fn opens_what_the_url_names() {
         let given: Arc<dyn Registry> = Arc::new(MemoryRegistry::new());
-        assert_eq!(registry(&Settings::none(), Some(given.clone())).unwrap().name(), "memory");
+        let chosen = registry(&Settings::none(), Some(given.clone())).await.unwrap();
+        assert_eq!(chosen.name(), "memory");
         let settings = Settings::none().flag("registry", "static:a=10.0.0.1:1").unwrap();
-        assert_eq!(registry(&settings, Some(given)).unwrap().name(), "static");
-        assert!(open("memory:").unwrap().is_one_host());
-        assert!(!open("static:a=10.0.0.1:1").unwrap().is_one_host());
+        assert_eq!(registry(&settings, Some(given)).await.unwrap().name(), "static");
+        assert!(open("memory:").await.unwrap().is_one_host());
+        assert!(!open("static:a=10.0.0.1:1").await.unwrap().is_one_host());
     }
 
     /// What cannot be opened says why, from where, and what there is.
-    #[test]
-    fn refuses_with_advice() {
+    #[tokio::test]
+    async fn refuses_with_advice() {
         for (url, expected) in [
             ("etcd", "registry from flag --registry"),
             ("nosuch:", "`nosuch:` from flag --registry is unknown; compiled in are memory:"),
             ("memory:?x=1", "query key `x`"),
             ("static:greeter", "expected name=address"),
+            ("memory:x", "`memory:x` is invalid: expected memory: alone"),
+            #[cfg(feature = "local")]
+            ("local:/dev/null/x", "flag --registry: local registry: cannot write into /dev/null/x"),
         ] {
-            let error = open(url).unwrap_err().to_string();
+            let error = open(url).await.unwrap_err().to_string();
             assert!(error.contains(expected), "{url}: {error}");
         }
     }
 
     /// A namespace is named with its own origin, not with that of the registry.
-    #[test]
-    fn refuses_a_bad_namespace() {
+    #[tokio::test]
+    async fn refuses_a_bad_namespace() {
         let variable = [("MICRO_NAMESPACE".into(), "No".into())];
         let settings = Settings::from_parts(None, variable).unwrap();
         for settings in [settings.clone(), settings.flag("registry", "memory:").unwrap()] {
-            let error = registry(&settings, None).unwrap_err().to_string();
+            let error = registry(&settings, None).await.unwrap_err().to_string();
             let expected =
                 "namespace \"No\" from environment variable MICRO_NAMESPACE is invalid: expected 1";
             assert!(error.starts_with(expected), "{error}");

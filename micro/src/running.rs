@@ -6,9 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use micro_registry::{Registration, Registry};
-use micro_rpc::{
-    Address, Limits, Listener, MemoryNetwork, Router, Server, ServerConfig, ServerHandle,
-};
+use micro_rpc::{Address, Limits, Listener, MemoryNetwork, Server, ServerConfig, ServerHandle};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -16,6 +14,8 @@ use crate::client::ClientBuilder;
 use crate::describe::describe;
 use crate::health::{Health, HealthCheck, HealthTask};
 use crate::hooks::{Hooks, Stage};
+use crate::layer::Layers;
+use crate::mount;
 use crate::registrar::{Registrar, Timing};
 use crate::signals::Signals;
 use crate::{Client, Code, Contract, Error, Phase, Registered, Result, Settings};
@@ -44,6 +44,7 @@ pub(crate) struct Start {
     pub(crate) registration: Registration,
     pub(crate) listener: Listener,
     pub(crate) contracts: Vec<Contract>,
+    pub(crate) layers: Layers,
     pub(crate) limits: Limits,
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) timing: Timing,
@@ -70,7 +71,7 @@ impl RunningService {
     pub(crate) fn start(start: Start) -> Result<Self> {
         let Start { registration, contracts, registry, timing, .. } = start;
         let description = describe(&registration, &contracts);
-        let router = contracts.into_iter().fold(Router::new(), |router, c| c.mount(router));
+        let router = mount::router(contracts, &start.layers);
         let server = Server::new(router).map_err(|error| Error::invalid(error.to_string()))?;
         let registrar = Registrar::spawn(registry.clone(), registration.clone(), timing);
         let health = HealthTask::spawn(start.health, registrar.announcer());
@@ -162,7 +163,7 @@ impl RunningService {
             () = self.shutdown() => Ok(()),
             second = signals.next() => {
                 let message = format!("stopped at once by a second signal, {second}");
-                Err(Error::new(Code::Aborted, Phase::Stop, message))
+                Err(Error::at(Code::Aborted, Phase::Stop, message))
             }
         }
     }

@@ -9,14 +9,16 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use micro_registry::{Metadata, Registry, validate};
-use micro_rpc::{Address, Limits, Listener, MemoryNetwork};
+use micro_rpc::{Address, Limits, Listener, MemoryNetwork, Request, Response};
+use tower::Layer;
 
 use crate::health::Check;
 use crate::hooks::{Hooks, Stage};
+use crate::layer::{BoxError, Layers, Next};
 use crate::running::{RunningService, Start};
 use crate::settings::{Resolved, Settings};
 use crate::signals::Signals;
-use crate::{BoxError, Code, Contract, Error, Phase, Result, advertise};
+use crate::{Code, Contract, Error, Phase, Result, advertise};
 
 /// A service: what it serves, under which name, and where it registers.
 ///
@@ -71,6 +73,7 @@ pub struct Service {
     limits: Limits,
     memory: Option<MemoryNetwork>,
     contracts: Vec<Contract>,
+    layers: Layers,
 }
 
 impl Service {
@@ -82,6 +85,19 @@ impl Service {
     /// Serves a contract. May be called several times, for several contracts.
     pub fn serve(mut self, contract: impl Into<Contract>) -> Self {
         self.contracts.push(contract.into());
+        self
+    }
+
+    /// Puts a layer around all methods; one that is added later lies further inside. See
+    /// [`layer`](crate::layer).
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<Next> + Send + Sync + 'static,
+        L::Service: tower::Service<Request, Response = Response> + Clone + Send + Sync + 'static,
+        <L::Service as tower::Service<Request>>::Error: Into<BoxError>,
+        <L::Service as tower::Service<Request>>::Future: Send + 'static,
+    {
+        self.layers.push(layer);
         self
     }
 
@@ -394,7 +410,7 @@ impl Service {
     }
 
     async fn launch(self, hooks: &mut Hooks) -> Result<RunningService> {
-        let plan = self.plan()?;
+        let plan = self.plan().await?;
         hooks.start(Stage::BeforeStart).await?;
         let listener = listen(&plan.address, plan.memory.as_ref()).await?;
         let bound = listener.local_address();
@@ -407,6 +423,7 @@ impl Service {
             registration,
             listener,
             contracts: plan.contracts,
+            layers: plan.layers,
             limits: plan.limits,
             registry: plan.registry,
             timing: plan.timing,
@@ -432,6 +449,7 @@ impl fmt::Debug for Service {
         f.debug_struct("Service")
             .field("name", &self.name)
             .field("contracts", &self.contracts)
+            .field("layers", &self.layers)
             .field("registry", &self.registry)
             .finish_non_exhaustive()
     }
@@ -445,6 +463,6 @@ async fn listen(address: &Resolved<Address>, memory: Option<&MemoryNetwork>) -> 
     };
     listener.map_err(|error| {
         let message = format!("cannot listen on address \"{address}\" from {origin}");
-        Error::new(Code::Unavailable, Phase::Start, message).with_source(error)
+        Error::at(Code::Unavailable, Phase::Start, message).with_source(error)
     })
 }

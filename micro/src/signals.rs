@@ -18,7 +18,7 @@ impl Signals {
         use tokio::signal::unix::{SignalKind, signal};
         let listen = |kind| {
             signal(kind).map_err(|error| {
-                Error::new(Code::Internal, Phase::Start, "cannot listen for signals")
+                Error::at(Code::Internal, Phase::Start, "cannot listen for signals")
                     .with_source(error)
             })
         };

@@ -152,8 +152,7 @@ impl Tracker {
         let before: View = known.cloned().collect();
         let alive = keys.iter().filter_map(|key| self.visible(key, now));
         let after: View = alive.collect();
-        let mut updates = self.superseded(&before, &after);
-        updates.extend(before.diff(&after, |gone| self.why_gone(gone)));
+        let updates = before.diff(&after, |gone| self.why_gone(gone));
         for update in &updates {
             self.view.apply(update);
         }
@@ -168,9 +167,11 @@ impl Tracker {
         let in_scope =
             self.view.iter().filter(|registration| scope.contains(&registration.service));
         let registrations: Vec<_> = in_scope.cloned().collect();
-        let why = || if forgetful { EmptyReason::Unknown } else { self.why_empty(scope) };
-        let empty = registrations.is_empty().then(why);
-        Update::Reset { registrations, empty }
+        let why = match registrations.is_empty() && !forgetful {
+            true => self.why_empty(scope),
+            false => EmptyReason::Unknown,
+        };
+        Update::reset(registrations, why)
     }
 
     /// Nodes whose files nobody will need again: their owner is dead, or was silent for ten TTLs.
@@ -211,16 +212,6 @@ impl Tracker {
             OwnerState::Free => return None,
         };
         Some(lease.min(file).min(owner))
-    }
-
-    /// Removals of nodes a lower epoch took the place of: they were dead, which does not fence, and
-    /// without the removal the view would keep them.
-    fn superseded(&self, before: &View, after: &View) -> Vec<Update> {
-        let by_lower = |old: &&Arc<Registration>| {
-            let new = after.node(&old.service, &old.node.id);
-            new.is_some_and(|new| new.node.epoch < old.node.epoch)
-        };
-        before.iter().filter(by_lower).map(|old| removal(old, RemoveReason::Expired)).collect()
     }
 
     fn why_gone(&self, gone: &Registration) -> RemoveReason {
@@ -315,15 +306,6 @@ enum OwnerState {
     },
 }
 
-fn removal(registration: &Registration, reason: RemoveReason) -> Update {
-    Update::Remove {
-        service: registration.service.clone(),
-        id: registration.node.id.clone(),
-        epoch: registration.node.epoch,
-        reason,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -367,7 +349,7 @@ mod tests {
     }
 
     fn removed(reason: RemoveReason) -> Vec<Update> {
-        vec![removal(&registration(1), reason)]
+        vec![Update::remove(&registration(1), reason)]
     }
 
     /// A node ends with its TTL, a renewal moves that and is no change.
@@ -416,7 +398,7 @@ mod tests {
             tracker.see_node(&key(), None, START);
             assert_eq!(settle(&mut tracker, START), removed(reason));
             let reset = |tracker: &Tracker, forgetful| tracker.reset(&Scope::All, forgetful);
-            let expected = |empty| Update::Reset { registrations: vec![], empty: Some(empty) };
+            let expected = |empty| Update::reset(vec![], empty);
             assert_eq!(reset(&tracker, false), expected(empty));
             assert_eq!(reset(&tracker, true), expected(EmptyReason::Unknown));
             assert_eq!(reset(&Tracker::default(), false), expected(EmptyReason::NeverSeen));

@@ -10,10 +10,9 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::view::removal;
 use crate::{
-    EmptyReason, Error, ErrorKind, Registration, Registry, RemoveReason, Scope, Service,
-    ServiceSummary, Update, View, Watch, WatchSender, validate,
+    EmptyReason, Error, ErrorKind, Registration, Registry, RegistryUrl, RemoveReason, Scope,
+    Service, ServiceSummary, Update, View, Watch, WatchSender, validate,
 };
 
 /// A registry inside one process.
@@ -22,7 +21,17 @@ use crate::{
 /// paused time works. [`interrupt`](Self::interrupt) makes it unreachable, as a registry that
 /// crashed would be.
 ///
-/// The first registration starts one task that expires nodes; it ends with the last clone.
+/// The first registration starts one task that expires nodes; it ends with the last clone, or with
+/// the runtime it runs on, and then the next registration starts another.
+///
+/// # Errors
+///
+/// Besides what [`Registry`] names, every call but `watch` answers `Unavailable` while it is
+/// interrupted; nothing else can go wrong.
+///
+/// # Panics
+///
+/// `register` panics outside of a tokio runtime with its timer enabled.
 #[derive(Clone, Default)]
 pub struct MemoryRegistry {
     shared: Arc<Shared>,
@@ -34,12 +43,29 @@ impl MemoryRegistry {
         Self::default()
     }
 
+    /// An empty registry by URL: `memory:`, and nothing else, as there is nothing to name. Two of them
+    /// do not see each other; share one handle instead.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` for a host, a path or a query.
+    pub fn from_url(url: RegistryUrl) -> Result<Self, Error> {
+        if url.authority().is_some() || !url.path().is_empty() {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("registry `{url}` is invalid: expected memory: alone, it has no name"),
+            ));
+        }
+        url.finish(&[])?;
+        Ok(Self::new())
+    }
+
     /// Makes it unreachable: every call answers `Unavailable`, watchers get `Stale`, and TTLs go on
     /// counting, until [`restore`](Self::restore).
     pub fn interrupt(&self, cause: impl Into<String>) {
         let mut state = self.shared.lock();
         let cause = cause.into();
-        state.broadcast(&Update::Stale { since: SystemTime::now(), cause: cause.clone() });
+        state.broadcast(&Update::stale(SystemTime::now(), &*cause));
         state.interrupted = Some(cause);
     }
 
@@ -128,7 +154,7 @@ impl Registry for MemoryRegistry {
         let mut state = self.shared.lock();
         state.expire(Instant::now());
         let first = match &state.interrupted {
-            Some(cause) => Update::Stale { since: SystemTime::now(), cause: cause.clone() },
+            Some(cause) => Update::stale(SystemTime::now(), &**cause),
             None => state.reset(&scope),
         };
         let (sender, watch) = Watch::channel(scope);
@@ -242,7 +268,7 @@ impl State {
 
     fn remove(&mut self, registration: &Registration, reason: RemoveReason) {
         self.forget_deadline(&(registration.service.clone(), registration.node.id.clone()));
-        self.publish(&removal(registration, reason));
+        self.publish(&Update::remove(registration, reason));
         if !self.view.contains(&registration.service) {
             if self.emptied.len() >= MAX_REMEMBERED {
                 self.emptied.clear();
@@ -264,8 +290,7 @@ impl State {
     fn reset(&self, scope: &Scope) -> Update {
         let in_scope = self.view.iter().filter(|r| scope.contains(&r.service));
         let registrations: Vec<_> = in_scope.cloned().collect();
-        let empty = registrations.is_empty().then(|| self.why_empty(scope));
-        Update::Reset { registrations, empty }
+        Update::reset(registrations, self.why_empty(scope))
     }
 
     fn why_empty(&self, scope: &Scope) -> EmptyReason {
@@ -309,6 +334,21 @@ mod tests {
         registry.deregister(&registration("a")).await.unwrap();
         registry.deregister(&registration("a")).await.unwrap();
         assert_eq!(registry.get("greeter").await.unwrap_err().kind(), ErrorKind::NotFound);
+    }
+
+    /// A URL that names something is refused: nothing would be found under the name.
+    #[test]
+    fn a_url_names_nothing() {
+        MemoryRegistry::from_url("memory:".parse().unwrap()).unwrap();
+        for (bad, hint) in [
+            ("memory:x", "`memory:x` is invalid: expected memory: alone"),
+            ("memory://x", "expected memory: alone"),
+            ("memory:?x=1", "query key `x`"),
+        ] {
+            let error = MemoryRegistry::from_url(bad.parse().unwrap()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{bad}");
+            assert!(error.to_string().contains(hint), "{bad}: {error}");
+        }
     }
 
     /// A node nobody renews leaves `get` and watchers; a renewed sibling stays.
@@ -374,8 +414,7 @@ mod tests {
         assert!(matches!(late.next().await, Some(Update::Stale { .. })));
         tokio::time::advance(TTL).await;
         registry.restore();
-        let empty = Some(EmptyReason::AllExpired);
-        assert_eq!(watch.next().await, Some(Update::Reset { registrations: vec![], empty }));
+        assert_eq!(watch.next().await, Some(Update::reset(vec![], EmptyReason::AllExpired)));
         assert!(matches!(late.next().await, Some(Update::Reset { .. })));
     }
 }

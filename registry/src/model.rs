@@ -9,7 +9,10 @@ use serde::{Deserialize, Serialize};
 pub type Metadata = BTreeMap<String, String>;
 
 /// What one process announces and what is stored: one node of one service.
+///
+/// Made by [`new`](Self::new); what else there is to say is assigned.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Registration {
     /// The name the service is looked up by: `[a-z0-9._-]{1,128}`.
     pub service: String,
@@ -45,6 +48,7 @@ impl Registration {
 
 /// The RPC methods of a registration.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Endpoints {
     /// They are part of the registration.
     Listed(Vec<Endpoint>),
@@ -69,7 +73,10 @@ impl Default for Endpoints {
 }
 
 /// One RPC method.
+///
+/// Made by [`new`](Self::new); what else there is to say is assigned.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Endpoint {
     /// The contract (a Rust trait) the method belongs to.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -97,8 +104,18 @@ pub struct Endpoint {
     pub metadata: Metadata,
 }
 
+impl Endpoint {
+    /// A method without schemas, documentation or labels, which is not idempotent.
+    pub fn new(contract: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { contract: contract.into(), name: name.into(), ..Self::default() }
+    }
+}
+
 /// One running instance.
+///
+/// Made by [`new`](Self::new); what else there is to say is assigned.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Node {
     /// Unique per process start: `[A-Za-z0-9._-]{1,96}`.
     pub id: String,
@@ -169,7 +186,10 @@ impl fmt::Display for NodeState {
 }
 
 /// What [`get`](crate::Registry::get) answers: the nodes of one version of a service.
+///
+/// A [`View`](crate::View) groups registrations into these.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Service {
     /// The service's name.
     pub name: String,
@@ -183,8 +203,22 @@ pub struct Service {
     pub nodes: Vec<Node>,
 }
 
+impl Service {
+    /// A version of a service without metadata, endpoints or nodes.
+    pub fn new(name: impl Into<String>, version: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            version: version.into(),
+            metadata: Metadata::new(),
+            endpoints: Endpoints::default(),
+            nodes: Vec::new(),
+        }
+    }
+}
+
 /// One line of [`list`](crate::Registry::list).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ServiceSummary {
     /// The service's name.
     pub name: String,
@@ -192,4 +226,11 @@ pub struct ServiceSummary {
     pub versions: Vec<String>,
     /// How many nodes there are in all.
     pub nodes: usize,
+}
+
+impl ServiceSummary {
+    /// A service of these versions, in order, with so many nodes in all.
+    pub fn new(name: impl Into<String>, versions: Vec<String>, nodes: usize) -> Self {
+        Self { name: name.into(), versions, nodes }
+    }
 }

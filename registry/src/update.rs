@@ -12,7 +12,8 @@ use crate::Registration;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Update {
-    /// Everything there is now; whatever was known before is void.
+    /// Everything there is now; whatever was known before is void. Made by [`Update::reset`].
+    #[non_exhaustive]
     Reset {
         /// All registrations in scope, ordered by service and node id.
         registrations: Vec<Arc<Registration>>,
@@ -21,7 +22,8 @@ pub enum Update {
     },
     /// A node joined or changed.
     Put(Arc<Registration>),
-    /// A node left.
+    /// A node left. Made by [`Update::remove`].
+    #[non_exhaustive]
     Remove {
         /// Its service.
         service: String,
@@ -33,13 +35,38 @@ pub enum Update {
         reason: RemoveReason,
     },
     /// The source cannot be reached: what was delivered so far is as it was then, until the next
-    /// [`Reset`](Update::Reset).
+    /// [`Reset`](Update::Reset). Made by [`Update::stale`].
+    #[non_exhaustive]
     Stale {
         /// Since when, by this host's clock; for people to read.
         since: SystemTime,
         /// What went wrong.
         cause: String,
     },
+}
+
+impl Update {
+    /// Everything there is now, ordered by service and node id; `why_empty` counts only when there
+    /// is nothing.
+    pub fn reset(registrations: Vec<Arc<Registration>>, why_empty: EmptyReason) -> Self {
+        let empty = registrations.is_empty().then_some(why_empty);
+        Self::Reset { registrations, empty }
+    }
+
+    /// The removal of exactly this registration.
+    pub fn remove(registration: &Registration, reason: RemoveReason) -> Self {
+        Self::Remove {
+            service: registration.service.clone(),
+            id: registration.node.id.clone(),
+            epoch: registration.node.epoch,
+            reason,
+        }
+    }
+
+    /// The source cannot be reached since then, because of `cause`.
+    pub fn stale(since: SystemTime, cause: impl Into<String>) -> Self {
+        Self::Stale { since, cause: cause.into() }
+    }
 }
 
 /// Why a node left.
@@ -85,5 +112,23 @@ impl EmptyReason {
             RemoveReason::Expired => Self::AllExpired,
             RemoveReason::Fenced | RemoveReason::Policy | RemoveReason::Unknown => Self::Unknown,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Node;
+
+    /// A reset says why it is empty exactly when it is.
+    #[test]
+    fn only_an_empty_reset_has_a_reason() {
+        let why = |update| match update {
+            Update::Reset { empty, .. } => empty,
+            other => panic!("{other:?}"),
+        };
+        let one = Arc::new(Registration::new("s", "1.0.0", Node::new("a", "127.0.0.1:1")));
+        assert_eq!(why(Update::reset(vec![], EmptyReason::Unknown)), Some(EmptyReason::Unknown));
+        assert_eq!(why(Update::reset(vec![one], EmptyReason::Unknown)), None);
     }
 }

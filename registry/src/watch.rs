@@ -10,11 +10,11 @@ use std::task::{Context, Poll, Waker};
 use futures::Stream;
 use tokio::sync::Notify;
 
-use crate::view::removal;
 use crate::{EmptyReason, Error, Registration, RemoveReason, Update, View, validate};
 
 /// What a watch follows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Scope {
     /// One service, by name.
     Service(String),
@@ -46,8 +46,13 @@ impl Scope {
 
 /// A stream of [`Update`]s; see [`Registry::watch`](crate::Registry::watch) for what it promises.
 ///
-/// Dropping it tells its [`WatchSender`], which stops what feeds it. Cancel-safe: a dropped `next`
-/// loses nothing.
+/// Dropping it tells its [`WatchSender`], which stops what feeds it. The stream ends once its sender
+/// is gone and everything was read.
+///
+/// # Cancel safety
+///
+/// Waiting for the next update is cancel-safe: a dropped `next` loses nothing, an update is taken out
+/// only when it is handed over.
 #[must_use = "a watch does nothing unless it is polled"]
 pub struct Watch {
     shared: Arc<Shared>,
@@ -129,7 +134,11 @@ impl WatchSender {
         self.shared.lock().consumer_gone
     }
 
-    /// Waits until nobody watches any more. Cancel-safe.
+    /// Waits until nobody watches any more.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel-safe: it may be dropped and called again, by several at once.
     pub async fn closed(&self) {
         loop {
             let notified = self.shared.consumer_gone.notified();
@@ -276,8 +285,7 @@ impl State {
         let registrations: Vec<_> = self.current.iter().cloned().collect();
         let key = |r: &Arc<Registration>| (r.service.clone(), r.node.id.clone());
         self.told = registrations.iter().map(key).collect();
-        let empty = registrations.is_empty().then(|| empty.unwrap_or(EmptyReason::Unknown));
-        Update::Reset { registrations, empty }
+        Update::reset(registrations, empty.unwrap_or(EmptyReason::Unknown))
     }
 
     /// What to tell about a node, or nothing when it came and left unseen.
@@ -291,13 +299,13 @@ impl State {
                 // Without its removal the newer one would fence the older that came back.
                 self.queued.insert(key.clone());
                 self.dirty.push_front(key);
-                return Some(removal(&old, reason));
+                return Some(Update::remove(&old, reason));
             }
             self.told.insert(key);
             return Some(Update::Put(now));
         }
         let (registration, reason) = left?;
-        self.told.remove(&key).then(|| removal(&registration, reason))
+        self.told.remove(&key).then(|| Update::remove(&registration, reason))
     }
 }
 
@@ -314,8 +322,7 @@ mod tests {
     }
 
     fn reset(registrations: Vec<Arc<Registration>>) -> Update {
-        let empty = registrations.is_empty().then_some(EmptyReason::NeverSeen);
-        Update::Reset { registrations, empty }
+        Update::reset(registrations, EmptyReason::NeverSeen)
     }
 
     fn drain(watch: &mut Watch) -> Vec<Update> {
@@ -354,10 +361,10 @@ mod tests {
         drain(&mut watch);
         for id in 1..1_000 {
             sender.send(&Update::Put(registration(id, 0)));
-            sender.send(&removal(&registration(id, 0), RemoveReason::Expired));
+            sender.send(&Update::remove(&registration(id, 0), RemoveReason::Expired));
         }
         assert!(sender.shared.lock().dirty.len() < 20, "not even before it is read");
-        let gone = removal(&registration(0, 0), RemoveReason::Deregistered);
+        let gone = Update::remove(&registration(0, 0), RemoveReason::Deregistered);
         sender.send(&gone);
         assert_eq!(drain(&mut watch), [gone]);
         assert!(sender.shared.lock().left.is_empty());
@@ -366,7 +373,7 @@ mod tests {
     /// Stale is told once per outage, after what was known and before the fresh reset.
     #[test]
     fn stale_once_per_outage() {
-        let stale = Update::Stale { since: std::time::SystemTime::UNIX_EPOCH, cause: "x".into() };
+        let stale = Update::stale(std::time::SystemTime::UNIX_EPOCH, "x");
         let (sender, mut watch) = Watch::channel(Scope::All);
         sender.send(&stale);
         assert_eq!(drain(&mut watch), std::slice::from_ref(&stale));

@@ -66,7 +66,7 @@ impl<T: Clone> Cache<T> {
                 self.held_until = None;
                 Change::when(!std::mem::replace(&mut self.lost, true))
             }
-            Update::Reset { registrations, empty } => self.reset(registrations, *empty, now),
+            Update::Reset { registrations, empty, .. } => self.reset(registrations, *empty, now),
             Update::Put(registration) => {
                 self.held.remove(&registration.node.id);
                 Change::when(self.view.apply(update))
@@ -178,8 +178,7 @@ mod tests {
     }
 
     fn reset(ids: &[&str], reason: EmptyReason) -> Update {
-        let registrations: Vec<_> = ids.iter().map(|id| registration(id)).collect();
-        Update::Reset { empty: registrations.is_empty().then_some(reason), registrations }
+        Update::reset(ids.iter().map(|id| registration(id)).collect(), reason)
     }
 
     fn ids(cache: &mut Cache<u32>) -> Vec<String> {
@@ -215,8 +214,7 @@ mod tests {
     #[test]
     fn a_registry_that_returns_with_less_is_not_believed_at_once() {
         let now = Instant::now();
-        let stale =
-            Update::Stale { since: std::time::SystemTime::UNIX_EPOCH, cause: "gone".into() };
+        let stale = Update::stale(std::time::SystemTime::UNIX_EPOCH, "gone");
         let mut cache = Cache::new();
         cache.apply(&reset(&["a", "b", "c"], EmptyReason::Unknown), now);
         cache.apply(&stale, now);
@@ -277,20 +275,14 @@ mod tests {
     #[test]
     fn stale_keeps_everything() {
         let now = Instant::now();
-        let stale =
-            Update::Stale { since: std::time::SystemTime::UNIX_EPOCH, cause: "gone".into() };
+        let stale = Update::stale(std::time::SystemTime::UNIX_EPOCH, "gone");
         let mut cache = Cache::new();
         cache.apply(&reset(&["a"], EmptyReason::Unknown), now);
         assert_eq!(cache.apply(&stale, now), Change::Changed);
         assert_eq!(cache.apply(&stale, now), Change::Nothing);
         assert!(cache.snapshot(|_| Some(0)).is_stale());
         assert_eq!(ids(&mut cache), ["a"]);
-        let removal = Update::Remove {
-            service: "s".into(),
-            id: "a".into(),
-            epoch: 0,
-            reason: RemoveReason::Expired,
-        };
+        let removal = Update::remove(&registration("a"), RemoveReason::Expired);
         assert_eq!(cache.apply(&removal, now), Change::Changed);
         assert!(ids(&mut cache).is_empty());
     }

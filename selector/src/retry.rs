@@ -29,7 +29,14 @@ pub trait Classify {
 }
 
 /// When to try again. See the fields; [`Default`] is what they name.
+///
+/// ```
+/// # use micro_selector::RetryPolicy;
+/// let policy = RetryPolicy::default().max_attempts(5);
+/// assert_eq!(policy.max_attempts, 5);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RetryPolicy {
     /// The most attempts of one call that reached a server, the first included:
     /// 1..=[`Tried::CAPACITY`], default 3. What could not be sent costs no server anything and is
@@ -66,6 +73,27 @@ impl RetryPolicy {
     /// A policy that never tries again.
     pub fn none() -> Self {
         Self { max_attempts: 1, ..Self::default() }
+    }
+
+    /// Sets [`max_attempts`](field@Self::max_attempts).
+    #[must_use]
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.max_attempts = attempts;
+        self
+    }
+
+    /// Sets [`backoff`](field@Self::backoff).
+    #[must_use]
+    pub fn backoff(mut self, first: Duration) -> Self {
+        self.backoff = first;
+        self
+    }
+
+    /// Sets [`max_backoff`](field@Self::max_backoff).
+    #[must_use]
+    pub fn max_backoff(mut self, longest: Duration) -> Self {
+        self.max_backoff = longest;
+        self
     }
 
     /// Decides after a failure of `class`, when `attempts` have reached a server and `tried` nodes
@@ -142,7 +170,7 @@ mod tests {
     fn attempts_and_waits_are_bounded() {
         let now = Instant::now();
         let budget = Budget::new(1.0, 10, now);
-        let policy = RetryPolicy { max_attempts: 100, ..RetryPolicy::default() };
+        let policy = RetryPolicy::default().max_attempts(100);
         for attempts in 1..7 {
             match policy.decide(
                 Class::MaybeExecuted,

@@ -2,14 +2,15 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
 use micro_registry::{
-    EmptyReason, Endpoints, Error, ErrorKind, Registration, Registry, Scope, Service, Update, View,
-    Watch, validate,
+    EmptyReason, Error, ErrorKind, Registration, Registry, Scope, Service, Update, View, Watch,
+    validate,
 };
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -18,16 +19,19 @@ use crate::cache::{Cache, Change};
 use crate::{Budget, StrategyKind, Subscription};
 
 /// How a [`Selector`] watches and picks. [`Default`] is what the fields name.
+///
+/// Values out of range count as the nearest that is in it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SelectorConfig {
     /// How nodes are picked. Default `least-loaded`.
     pub strategy: StrategyKind,
-    /// How often a service is read again, in case its watch lost something; ± 10 %. Default 60 s.
+    /// How often a service is read again, in case its watch lost something; ± 10 %. 1 s to a year,
+    /// default 60 s.
     pub reread_interval: Duration,
-    /// How long a service nobody holds or calls is still watched. Default 5 min.
+    /// How long a service nobody holds or calls is still watched. 1 s to a year, default 5 min.
     pub idle_timeout: Duration,
-    /// The same for a service that has no nodes. Default 30 s.
+    /// The same for a service that has no nodes. 1 s to a year, default 30 s.
     pub negative_timeout: Duration,
     /// Retries a call pays into its service's budget: 0.0..=1.0, default 0.2.
     pub retry_share: f64,
@@ -45,6 +49,21 @@ impl Default for SelectorConfig {
             retry_share: 0.2,
             retries_per_second: 10,
         }
+    }
+}
+
+impl SelectorConfig {
+    /// With every value in its range, so that no arithmetic with it overflows.
+    fn clamped(mut self) -> Self {
+        const RANGE: (Duration, Duration) =
+            (Duration::from_secs(1), Duration::from_secs(365 * 24 * 3600));
+        for span in [&mut self.reread_interval, &mut self.idle_timeout, &mut self.negative_timeout]
+        {
+            *span = (*span).clamp(RANGE.0, RANGE.1);
+        }
+        let share = self.retry_share;
+        self.retry_share = if share.is_nan() { 0.0 } else { share.clamp(0.0, 1.0) };
+        self
     }
 }
 
@@ -72,6 +91,7 @@ impl<T: Clone + Send + Sync + 'static> Selector<T> {
         config: SelectorConfig,
         make: impl Fn(&Registration) -> Result<T, String> + Send + Sync + 'static,
     ) -> Self {
+        let config = config.clamped();
         let subscriptions = Mutex::default();
         let tasks = Mutex::default();
         let (make, outages) = (Box::new(make), Arc::default());
@@ -104,6 +124,7 @@ impl<T: Clone + Send + Sync + 'static> Selector<T> {
             inner: Arc::downgrade(&self.inner),
             subscription: subscription.clone(),
             cache: Cache::new(),
+            unpublished: false,
             outage: None,
         };
         self.inner.spawn(owner.run(config.clone()));
@@ -172,7 +193,7 @@ impl<T> Inner<T> {
         self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads the results of the tasks that ended, so that a panic in one is not silent.
+    /// Reads the results of the tasks that ended: a panic in one is a bug of this crate.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(ended) = tasks.try_join_next() {
@@ -203,6 +224,8 @@ struct Owner<T> {
     inner: Weak<Inner<T>>,
     subscription: Arc<Subscription<T>>,
     cache: Cache<T>,
+    /// The cache has changed since it was published, as after a panic in between.
+    unpublished: bool,
     outage: Option<Outage>,
 }
 
@@ -215,20 +238,29 @@ enum Ended {
 impl<T: Clone + Send + Sync + 'static> Owner<T> {
     async fn run(mut self, config: SelectorConfig) {
         loop {
-            let scope = Scope::Service(self.subscription.service().to_owned());
-            match self.registry.watch(scope).await {
-                Ok(watch) => {
-                    if let Ended::Idle = self.follow(watch, &config).await {
-                        return;
-                    }
-                }
-                Err(error) => {
+            // What others wrote runs here: the backend, and what makes a node's target.
+            match AssertUnwindSafe(self.watch(&config)).catch_unwind().await {
+                Ok(Ended::Idle) => return,
+                Ok(Ended::WatchOver) => {}
+                Err(_) => {
                     let service = self.subscription.service();
-                    tracing::warn!(service, %error, "the registry refused a watch, trying again");
+                    tracing::error!(service, "watching a service panicked, starting it again");
                 }
             }
-            // By the trait neither happens; a backend that breaks it must not make this spin.
+            // By the trait no watch ends; a backend that breaks it must not make this spin.
             sleep(Duration::from_secs(1).mul_f64(0.8 + 0.4 * fastrand::f64())).await;
+        }
+    }
+
+    async fn watch(&mut self, config: &SelectorConfig) -> Ended {
+        let scope = Scope::Service(self.subscription.service().to_owned());
+        match self.registry.watch(scope).await {
+            Ok(watch) => self.follow(watch, config).await,
+            Err(error) => {
+                let service = self.subscription.service();
+                tracing::warn!(service, %error, "the registry refused a watch, trying again");
+                Ended::WatchOver
+            }
         }
     }
 
@@ -323,10 +355,12 @@ impl<T: Clone + Send + Sync + 'static> Owner<T> {
 
     fn publish_if(&mut self, changed: bool) {
         let Some(inner) = self.inner.upgrade() else { return };
-        if changed {
+        self.unpublished |= changed;
+        if self.unpublished {
             let snapshot =
                 self.cache.snapshot(|registration| make_or_warn(&inner.make, registration));
             self.subscription.publish(snapshot);
+            self.unpublished = false;
         }
     }
 
@@ -366,20 +400,17 @@ fn is_same_nodes(read: &View, known: &View) -> bool {
 }
 
 fn reset(view: View) -> Update {
-    let registrations: Vec<_> = view.iter().cloned().collect();
-    let empty = registrations.is_empty().then_some(EmptyReason::Unknown);
-    Update::Reset { registrations, empty }
+    Update::reset(view.iter().cloned().collect(), EmptyReason::Unknown)
 }
 
 /// A lookup's answer taken apart into what was registered, save that nodes of one version share
 /// what they say of their service.
 fn registrations(services: Vec<Service>) -> View {
-    let one = |service: &Service, node| Registration {
-        service: service.name.clone(),
-        version: service.version.clone(),
-        metadata: service.metadata.clone(),
-        endpoints: Endpoints::clone(&service.endpoints),
-        node,
+    let one = |service: &Service, node| {
+        let mut one = Registration::new(&service.name, &service.version, node);
+        one.metadata = service.metadata.clone();
+        one.endpoints = service.endpoints.clone();
+        one
     };
     let all = services.into_iter().flat_map(|mut service| {
         let nodes = std::mem::take(&mut service.nodes);

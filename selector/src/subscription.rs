@@ -145,7 +145,8 @@ impl<T> Subscription<T> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future drops the attempt under way and counts nothing.
+    /// Dropping the future drops the attempt under way. The call has paid into the retry budget by
+    /// then, whatever becomes of it.
     pub async fn call<A: Attempt<T>>(
         &self,
         options: &CallOptions,

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use micro_registry::{Endpoints, Metadata, Node, NodeState, Registration, Registry, validate};
+use micro_registry::{Endpoints, Node, NodeState, Registration, Registry, validate};
 use micro_rpc::{Address, Limits, MemoryNetwork};
 
 use super::Service;
 use crate::health::HealthCheck;
+use crate::layer::Layers;
 use crate::registrar::Timing;
 use crate::running::Ending;
 use crate::settings::{Resolved, Settings};
@@ -23,6 +24,7 @@ pub(super) struct Plan {
     pub(super) timing: Timing,
     pub(super) registry: Arc<dyn Registry>,
     pub(super) contracts: Vec<Contract>,
+    pub(super) layers: Layers,
     pub(super) limits: Limits,
     pub(super) memory: Option<MemoryNetwork>,
     pub(super) health: Option<HealthCheck>,
@@ -31,9 +33,9 @@ pub(super) struct Plan {
 }
 
 impl Service {
-    pub(super) fn plan(self) -> Result<Plan> {
+    pub(super) async fn plan(self) -> Result<Plan> {
         let settings = self.settings.clone().map_or_else(Settings::from_process, Ok)?;
-        let registry = open::registry(&settings, self.registry.clone())?;
+        let registry = open::registry(&settings, self.registry.clone()).await?;
         let address = address(&settings, self.address.clone(), registry.is_one_host())?;
         let advertise = settings.resolve("advertise", self.advertise.clone(), text)?;
         let timing = timing(&settings, self.register_ttl, self.register_interval)?;
@@ -48,6 +50,7 @@ impl Service {
             timing,
             registry,
             contracts: self.contracts,
+            layers: self.layers,
             limits: self.limits,
             memory: self.memory,
             health,
@@ -85,26 +88,20 @@ impl Service {
         let zone = settings.checked("zone", self.zone.clone(), validate::zone)?;
         let id = self.id.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
         let id = Resolved::by_code(id).check("id", validate::node_id)?.value;
+        // The address is set once it is bound.
+        let mut node = Node::new(id, String::new());
+        node.epoch = unix_milliseconds();
+        node.weight = self.weight.unwrap_or(Node::DEFAULT_WEIGHT);
+        node.zone = zone.map(|zone| zone.value);
+        if self.health_check.is_some() {
+            node.state = NodeState::Starting;
+        }
+        let version = version.map_or_else(|| "latest".to_owned(), |version| version.value);
+        let mut registration = Registration::new(service, version, node);
+        registration.metadata = self.metadata.clone();
         let endpoints = self.contracts.iter().flat_map(Contract::endpoints).collect();
-        let node = Node {
-            id,
-            address: String::new(),
-            epoch: unix_milliseconds(),
-            state: match self.health_check {
-                Some(_) => NodeState::Starting,
-                None => NodeState::Serving,
-            },
-            weight: self.weight.unwrap_or(Node::DEFAULT_WEIGHT),
-            zone: zone.map(|zone| zone.value),
-            metadata: Metadata::new(),
-        };
-        Ok(Registration {
-            service,
-            version: version.map_or_else(|| "latest".to_owned(), |version| version.value),
-            metadata: self.metadata.clone(),
-            endpoints: Endpoints::Listed(endpoints),
-            node,
-        })
+        registration.endpoints = Endpoints::Listed(endpoints);
+        Ok(registration)
     }
 }
 

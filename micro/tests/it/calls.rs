@@ -139,6 +139,8 @@ async fn undecodable_arguments_cost_one_call() {
     let error = channel.call(&request("price", r#"{"thing":7}"#)).await.unwrap_err();
     assert_eq!(error.code(), Code::InvalidArgument);
     assert!(error.message().contains("shop/price"), "{error}");
+    let error = channel.call(&request("price", r#"["tea"]"#)).await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument, "arguments go by name");
     let error = channel.call(&request("nosuch", "{}")).await.unwrap_err();
     assert_eq!(error.code(), Code::Unimplemented);
     let answer = channel.call(&request("price", r#"{"thing":"tea","new":1}"#)).await.unwrap();
@@ -162,4 +164,43 @@ async fn balances_and_survives() {
     for _ in 0..200 {
         assert_eq!(shop.context("key").idempotent(true).await.unwrap().node, "b");
     }
+}
+
+/// A parameter that takes long to decode, and knows which task decoded it.
+#[derive(Serialize)]
+struct Heavy;
+
+impl<'de> Deserialize<'de> for Heavy {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        std::thread::sleep(Duration::from_millis(2));
+        serde::de::IgnoredAny::deserialize(from).map(|_| Self)
+    }
+}
+
+#[micro::service]
+trait Parser {
+    /// Which task decoded the parameter.
+    async fn parse(&self, heavy: Heavy) -> String;
+}
+
+struct Task;
+
+impl Parser for Task {
+    async fn parse(&self, _: Heavy) -> String {
+        tokio::task::id().to_string()
+    }
+}
+
+/// Decoding counts as part of a method's work: where it is slow, each call gets a task of its own
+/// and the connection's is free for others.
+#[tokio::test]
+async fn slow_arguments_do_not_hold_up_the_connection() {
+    let town = Town::default();
+    let _node = registered(town.service("a").name("parser").serve(ParserServer::new(Task))).await;
+    let parser = ParserClient::new(&town.client().await);
+    let mut tasks = std::collections::HashSet::new();
+    for _ in 0..10 {
+        tasks.insert(parser.parse(Heavy).await.expect("it is parsed"));
+    }
+    assert!(tasks.len() > 5, "{tasks:?}");
 }

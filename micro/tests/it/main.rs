@@ -2,6 +2,8 @@
 
 mod architecture;
 mod calls;
+mod hops;
+mod layers;
 mod lifecycle;
 mod settings;
 
@@ -11,7 +13,7 @@ use std::time::Duration;
 
 use micro::registry::MemoryRegistry;
 use micro::rpc::MemoryNetwork;
-use micro::{Client, Context, RunningService, Service, Settings};
+use micro::{Client, ClientBuilder, Context, RpcError, RunningService, Service, Settings};
 use serde::{Deserialize, Serialize};
 
 /// A contract with one method of each kind.

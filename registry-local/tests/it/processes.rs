@@ -28,8 +28,7 @@ async fn a_killed_process_is_told() {
     );
     assert_eq!(kind(registry.get("greeter").await), ErrorKind::NotFound);
     let mut late = registry.watch(greeter()).await.unwrap();
-    let empty = Some(EmptyReason::AllExpired);
-    assert_eq!(next(&mut late).await, Update::Reset { registrations: vec![], empty });
+    assert_eq!(next(&mut late).await, Update::reset(vec![], EmptyReason::AllExpired));
 }
 
 /// A killed process fences nobody, and what it left is collected by who watches.

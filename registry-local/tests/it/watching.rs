@@ -10,7 +10,7 @@ use micro_registry_local::LocalRegistry;
 use crate::{HOUR, config, directory, greeter, next, registration, registry, until};
 
 fn empty(reason: EmptyReason) -> Update {
-    Update::Reset { registrations: vec![], empty: Some(reason) }
+    Update::reset(vec![], reason)
 }
 
 /// First everything, then changes; renewals are silent.
@@ -29,7 +29,7 @@ async fn everything_then_changes() {
     one.register(&changing, HOUR).await.unwrap();
     assert_eq!(next(&mut early).await, Update::Put(Arc::new(changing.clone())));
     let mut late = two.watch(greeter()).await.unwrap();
-    let everything = Update::Reset { registrations: vec![Arc::new(changing)], empty: None };
+    let everything = Update::reset(vec![Arc::new(changing)], EmptyReason::Unknown);
     assert_eq!(next(&mut late).await, everything);
 }
 
@@ -42,12 +42,7 @@ async fn a_goodbye_is_told() {
     let mut watch = two.watch(greeter()).await.unwrap();
     assert!(matches!(next(&mut watch).await, Update::Reset { empty: None, .. }));
     one.deregister(&registration("greeter", "a", 4)).await.unwrap();
-    let goodbye = Update::Remove {
-        service: "greeter".into(),
-        id: "a".into(),
-        epoch: 4,
-        reason: RemoveReason::Deregistered,
-    };
+    let goodbye = Update::remove(&registration("greeter", "a", 4), RemoveReason::Deregistered);
     assert_eq!(next(&mut watch).await, goodbye);
     for registry in [&two, &registry(directory.path())] {
         let mut late = registry.watch(greeter()).await.unwrap();

@@ -38,6 +38,8 @@ pub struct Channel {
 }
 
 /// How a [`Channel`] connects, and what it accepts.
+///
+/// Times below a millisecond count as one, and those above a year as that.
 #[derive(Clone, Debug)]
 pub struct ChannelConfig {
     /// How many connections calls are spread over, in turn; at least and by default 1, which is
@@ -69,10 +71,24 @@ impl Default for ChannelConfig {
     }
 }
 
+impl ChannelConfig {
+    /// With every time in its range, so that no arithmetic with it overflows.
+    fn clamped(mut self) -> Self {
+        const RANGE: (Duration, Duration) =
+            (Duration::from_millis(1), Duration::from_secs(365 * 24 * 3600));
+        let Self { connect_timeout, keepalive_interval, keepalive_timeout, .. } = &mut self;
+        for time in [connect_timeout, keepalive_interval, keepalive_timeout] {
+            *time = (*time).clamp(RANGE.0, RANGE.1);
+        }
+        self
+    }
+}
+
 impl Channel {
     /// Creates a channel, without I/O and without a task: the first call connects.
     #[must_use]
     pub fn new(address: Address, config: ChannelConfig) -> Self {
+        let config = config.clamped();
         let links = (0..config.connections.max(1)).map(|_| Mutex::default()).collect();
         Self {
             inner: Arc::new(Inner {
@@ -260,6 +276,34 @@ fn read_answer(payload: Bytes) -> Result<Response, Error> {
             let unreadable =
                 Error::new(Code::Internal, Phase::Wait, Execution::MaybeExecuted, message);
             Err(unreadable.with_source(error))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Codec, Listener, Router, Server};
+
+    /// Times no clock can add are as good as none, and zero is not a reason to give up.
+    #[tokio::test]
+    async fn absurd_times_do_no_harm() {
+        let echo = |request: Request| async move { Ok(Response::new(request.codec, request.body)) };
+        let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let server =
+            Server::new(Router::new().route("test", "echo", echo)).unwrap().start(vec![listener]);
+        for keepalive_interval in [Duration::MAX, Duration::ZERO] {
+            let config = ChannelConfig {
+                connect_timeout: Duration::MAX,
+                keepalive_interval,
+                keepalive_timeout: Duration::MAX,
+                ..ChannelConfig::default()
+            };
+            let channel = Channel::new(server.addresses()[0].clone(), config);
+            let request = Request::new("test", "echo", Codec::Json, Bytes::from("1"));
+            for _ in 0..3 {
+                assert_eq!(channel.call(&request).await.unwrap().body, "1");
+            }
         }
     }
 }

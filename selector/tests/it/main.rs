@@ -1,5 +1,7 @@
 //! The selector over a real registry in memory, on paused time.
 
+mod field;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -279,4 +281,35 @@ async fn balances_as_a_tower_service() {
     let selector = Selector::new(Arc::new(registry), SelectorConfig::default(), move |_| Ok(node));
     let balance = Balance::new(selector.subscribe("greeter").unwrap(), Numbers);
     assert_eq!(balance.oneshot(10).await.unwrap(), 11);
+}
+
+/// A panic in what makes targets costs time, not the service: the watch starts again by itself.
+#[tokio::test(start_paused = true)]
+async fn a_panic_is_survived() {
+    let registry = registry_of(&["a"]).await;
+    let made = AtomicU32::new(0);
+    let selector = Selector::new(Arc::new(registry), SelectorConfig::default(), move |r| {
+        assert!(made.fetch_add(1, Ordering::Relaxed) > 0, "the first one panics");
+        Ok(r.node.id.clone())
+    });
+    let subscription = selector.subscribe("greeter").expect("a good name");
+    assert_eq!(call(&subscription, &within(10)).await.expect("it recovers"), "a");
+}
+
+/// Absurd configuration is brought into range instead of overflowing a clock.
+#[tokio::test(start_paused = true)]
+async fn absurd_configuration_does_no_harm() {
+    for (span, share) in [(Duration::MAX, f64::INFINITY), (Duration::ZERO, f64::NAN)] {
+        let mut config = SelectorConfig::default();
+        config.reread_interval = span;
+        config.idle_timeout = span;
+        config.negative_timeout = span;
+        config.retry_share = share;
+        let registry = Arc::new(registry_of(&["a"]).await);
+        let selector = Selector::new(registry, config, |r| Ok(r.node.id.clone()));
+        let subscription = selector.subscribe("greeter").expect("a good name");
+        assert_eq!(call(&subscription, &within(10)).await.expect("it works"), "a");
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!(call(&subscription, &within(10)).await.expect("it still does"), "a");
+    }
 }
