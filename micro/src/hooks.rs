@@ -61,7 +61,7 @@ impl Hooks {
         self.begun = true;
         while let Some(hook) = self.take_next(stage) {
             hook.run().await.map_err(|error| {
-                let message = format!("a {} hook failed", stage.as_str());
+                let message = format!("a hook failed: {}", stage.as_str());
                 Error::at(Code::FailedPrecondition, Phase::Start, message).with_source(error)
             })?;
         }
