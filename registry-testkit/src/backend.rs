@@ -22,6 +22,11 @@ pub trait Backend: Send + Sync {
         None
     }
 
+    /// How many watches the store serves at this moment. Default: it cannot tell.
+    async fn watches(&self) -> Option<usize> {
+        None
+    }
+
     /// A password the handles were opened with, which must never be shown. Default: none.
     fn secret(&self) -> Option<&str> {
         None

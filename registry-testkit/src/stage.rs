@@ -97,6 +97,12 @@ impl<'a> Stage<'a> {
         self.backend.secret()
     }
 
+    /// How many watches the store serves; if it cannot tell the case is skipped.
+    pub(crate) async fn watches(&self) -> Verdict<usize> {
+        let count = self.backend.watches().await;
+        count.ok_or_else(|| Stop::Skipped("the backend cannot count its watches".into()))
+    }
+
     /// How long to wait for something before it is called missing.
     pub(crate) fn patience(&self) -> Duration {
         self.profile.settle

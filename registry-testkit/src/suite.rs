@@ -169,4 +169,4 @@ fn said(payload: &(dyn Any + Send)) -> String {
 }
 
 /// How much longer than its limit a case may take to give up by itself.
-const GRACE: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(2);

@@ -101,6 +101,7 @@ pub(super) async fn a_lower_epoch_follows_the_dead(stage: &Stage<'_>) -> Verdict
     stage.register(&dead, &with_epoch("shop", "a", 9), ttl).await?;
     let patience = stage.expiry_patience(ttl);
     stage.until_nodes_within(patience, Line::Expiry, &living, "shop", &[]).await?;
+    follower.until(Line::Expiry, "the removal of the dead", View::is_empty).await?;
     let follows = with_epoch("shop", "a", 3);
     let done = living.register(&follows, LONG).await;
     ensure(Line::Fence, done.is_ok(), || format!("register after a dead one: {done:?}"))?;

@@ -7,8 +7,8 @@ use micro_registry::{Error, Scope};
 use tokio::runtime;
 
 use crate::Line;
-use crate::sample::{fixture, scope};
-use crate::stage::{LONG, Stage, Stop, Verdict, ensure};
+use crate::sample::{registration, scope};
+use crate::stage::{Handle, LONG, Stage, Stop, Verdict, ensure};
 
 /// However many watches were opened, when the last is dropped nothing runs that did not before.
 pub(super) async fn a_dropped_watch_leaves_no_task(stage: &Stage<'_>) -> Verdict {
@@ -29,6 +29,21 @@ pub(super) async fn a_dropped_watch_leaves_no_task(stage: &Stage<'_>) -> Verdict
     first.pending();
     drop(first);
     until_tasks(stage, before, &what(before)).await
+}
+
+/// The store itself serves no watch that was dropped.
+pub(super) async fn a_dropped_watch_leaves_the_store(stage: &Stage<'_>) -> Verdict {
+    let registry = stage.open_furnished().await?;
+    let before = stage.watches().await?;
+    let mut followers = vec![];
+    for service in ["hello", "hello2", "nobody"] {
+        followers.push(stage.follow(&registry, service).await?);
+    }
+    let is_served = stage.watches().await? > before;
+    ensure(Line::Drop, is_served, || "the store serves no watch although some are open".into())?;
+    drop(followers);
+    let what = format!("the store serves {before} watches once the others were dropped");
+    stage.eventually(Line::Drop, &what, async || Ok(stage.watches().await? <= before)).await
 }
 
 /// What a handle started ends with it.
@@ -60,7 +75,7 @@ pub(super) async fn unknown_names_leave_no_task(stage: &Stage<'_>) -> Verdict {
 pub(super) async fn debug_shows_something(stage: &Stage<'_>) -> Verdict {
     let registry = stage.open_furnished().await?;
     ensure(Line::Errors, !registry.name().is_empty(), || "the name is empty".into())?;
-    for shown in shown(stage, &registry).await? {
+    for shown in shown(stage, &registry, Line::Watch).await? {
         ensure(Line::Errors, !shown.trim().is_empty(), || "a Debug or Display is empty".into())?;
     }
     Ok(())
@@ -73,11 +88,11 @@ pub(super) async fn no_secret_is_shown(stage: &Stage<'_>) -> Verdict {
         return Err(Stop::Skipped("the backend has no secret".into()));
     };
     let registry = stage.open_furnished().await?;
-    let mut all = shown(stage, &registry).await?;
+    let mut all = shown(stage, &registry, Line::Watch).await?;
     if let Ok(faults) = stage.faults()
         && faults.interrupt().await.is_ok()
     {
-        all.extend(shown(stage, &registry).await?);
+        all.extend(shown(stage, &registry, Line::Outage).await?);
         faults.restore().await?;
     }
     let told = all.iter().find(|shown| shown.contains(secret));
@@ -87,10 +102,9 @@ pub(super) async fn no_secret_is_shown(stage: &Stage<'_>) -> Verdict {
     })
 }
 
-/// Everything a handle says about itself and its failures.
-async fn shown(stage: &Stage<'_>, registry: &crate::stage::Handle) -> Verdict<Vec<String>> {
-    let [mut refused, ..] = <[_; 3]>::try_from(fixture()).unwrap_or_else(|_| unreachable!());
-    refused.service = "Not A Name".into();
+/// Everything a handle says about itself and its failures; a silent watch breaks `line`.
+async fn shown(stage: &Stage<'_>, registry: &Handle, line: Line) -> Verdict<Vec<String>> {
+    let refused = registration("Not A Name", "a");
     let mut shown = vec![format!("{registry:?}"), registry.name().to_owned()];
     shown.extend(error_shown(registry.get("nobody").await));
     shown.extend(error_shown(registry.get("Not A Name").await));
@@ -101,7 +115,7 @@ async fn shown(stage: &Stage<'_>, registry: &crate::stage::Handle) -> Verdict<Ve
         shown.push(format!("{watch:?}"));
     }
     let mut follower = stage.watch(registry, scope("hello")).await?;
-    shown.push(format!("{:?}", follower.next(Line::Watch, "a first update").await?));
+    shown.push(format!("{:?}", follower.next(line, "a first update").await?));
     Ok(shown)
 }
 

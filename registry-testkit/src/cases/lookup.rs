@@ -15,6 +15,18 @@ pub(super) async fn unknown_is_not_found(stage: &Stage<'_>) -> Verdict {
     Ok(())
 }
 
+/// A lookup made too early does not hide the service that comes into being after it.
+pub(super) async fn a_miss_is_not_remembered(stage: &Stage<'_>) -> Verdict {
+    let (owner, other) = (stage.open().await, stage.open().await);
+    let node = registration("shop", "a");
+    for registry in [&owner, &other] {
+        ensure_kind(Line::Lookup, "get", registry.get("shop").await, ErrorKind::NotFound)?;
+    }
+    stage.register(&owner, &node, LONG).await?;
+    stage.until_nodes(Line::Lookup, &owner, "shop", &[&node]).await?;
+    stage.until_nodes(Line::Lookup, &other, "shop", &[&node]).await
+}
+
 /// A service whose last node left is `NotFound`, and not in the list.
 pub(super) async fn the_last_node_left(stage: &Stage<'_>) -> Verdict {
     let registry = stage.open().await;

@@ -5,7 +5,7 @@ use micro_registry::{Update, View};
 use crate::Line;
 use crate::follower::Follower;
 use crate::sample::{fixture, registration, scope};
-use crate::stage::{LONG, Stage, Verdict, ensure};
+use crate::stage::{LONG, Stage, Verdict, broken, ensure};
 
 /// A watch opened while the store is away tells all there is when the store is back.
 pub(super) async fn a_watch_opens_in_an_outage(stage: &Stage<'_>) -> Verdict {
@@ -14,7 +14,7 @@ pub(super) async fn a_watch_opens_in_an_outage(stage: &Stage<'_>) -> Verdict {
     faults.interrupt().await?;
     let mut follower = stage.watch(&registry, scope("hello")).await?;
     faults.restore().await?;
-    follower.first_reset().await?;
+    until_reset(&mut follower).await?;
     follower.until(Line::Outage, "what there was before", |view| view.len() == 2).await?;
     Ok(())
 }
@@ -52,8 +52,7 @@ pub(super) async fn changes_go_on_after_an_outage(stage: &Stage<'_>) -> Verdict 
     until_stale(&mut early).await?;
     faults.restore().await?;
     for follower in [&mut early, &mut late] {
-        let is_back = |update: &Update| matches!(update, Update::Reset { .. });
-        while !is_back(&follower.next(Line::Outage, "the reset after an outage").await?) {}
+        until_reset(follower).await?;
     }
     let registers = async || {
         let registered = owner.register(&registration("shop", "after"), LONG).await;
@@ -70,6 +69,18 @@ pub(super) async fn changes_go_on_after_an_outage(stage: &Stage<'_>) -> Verdict 
 async fn until_stale(follower: &mut Follower) -> Verdict {
     while !is_stale(&follower.next(Line::Outage, "word that the store is away").await?) {}
     Ok(())
+}
+
+async fn until_reset(follower: &mut Follower) -> Verdict {
+    loop {
+        match follower.next(Line::Outage, "the reset after an outage").await? {
+            Update::Stale { .. } => {}
+            Update::Reset { .. } => return Ok(()),
+            other => {
+                return broken(Line::Watch, format!("data before the reset: {other:?}"));
+            }
+        }
+    }
 }
 
 fn is_stale(update: &Update) -> bool {

@@ -14,11 +14,16 @@ pub(crate) struct Memory {
     namespaces: Mutex<HashMap<String, MemoryRegistry>>,
 }
 
+impl Memory {
+    pub(crate) fn namespace(&self, name: &str) -> MemoryRegistry {
+        self.namespaces.lock().unwrap().entry(name.to_owned()).or_default().clone()
+    }
+}
+
 #[async_trait]
 impl Backend for Memory {
     async fn open(&self, namespace: &str) -> Arc<dyn Registry> {
-        let mut namespaces = self.namespaces.lock().unwrap();
-        Arc::new(namespaces.entry(namespace.to_owned()).or_default().clone())
+        Arc::new(self.namespace(namespace))
     }
 
     fn faults(&self) -> Option<&dyn Faults> {

@@ -3,3 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod backends;
+mod mutant;
+mod mutants;
+mod running;
