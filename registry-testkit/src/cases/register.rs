@@ -94,10 +94,10 @@ pub(super) async fn renewals_keep_a_node(stage: &Stage<'_>) -> Verdict {
         let mut follower = stage.follow(&registry, "shop").await?;
         let start = Instant::now();
         let is_over = async || Ok(start.elapsed() > ttl * 3);
-        let was_late = renew_until(stage, &registry, &kept, ttl, is_over).await?;
+        let renewed = renew_until(stage, &registry, &kept, ttl, is_over).await?;
         let read = follower.pending();
         let stayed = read.is_empty() && stage.nodes(&registry, "shop").await?.len() == 1;
-        judge(was_late, stayed, || format!("a renewed node did not stay: {read:?}"))
+        judge(renewed, ttl, stayed, || format!("a renewed node did not stay: {read:?}"))
     })
     .await
 }
@@ -115,10 +115,10 @@ pub(super) async fn a_lease_is_its_own(stage: &Stage<'_>) -> Verdict {
             ensure(Line::Register, Instant::now() < deadline, is_late)?;
             Ok(nodes.iter().all(|node| node.id != "goes"))
         };
-        let was_late = renew_until(stage, &registry, &stays, ttl, has_gone).await?;
+        let renewed = renew_until(stage, &registry, &stays, ttl, has_gone).await?;
         let nodes = stage.nodes(&registry, "shop").await?;
         let stayed = nodes.iter().any(|node| node.id == "stays");
-        judge(was_late, stayed, || format!("the renewed neighbour went as well: {nodes:?}"))
+        judge(renewed, ttl, stayed, || format!("the renewed neighbour went as well: {nodes:?}"))
     })
     .await
 }
@@ -165,36 +165,43 @@ pub(super) async fn lost_leases_are_made_anew(stage: &Stage<'_>) -> Verdict {
     Ok(())
 }
 
-/// Renews a node until it is so; answers whether a renewal came so late that the node may have
-/// gone rightly.
+/// Renews a node until it is so; answers when it did last, or `None` when one renewal came so late
+/// that the node may have gone rightly.
 async fn renew_until(
     stage: &Stage<'_>,
     registry: &Handle,
     registration: &Registration,
     ttl: Duration,
     mut is_so: impl AsyncFnMut() -> Verdict<bool>,
-) -> Verdict<bool> {
-    let mut was_late = false;
+) -> Verdict<Option<Instant>> {
+    let mut renewed = Instant::now();
     stage.register(registry, registration, ttl).await?;
-    loop {
-        let renewed = Instant::now();
+    while renewed.elapsed() < ttl / 2 {
         tokio::time::sleep(ttl / 8).await;
         let is_so = is_so().await?;
+        let before = std::mem::replace(&mut renewed, Instant::now());
         stage.register(registry, registration, ttl).await?;
-        was_late |= renewed.elapsed() >= ttl / 2;
-        if is_so || was_late {
-            return Ok(was_late);
+        if before.elapsed() >= ttl / 2 {
+            return Ok(None);
+        }
+        if is_so {
+            return Ok(Some(renewed));
         }
     }
+    Ok(None)
 }
 
 /// What a round came to: `None` when the machine was too busy for it to mean anything.
-fn judge(was_late: bool, holds: bool, what: impl FnOnce() -> String) -> Verdict<Option<()>> {
-    match (was_late, holds) {
-        (_, true) => Ok(Some(())),
-        (true, false) => Ok(None),
-        (false, false) => broken(Line::Register, what()),
+fn judge(
+    renewed: Option<Instant>,
+    ttl: Duration,
+    holds: bool,
+    what: impl FnOnce() -> String,
+) -> Verdict<Option<()>> {
+    if renewed.is_none_or(|renewed| renewed.elapsed() >= ttl / 2) {
+        return Ok(None);
     }
+    if holds { Ok(Some(())) } else { broken(Line::Register, what()) }
 }
 
 /// Tries a round with ever longer TTLs until the machine keeps up.

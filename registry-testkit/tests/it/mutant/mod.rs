@@ -212,7 +212,9 @@ impl Mutant {
     async fn pass_lock(&self) -> Result<(), Error> {
         if self.flaw == Flaw::LosesItsLock {
             let late = |_| Error::new(ErrorKind::Unavailable, "mutant is locked");
-            let permit = tokio::time::timeout(DEADLINE, self.lock.acquire()).await.map_err(late)?;
+            // Much longer than it is ever held.
+            let patience = DEADLINE * 10;
+            let permit = tokio::time::timeout(patience, self.lock.acquire()).await.map_err(late)?;
             permit.unwrap().forget();
             tokio::task::yield_now().await;
             self.lock.add_permits(1);
