@@ -1,6 +1,6 @@
 //! Lines 5 and 11: what there is, what there is not, and what cannot be told.
 
-use micro_registry::ErrorKind;
+use micro_registry::{ErrorKind, View};
 
 use crate::Line;
 use crate::sample::{fixture, registration, scope, view};
@@ -113,10 +113,12 @@ pub(super) async fn a_prefix_is_another_name(stage: &Stage<'_>) -> Verdict {
             })
             .await?;
         let mut follower = stage.watch(&registry, scope(service)).await?;
-        follower.until(Line::Watch, "its own nodes", |view| view.contains(service)).await?;
-        let found = &follower.view;
-        let is_right = found.service(service) == expected && found.list().len() == 1;
-        ensure(Line::Names, is_right, || format!("a watch of {service:?} tells {found:?}"))?;
+        let is_told = |view: &View| view.service(service) == expected;
+        follower.until(Line::Watch, "its own nodes", is_told).await?;
+        let found = follower.view.list();
+        ensure(Line::Names, found.len() == 1, || {
+            format!("a watch of {service:?} tells {found:?}")
+        })?;
     }
     for part in ["hell", "ello", "hello.", "hello22", "hello-2", "h"] {
         let found = stage.get(&registry, part).await?;

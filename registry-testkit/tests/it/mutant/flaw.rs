@@ -11,14 +11,24 @@ pub(crate) enum Flaw {
     OverlooksMetadata,
     /// A renewal is a goodbye and a new registration.
     ReplacesOnRenewal,
+    /// A renewal for longer than before is one for as long as before.
+    NeverLengthensALease,
+    /// A restarted process must wait for its predecessor's lease to end.
+    FirstComeFirstServed,
     /// What was registered once is believed to be there for ever.
     TrustsItsLeases,
     LosesTheZone,
     /// Watchers do not hear of expiries.
     HidesExpiry,
+    /// Answers others from what it was ever told.
+    ServesTheDead,
     /// Somebody goes on renewing for a process that is gone.
     OutlivesItsProcess,
     DeregistersAnyEpoch,
+    /// A node that changed since is not the one that says goodbye.
+    DeregistersOnlyWhatItSees,
+    /// In every service.
+    DeregistersEverywhere,
     ComplainsOfTheGone,
     AcceptsLowerEpochs,
     /// A lower epoch is refused although the higher one is dead.
@@ -26,10 +36,22 @@ pub(crate) enum Flaw {
     EmptyForUnknown,
     NotFoundWhenAway,
     EmptyListWhenAway,
+    NotFoundForAnEmptyList,
+    ListsOneVersion,
+    /// What never was, when it was looked for, is not looked for again.
+    RemembersMisses,
+    ChokesOnCorruption,
     /// Reads all, and watches from a moment later on.
     LosesWhileOpening,
     /// Watches from a moment before it read all.
     ReplaysHistory,
+    /// The second half of a reset comes as changes.
+    TellsInPieces,
+    /// Who watches later begins with what the first was told.
+    KeepsTheFirstReset,
+    LosesTheLastGoodbye,
+    /// A watch of everything is one of all services there were at first.
+    FollowsTheKnownOnly,
     FailsToWatchWhenAway,
     EndsOnOutage,
     NeverComesBack,
@@ -42,10 +64,12 @@ pub(crate) enum Flaw {
     LeaksTheWatch,
     LeaksTheHandle,
     MatchesPrefixes,
+    DeregistersByPrefix,
     MixesNamespaces,
     IgnoresItsDeadline,
     /// A call that is cancelled keeps the lock.
     LosesItsLock,
+    ShowsNothing,
     ShowsItsSecret,
     ShowsItsSecretInErrors,
     MistypesInvalid,
@@ -54,4 +78,6 @@ pub(crate) enum Flaw {
     AsksFirst,
     /// The first page of a list.
     ReadsOnePage,
+    /// Watches beyond a number hear of nothing new.
+    StarvesTheMany,
 }

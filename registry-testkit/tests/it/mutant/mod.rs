@@ -1,10 +1,12 @@
 //! A memory registry that breaks one promise on purpose.
 
 mod flaw;
+mod reading;
 mod store;
 mod watching;
+mod writing;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,8 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::FutureExt;
 use micro_registry::{
-    Error, ErrorKind, MemoryRegistry, Registration, Registry, Scope, Service, ServiceSummary,
-    Watch, validate,
+    Error, ErrorKind, MemoryRegistry, Registration, Registry, Scope, Service, ServiceSummary, Watch,
 };
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -22,10 +23,10 @@ pub(crate) use flaw::Flaw;
 pub(crate) use store::Mutants;
 use store::{Key, Store, key};
 
-const SECRET: &str = "open-sesame";
 /// The deadline of a call.
 pub(crate) const DEADLINE: Duration = Duration::from_millis(200);
 
+const SECRET: &str = "open-sesame";
 /// How long a mutant does the wrong thing, where that takes time: long enough for others to see it.
 const GAP: Duration = Duration::from_millis(30);
 
@@ -35,6 +36,8 @@ struct Mutant {
     store: Arc<Store>,
     /// What this handle registered.
     own: Mutex<HashMap<Key, (Registration, Duration)>>,
+    /// The services it looked for in vain.
+    missed: Mutex<HashSet<String>>,
     is_hanging: watch::Receiver<bool>,
     lock: Semaphore,
     tasks: Mutex<JoinSet<()>>,
@@ -59,48 +62,22 @@ impl Registry for Mutant {
 
     async fn deregister(&self, registration: &Registration) -> Result<(), Error> {
         self.reach().await?;
-        let stored = self.stored(registration).await;
-        let goes = match &stored {
-            Some(stored) if self.flaw == Flaw::DeregistersAnyEpoch => stored,
-            _ => registration,
-        };
-        self.failed(self.inner.deregister(goes).await)?;
-        self.own.lock().unwrap().remove(&key(registration));
-        self.store.known.lock().unwrap().remove(&key(registration));
-        if stored.is_none() && self.flaw == Flaw::ComplainsOfTheGone {
-            return Err(Error::not_found(&registration.service));
+        let done = self.remove(registration).await;
+        if done.is_ok() {
+            self.own.lock().unwrap().remove(&key(registration));
+            self.store.forget(registration);
         }
-        Ok(())
+        self.failed(done)
     }
 
     async fn get(&self, service: &str) -> Result<Vec<Service>, Error> {
         self.reach().await?;
-        let mut found = self.inner.get(service).await;
-        let kind = found.as_ref().err().map(Error::kind);
-        match self.flaw {
-            Flaw::EmptyForUnknown if kind == Some(ErrorKind::NotFound) => return Ok(vec![]),
-            Flaw::NotFoundWhenAway if kind == Some(ErrorKind::Unavailable) => {
-                return Err(Error::not_found(service));
-            }
-            Flaw::MatchesPrefixes if kind != Some(ErrorKind::Invalid) => {
-                found = self.all_that_begin(service).await;
-            }
-            Flaw::ReadsOnePage => {
-                for service in found.iter_mut().flatten() {
-                    service.nodes.truncate(100);
-                }
-            }
-            _ => {}
-        }
-        self.failed(found)
+        self.failed(self.read(service).await)
     }
 
     async fn list(&self) -> Result<Vec<ServiceSummary>, Error> {
         self.reach().await?;
-        match self.inner.list().await {
-            Err(_) if self.flaw == Flaw::EmptyListWhenAway => Ok(vec![]),
-            list => self.failed(list),
-        }
+        self.failed(self.read_all().await)
     }
 
     async fn watch(&self, scope: Scope) -> Result<Watch, Error> {
@@ -114,84 +91,12 @@ impl Registry for Mutant {
         let watch = self.failed(self.inner.watch(scope.clone()).await)?;
         match self.flaw {
             Flaw::LosesWhileOpening => self.watch_with_a_gap(scope, watch).await,
-            Flaw::ReplaysHistory => Ok(self.replay(scope, watch)),
             _ => Ok(self.forward(scope, watch)),
         }
     }
 }
 
 impl Mutant {
-    async fn put(&self, registration: &Registration, ttl: Duration) -> Result<(), Error> {
-        let stored = self.stored(registration).await;
-        let mut put = registration.clone();
-        match (self.flaw, &stored) {
-            (Flaw::OverlooksMetadata, Some(stored)) if differs_in_labels(stored, &put) => {
-                put = stored.clone();
-            }
-            (Flaw::ReplacesOnRenewal, Some(_)) if self.has_registered(&put, Some(ttl)) => {
-                self.inner.deregister(&put).await?;
-                tokio::time::sleep(GAP).await;
-            }
-            (Flaw::AcceptsLowerEpochs, Some(stored)) if stored.node.epoch > put.node.epoch => {
-                self.inner.deregister(stored).await?;
-            }
-            (Flaw::TrustsItsLeases, None) if self.has_registered(&put, None) => {
-                return self.inner.list().await.map(drop);
-            }
-            (Flaw::LosesTheZone, _) => {
-                put.node.zone.take_if(|zone| validate::zone(zone).is_ok());
-            }
-            (Flaw::TrimsWhatIsInvalid, _) => put.node.weight = put.node.weight.min(10_000),
-            (Flaw::FencesForever, None) => self.fence_by_the_dead(&put)?,
-            (Flaw::RenewsNeighbours, _) => self.renew_own().await,
-            _ => {}
-        }
-        self.inner.register(&put, ttl).await
-    }
-
-    /// Those with a short lease: who is written at this moment has a long one.
-    async fn renew_own(&self) {
-        let own: Vec<_> = self.own.lock().unwrap().values().cloned().collect();
-        for (registration, ttl) in own.into_iter().filter(|(_, ttl)| ttl.as_secs() < 60) {
-            let _ = self.inner.register(&registration, ttl).await;
-        }
-    }
-
-    /// Whether it did so, for this time if one is given.
-    fn has_registered(&self, registration: &Registration, for_ttl: Option<Duration>) -> bool {
-        let own = self.own.lock().unwrap();
-        let known = own.get(&key(registration));
-        known.is_some_and(|(own, ttl)| own == registration && for_ttl.is_none_or(|t| t == *ttl))
-    }
-
-    fn fence_by_the_dead(&self, registration: &Registration) -> Result<(), Error> {
-        let dead = self.store.known(&key(registration));
-        match dead.is_some_and(|dead| dead.now.node.epoch > registration.node.epoch) {
-            true => Err(Error::new(ErrorKind::Fenced, "by the dead")),
-            false => Ok(()),
-        }
-    }
-
-    async fn stored(&self, registration: &Registration) -> Option<Registration> {
-        let services = self.inner.get(&registration.service).await.ok()?;
-        let is_it = |id: &str| id == registration.node.id;
-        let service = services.into_iter().find(|s| s.nodes.iter().any(|n| is_it(&n.id)))?;
-        let known = self.store.known(&key(registration));
-        let mut stored = known.map_or_else(|| registration.clone(), |known| known.now);
-        stored.node = service.nodes.into_iter().find(|node| is_it(&node.id))?;
-        Some(stored)
-    }
-
-    async fn all_that_begin(&self, part: &str) -> Result<Vec<Service>, Error> {
-        let mut found = vec![];
-        for summary in self.inner.list().await? {
-            if summary.name.starts_with(part) {
-                found.extend(self.inner.get(&summary.name).await?);
-            }
-        }
-        if found.is_empty() { Err(Error::not_found(part)) } else { Ok(found) }
-    }
-
     /// Waits while the store hangs, until the deadline.
     async fn reach(&self) -> Result<(), Error> {
         let mut is_hanging = self.is_hanging.clone();
@@ -233,14 +138,6 @@ impl Mutant {
     }
 }
 
-fn differs_in_labels(stored: &Registration, other: &Registration) -> bool {
-    let mut same = other.clone();
-    same.metadata = stored.metadata.clone();
-    same.endpoints = stored.endpoints.clone();
-    same.node.metadata = stored.node.metadata.clone();
-    *stored == same && stored != other
-}
-
 impl Drop for Mutant {
     fn drop(&mut self) {
         if self.flaw != Flaw::OutlivesItsProcess {
@@ -256,7 +153,10 @@ impl Drop for Mutant {
 
 impl fmt::Debug for Mutant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = if self.flaw == Flaw::ShowsItsSecret { SECRET } else { "…" };
-        f.debug_struct("Mutant").field("password", &shown).finish_non_exhaustive()
+        match self.flaw {
+            Flaw::ShowsNothing => Ok(()),
+            Flaw::ShowsItsSecret => f.debug_tuple("Mutant").field(&SECRET).finish(),
+            _ => f.debug_struct("Mutant").finish_non_exhaustive(),
+        }
     }
 }

@@ -1,10 +1,10 @@
 //! Stores whose handles are mutants.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use micro_registry::{Registration, Registry};
+use micro_registry::{Registration, Registry, Scope};
 use micro_registry_testkit::{Backend, Faults, Unsupported};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -46,6 +46,7 @@ impl Backend for Mutants {
             inner: self.memory.namespace(namespace),
             store,
             own: Mutex::default(),
+            missed: Mutex::default(),
             is_hanging: self.is_hanging.subscribe(),
             lock: Semaphore::new(1),
             tasks: Mutex::default(),
@@ -85,8 +86,19 @@ impl Faults for Mutants {
     async fn lose_leases(&self) -> Result<(), Unsupported> {
         let stores = self.stores.lock().unwrap().clone();
         for (namespace, store) in stores {
-            let known: Vec<_> = store.known.lock().unwrap().values().cloned().collect();
-            for node in known {
+            for node in store.all_known() {
+                self.memory.namespace(&namespace).deregister(&node.now).await.unwrap();
+            }
+        }
+        Ok(())
+    }
+
+    async fn corrupt(&self, service: &str, id: &str) -> Result<(), Unsupported> {
+        let stores = self.stores.lock().unwrap().clone();
+        for (namespace, store) in stores {
+            let is_it = |known: &Known| known.now.service == service && known.now.node.id == id;
+            for node in store.all_known().into_iter().filter(is_it) {
+                store.corrupt.lock().unwrap().insert(key(&node.now));
                 self.memory.namespace(&namespace).deregister(&node.now).await.unwrap();
             }
         }
@@ -97,7 +109,11 @@ impl Faults for Mutants {
 /// What all handles on a store share, beside what is in it.
 #[derive(Default)]
 pub(super) struct Store {
-    pub(super) known: Mutex<HashMap<Key, Known>>,
+    known: Mutex<HashMap<Key, Known>>,
+    /// The services that ever were.
+    seen: Mutex<HashSet<String>>,
+    corrupt: Mutex<HashSet<Key>>,
+    resets: Mutex<HashMap<Scope, Vec<Arc<Registration>>>>,
     /// Cloned for each watch.
     pub(super) watches: Arc<()>,
 }
@@ -124,6 +140,32 @@ impl Store {
             known.entry(key(registration)).or_insert_with(|| Known { first, now, writes: 0 });
         entry.now = registration.clone();
         entry.writes += 1;
+        self.corrupt.lock().unwrap().remove(&key(registration));
+        self.seen.lock().unwrap().insert(registration.service.clone());
+    }
+
+    pub(super) fn has_seen(&self, service: &str) -> bool {
+        self.seen.lock().unwrap().contains(service)
+    }
+
+    pub(super) fn all_known(&self) -> Vec<Known> {
+        self.known.lock().unwrap().values().cloned().collect()
+    }
+
+    pub(super) fn forget(&self, registration: &Registration) {
+        self.known.lock().unwrap().remove(&key(registration));
+    }
+
+    pub(super) fn is_corrupt(&self, service: &str) -> bool {
+        self.corrupt.lock().unwrap().iter().any(|(name, _)| name == service)
+    }
+
+    /// Puts what was told first of a scope in the place of what is told now.
+    pub(super) fn keep_first(&self, scope: &Scope, reset: &mut Vec<Arc<Registration>>) {
+        if !reset.is_empty() {
+            let mut resets = self.resets.lock().unwrap();
+            reset.clone_from(resets.entry(scope.clone()).or_insert_with(|| reset.clone()));
+        }
     }
 }
 
