@@ -44,6 +44,8 @@ mod contract;
 mod describe;
 mod duration;
 mod error;
+mod method;
+mod mock;
 mod open;
 mod registrar;
 mod running;
@@ -69,10 +71,13 @@ pub use settings::{Origin, Settings};
 /// What the macros' expansions call; no part of the public API.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::call::call;
     pub use crate::client::Target;
     pub use crate::contract::{ContractBuilder, MethodInfo, contract};
-    pub use serde;
+    pub use crate::method::{
+        Answer, Argument, Arguments, Method, Returned, ReturnedOther, always_answers, call,
+        fallible, infallible,
+    };
+    pub use crate::mock::Mocked;
 }
 
 /// The code in the README compiles.

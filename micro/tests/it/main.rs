@@ -2,8 +2,14 @@
 
 mod architecture;
 mod calls;
+mod contracts;
+mod hygiene;
 mod lifecycle;
+mod methods;
+mod mocks;
+mod rpc_errors;
 mod settings;
+pub mod strict;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
