@@ -35,7 +35,7 @@ pub struct Call<T, E> {
 }
 
 /// Makes a call of encoded arguments; what the generated clients' methods do.
-pub fn call<A: Serialize, T, E>(
+pub(crate) fn call<A: Serialize, T, E>(
     target: &Target,
     method: &'static MethodInfo,
     arguments: &A,

@@ -47,6 +47,8 @@ mod error;
 mod health;
 mod hooks;
 pub mod layer;
+mod method;
+mod mock;
 mod mount;
 mod open;
 mod registrar;
@@ -76,10 +78,14 @@ pub use settings::{Origin, Settings};
 /// What the macros' expansions call; no part of the public API.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::call::call;
     pub use crate::client::Target;
     pub use crate::contract::{ContractBuilder, MethodInfo, contract};
     pub use crate::error::Portable;
+    pub use crate::method::{
+        Answer, Argument, Arguments, Method, Returned, ReturnedOther, always_answers, call,
+        fallible, infallible,
+    };
+    pub use crate::mock::Mocked;
     pub use serde;
 }
 
