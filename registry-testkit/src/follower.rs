@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
 use micro_registry::{Registration, Update, View, Watch};
-use tokio::time::Instant;
 
 use crate::Line;
 use crate::stage::{Verdict, broken, ensure};
@@ -24,8 +23,7 @@ impl Follower {
 
     /// The next update, already applied. That nothing comes breaks `line`.
     pub(crate) async fn next(&mut self, line: Line, what: &str) -> Verdict<Update> {
-        let deadline = Instant::now() + self.patience;
-        self.next_before(deadline, line, what).await
+        self.next_within(self.patience, line, what).await
     }
 
     /// The first data, which must be a reset.
@@ -41,7 +39,8 @@ impl Follower {
         }
     }
 
-    /// Reads until the view is so; gives all that was read.
+    /// Reads until the view is so; gives all that was read. Its patience is with silence: while there is
+    /// news it goes on.
     pub(crate) async fn until(
         &mut self,
         line: Line,
@@ -51,7 +50,7 @@ impl Follower {
         self.until_within(self.patience, line, what, is_so).await
     }
 
-    /// Reads for so long until the view is so; gives all that was read.
+    /// The same, with this much patience.
     pub(crate) async fn until_within(
         &mut self,
         patience: Duration,
@@ -59,10 +58,9 @@ impl Follower {
         what: &str,
         is_so: impl Fn(&View) -> bool,
     ) -> Verdict<Vec<Update>> {
-        let deadline = Instant::now() + patience;
         let mut read = vec![];
         while !is_so(&self.view) {
-            read.push(self.next_before(deadline, line, what).await?);
+            read.push(self.next_within(patience, line, what).await?);
         }
         Ok(read)
     }
@@ -77,8 +75,8 @@ impl Follower {
         updates
     }
 
-    async fn next_before(&mut self, deadline: Instant, line: Line, what: &str) -> Verdict<Update> {
-        match tokio::time::timeout_at(deadline, self.watch.next()).await {
+    async fn next_within(&mut self, patience: Duration, line: Line, what: &str) -> Verdict<Update> {
+        match tokio::time::timeout(patience, self.watch.next()).await {
             Ok(Some(update)) => {
                 self.view.apply(&update);
                 Ok(update)

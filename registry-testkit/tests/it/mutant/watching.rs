@@ -130,7 +130,7 @@ impl Feed {
                 Flaw::GivesNoReason => *reason = RemoveReason::Unknown,
                 _ => {}
             },
-            Update::Reset { registrations, empty } => {
+            Update::Reset { registrations, empty, .. } => {
                 self.at_first = registrations.iter().map(|r| r.service.clone()).collect();
                 return self.distort_reset(registrations, empty);
             }
