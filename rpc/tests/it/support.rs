@@ -38,7 +38,14 @@ impl Drop for Over {
     }
 }
 
-/// `echo`, `later` (echo after a while), `fail`, `panic`, `panic_later`, `hang`, `large`.
+/// What `greet` takes, as the arguments of a generated service are.
+#[derive(serde::Deserialize)]
+struct Greet {
+    name: String,
+}
+
+/// `echo`, `later` (echo after a while), `fail`, `panic`, `panic_later`, `hang`, `large` and
+/// `greet`, which reads its arguments.
 pub(crate) fn router(counts: &Counts) -> Router {
     let counts = counts.clone();
     Router::new()
@@ -59,6 +66,12 @@ pub(crate) fn router(counts: &Counts) -> Router {
         })
         .route("test", "large", |request: Request| async move {
             Ok(Response::new(request.codec, vec![0; 100_000].into()))
+        })
+        .route("test", "greet", |request: Request| async move {
+            match request.codec.decode_map::<Greet>(&request.body) {
+                Ok(Greet { name }) => Ok(Response::new(request.codec, name.into())),
+                Err(error) => Err(Status::new(Code::InvalidArgument, error.to_string())),
+            }
         })
         .route("test", "hang", move |_: Request| {
             counts.begun.fetch_add(1, Ordering::SeqCst);
