@@ -52,7 +52,7 @@ pub(crate) fn router(counts: &Counts) -> Router {
         .route("test", "echo", |request: Request| async move { echo(request) })
         .route("test", "later", |request: Request| async move {
             tokio::task::yield_now().await;
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
             echo(request)
         })
         .route("test", "fail", |request: Request| async move {
@@ -106,7 +106,13 @@ pub(crate) async fn server_with(limits: Limits) -> (ServerHandle, Counts) {
 }
 
 pub(crate) fn channel(server: &ServerHandle) -> Channel {
-    Channel::new(server.addresses()[0].clone(), ChannelConfig::default())
+    Channel::new(server.addresses()[0].clone(), patient())
+}
+
+/// A configuration for machines that do many other things.
+pub(crate) fn patient() -> ChannelConfig {
+    let patience = Duration::from_secs(20);
+    ChannelConfig { connect_timeout: patience, keepalive_timeout: patience, ..Default::default() }
 }
 
 pub(crate) fn on(network: &MemoryNetwork, name: &str) -> Channel {

@@ -22,7 +22,7 @@ impl Node {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string().parse().unwrap();
         let limits = Limits { max_frame: 50_000, ..Limits::default() };
-        let channel = Channel::new(address, ChannelConfig { limits, ..Default::default() });
+        let channel = Channel::new(address, ChannelConfig { limits, ..patient() });
         let serving = tokio::spawn(async move {
             let mut answer = Some(answer);
             loop {
@@ -208,7 +208,7 @@ async fn prefaces() {
     for (what, preface) in rows {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string().parse().unwrap();
-        let channel = Channel::new(address, ChannelConfig::default());
+        let channel = Channel::new(address, patient());
         let node = async {
             let (mut stream, _) = listener.accept().await.unwrap();
             stream.read_exact(&mut [0; 16]).await.unwrap();
