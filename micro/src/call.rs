@@ -1,21 +1,22 @@
 //! One call: its options, then its way.
 
 use std::convert::Infallible;
+use std::error::Error as _;
 use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use micro_rpc::{Channel, Codec, Execution, Request, Response, TraceContext};
-use micro_selector::{Attempt, Attempted, CallOptions, Class, Classify, Failure, RetryPolicy};
+use micro_rpc::{Codec, Criticality, Execution, Metadata, Request, Response, Status, TraceContext};
+use micro_selector::RetryPolicy;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::client::Target;
-use crate::contract::MethodInfo;
-use crate::error::CallSite;
+use crate::contract::{MethodInfo, Served};
+use crate::send::{Plan, send, site};
 use crate::{CallError, Code, Context, Error, Phase, RpcError};
 
 /// A call that is made when it is awaited. Its options apply to it alone.
@@ -23,15 +24,13 @@ use crate::{CallError, Code, Context, Error, Phase, RpcError};
 /// Dropping the future cancels the call, on the server as well.
 #[must_use = "a call is made when it is awaited"]
 pub struct Call<T, E> {
-    target: Target,
-    method: &'static MethodInfo,
+    plan: Plan,
     request: Request,
     /// What is wrong with the request; reported when the call is awaited.
     invalid: Option<Error>,
     timeout: Option<Duration>,
-    idempotent: bool,
-    wait_for_ready: Option<bool>,
-    retry: Option<RetryPolicy>,
+    context: Option<Context>,
+    criticality: Option<Criticality>,
     answer: PhantomData<fn() -> (T, E)>,
 }
 
@@ -49,15 +48,15 @@ pub(crate) fn call<A: Serialize, T, E>(
             (Bytes::new(), Some(invalid_request(message, error)))
         }
     };
+    let mut request = Request::new(method.contract, method.name, codec, body);
+    request.idempotent = method.idempotent;
     Call {
-        target: target.clone(),
-        method,
-        request: Request::new(method.contract, method.name, codec, body),
+        plan: Plan { target: target.clone(), wait_for_ready: None, retry: None },
+        request,
         invalid,
         timeout: method.timeout,
-        idempotent: method.idempotent,
-        wait_for_ready: None,
-        retry: None,
+        context: None,
+        criticality: None,
         answer: PhantomData,
     }
 }
@@ -71,6 +70,9 @@ impl<T, E> Call<T, E> {
     }
 
     /// Sends an entry along: key of `[a-z0-9._-]`, 16 KiB in all. One that is not so fails the call.
+    ///
+    /// The server's own calls send it on, and theirs in turn, if the key begins with
+    /// [`baggage.`](Context::BAGGAGE).
     pub fn metadata(mut self, key: &str, value: &str) -> Self {
         if let Err(error) = self.request.metadata.insert(key, value) {
             self.invalid = Some(invalid_request(error.to_string(), error));
@@ -80,19 +82,33 @@ impl<T, E> Call<T, E> {
 
     /// Whether it may be repeated after it may have been executed. Default: what the contract says.
     pub fn idempotent(mut self, idempotent: bool) -> Self {
-        self.idempotent = idempotent;
+        self.request.idempotent = idempotent;
         self
     }
 
     /// Whether to wait for a node when none is registered. Default: what the client says.
     pub fn wait_for_ready(mut self, wait: bool) -> Self {
-        self.wait_for_ready = Some(wait);
+        self.plan.wait_for_ready = Some(wait);
         self
     }
 
     /// When to try again. Default: what the client says.
     pub fn retry(mut self, retry: RetryPolicy) -> Self {
-        self.retry = Some(retry);
+        self.plan.retry = Some(retry);
+        self
+    }
+
+    /// How much it matters to an overloaded server. Default: as much as the call being served,
+    /// else [`Criticality::Critical`].
+    pub fn criticality(mut self, criticality: Criticality) -> Self {
+        self.criticality = Some(criticality);
+        self
+    }
+
+    /// On behalf of which call it is made: it inherits that one's deadline, trace, criticality and
+    /// baggage. Default: the call being served on this task, which a spawned task is not.
+    pub fn context(mut self, context: &Context) -> Self {
+        self.context = Some(context.clone());
         self
     }
 }
@@ -100,86 +116,87 @@ impl<T, E> Call<T, E> {
 impl<T, E> IntoFuture for Call<T, E>
 where
     T: DeserializeOwned + Send + 'static,
-    E: Decode + Send + 'static,
+    E: MethodError,
 {
     type Output = Result<T, CallError<E>>;
     type IntoFuture = BoxFuture<'static, Self::Output>;
 
     fn into_future(mut self) -> Self::IntoFuture {
         // Borrowed by what it awaits, so that the future holds the call once.
-        Box::pin(async move { self.make().await })
+        Box::pin(async move { self.make().await.map(|reply| reply.value) })
     }
 }
 
-impl<T: DeserializeOwned, E: Decode> Call<T, E> {
-    async fn make(&mut self) -> Result<T, CallError<E>> {
-        if let Some(error) = self.invalid.take() {
-            return Err(CallError::Rpc(error.with_call(self.site())));
-        }
-        let options = self.settle();
-        let subscription = match self.target.subscription() {
-            Ok(subscription) => subscription,
-            Err(error) => return Err(CallError::Rpc(Error::from(error).with_call(self.site()))),
+/// An answer with what travelled beside it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Reply<T> {
+    /// What the method returned.
+    pub value: T,
+    /// What its implementation [sent along](Context::reply_metadata).
+    pub metadata: Metadata,
+}
+
+impl<T: DeserializeOwned, E: MethodError> Call<T, E> {
+    /// Makes the call as awaiting it does, for callers that want the answer's metadata too.
+    ///
+    /// # Errors
+    ///
+    /// Those of the call.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cancels the call, on the server as well.
+    pub async fn reply(mut self) -> Result<Reply<T>, CallError<E>> {
+        self.make().await
+    }
+
+    async fn make(&mut self) -> Result<Reply<T>, CallError<E>> {
+        self.settle();
+        let answer = match self.invalid.take() {
+            None => send(&self.plan, &mut self.request).await,
+            Some(error) => Err(error.with_call(self.site())),
         };
-        let answer = subscription.call(&options, &mut Attempts(&mut self.request)).await;
         match answer {
-            Ok(response) => {
-                decode(&response).map_err(|error| CallError::Rpc(error.with_call(self.site())))
-            }
-            Err(failure) => Err(failed(failure, self.site())),
+            Ok(response) => match decode(&response) {
+                Ok(value) => Ok(Reply { value, metadata: response.metadata }),
+                Err(error) => Err(CallError::Rpc(error.with_call(self.site()))),
+            },
+            Err(error) => Err(match error.details().and_then(|(c, d)| E::decode(c, d)) {
+                Some(application) => CallError::App(application),
+                None => CallError::Rpc(error),
+            }),
         }
     }
 
     /// Settles what the caller left open, now that the call begins.
-    fn settle(&mut self) -> CallOptions {
-        let defaults = self.target.client().call_defaults();
-        let current = Context::current();
-        let timeout = self.timeout.unwrap_or(defaults.timeout);
-        self.request.deadline = Some(deadline(current.as_ref(), timeout));
-        self.request.idempotent = self.idempotent;
-        self.request.trace = Some(trace(current.as_ref()));
-        let mut options = CallOptions::default();
-        options.deadline = self.request.deadline;
-        options.idempotent = self.idempotent;
-        options.wait_for_ready = self.wait_for_ready.unwrap_or(defaults.wait_for_ready);
-        options.retry = self.retry.take().unwrap_or_else(|| defaults.retry.clone());
-        options
+    fn settle(&mut self) {
+        let current = self.context.take().or_else(Context::current);
+        let timeout =
+            self.timeout.unwrap_or_else(|| self.plan.target.client().call_defaults().timeout);
+        let request = &mut self.request;
+        request.deadline = Some(deadline(current.as_ref(), timeout));
+        request.trace = Some(trace(current.as_ref()));
+        let inherited = current.as_ref().map(Context::criticality);
+        request.criticality = self.criticality.or(inherited).unwrap_or_default();
+        if let Some(error) = current.and_then(|current| add_baggage(request, &current)) {
+            self.invalid.get_or_insert(error);
+        }
     }
 
-    /// Which call this is, for its error.
-    fn site(&self) -> CallSite {
-        CallSite {
-            service: self.target.service().to_owned(),
-            contract: self.method.contract.to_owned(),
-            method: self.method.name.to_owned(),
-            trace: self.request.trace.map(|trace| trace.trace_id()),
-            ..CallSite::default()
-        }
+    fn site(&self) -> crate::error::CallSite {
+        site(&self.plan.target, &self.request)
     }
 }
 
 impl<T, E> fmt::Debug for Call<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Call")
-            .field("service", &self.target.service())
-            .field("contract", &self.method.contract)
-            .field("method", &self.method.name)
+            .field("service", &self.plan.target.service())
+            .field("contract", &self.request.contract)
+            .field("method", &self.request.method)
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
-    }
-}
-
-/// A request on its way to one node or several. The body was encoded once: repeating it sends the
-/// same bytes.
-struct Attempts<'a>(&'a mut Request);
-
-impl Attempt<Channel> for Attempts<'_> {
-    type Response = Response;
-    type Error = AttemptError;
-
-    async fn make(&mut self, channel: &Channel, number: u32) -> Result<Response, AttemptError> {
-        self.0.attempt = u8::try_from(number).unwrap_or(u8::MAX);
-        channel.call(self.0).await.map_err(AttemptError)
     }
 }
 
@@ -202,99 +219,115 @@ fn trace(current: Option<&Context>) -> TraceContext {
     current.and_then(Context::trace).map_or_else(TraceContext::new_root, TraceContext::child)
 }
 
+/// Sends on what came with the call being served; what the caller set itself stands.
+fn add_baggage(request: &mut Request, current: &Context) -> Option<Error> {
+    for (key, value) in current.baggage() {
+        if request.metadata.get(key).is_none()
+            && let Err(error) = request.metadata.insert(key, value)
+        {
+            let message = format!("the baggage of the call being served does not fit: {error}");
+            return Some(invalid_request(message, error));
+        }
+    }
+    None
+}
+
 fn decode<T: DeserializeOwned>(response: &Response) -> Result<T, Error> {
     response.codec.decode(&response.body).map_err(|error| {
         let message = format!("the answer does not decode: {error}");
-        Error::new(Code::Internal, Phase::Decode, message)
+        Error::at(Code::Internal, Phase::Decode, message)
             .with_execution(Execution::Executed)
             .with_source(error)
     })
 }
 
-fn failed<E: Decode>(failure: Failure<AttemptError>, mut site: CallSite) -> CallError<E> {
-    let error = match failure {
-        Failure::Attempts(attempts) => {
-            site.attempts = attempts.len() as u32;
-            let earlier = earlier(&attempts);
-            let Some(Attempted { node, error: AttemptError(error) }) = attempts.into_iter().last()
-            else {
-                return CallError::Rpc(Error::new(Code::Internal, Phase::Resolve, "no attempt"));
-            };
-            if let Some(application) =
-                error.details().and_then(|(codec, details)| E::decode(codec, details))
-            {
-                return CallError::App(application);
-            }
-            site.node = Some((node.node.id.clone(), node.node.address.clone()));
-            let (code, phase, execution) = (error.code(), phase(&error), error.execution());
-            let message = format!("{}{earlier}", error.message());
-            Error::of(code, phase, message, error).with_execution(execution)
-        }
-        Failure::NotFound => not_found(&site.service),
-        Failure::NoneServing { .. } => {
-            Error::new(Code::Unavailable, Phase::Resolve, failure.to_string())
-        }
-        _ => Error::new(Code::DeadlineExceeded, Phase::Resolve, failure.to_string()),
-    };
-    CallError::Rpc(error.with_call(site))
-}
-
-fn not_found(service: &str) -> Error {
-    let message = format!("no node of service `{service}` is registered");
-    Error::new(Code::NotFound, Phase::Resolve, message)
-}
-
-/// What happened on the nodes before the last, for the message.
-fn earlier(attempts: &[Attempted<AttemptError>]) -> String {
-    let before = attempts.len().saturating_sub(1);
-    let one = |attempt: &Attempted<AttemptError>| {
-        format!("; before on {}: {}", attempt.node.node.address, attempt.error.0.message())
-    };
-    attempts[..before].iter().map(one).collect()
-}
-
-fn phase(error: &micro_rpc::Error) -> Phase {
-    match error.phase() {
-        micro_rpc::Phase::Connect => Phase::Connect,
-        micro_rpc::Phase::Send => Phase::Send,
-        _ => Phase::Wait,
-    }
-}
-
-/// An attempt's error, with what the selector must know of it.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-struct AttemptError(micro_rpc::Error);
-
-impl Classify for AttemptError {
-    fn class(&self) -> Class {
-        match (self.0.execution(), self.0.code()) {
-            (Execution::NotSent, Code::Unavailable) => Class::NotSent,
-            // What cannot be sent to one node, too large for example, cannot to another.
-            (Execution::NotSent, _) => Class::Executed,
-            (Execution::Refused, Code::ResourceExhausted) => Class::Overloaded,
-            (Execution::Refused, _) => Class::Refused,
-            (Execution::Executed, _) => Class::Executed,
-            // What is not known to be safe is treated as if it were not.
-            _ => Class::MaybeExecuted,
-        }
-    }
-}
-
-/// What a method's own error is decoded to; nothing for methods that have none.
-pub trait Decode: Sized {
+/// What a method may return as its error. Implemented for every [`RpcError`], for
+/// [`micro::Error`](Error), for `anyhow::Error` and for [`Infallible`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an error a method can return",
+    label = "not a `micro::RpcError`",
+    note = "give it `#[derive(Debug, thiserror::Error, micro::RpcError, serde::Serialize, serde::Deserialize)]`",
+    note = "or return `micro::Error` or `anyhow::Error`, of which callers see a code and a message"
+)]
+pub trait MethodError: Send + 'static {
     /// The error, if these are its bytes.
-    fn decode(codec: Codec, details: &[u8]) -> Option<Self>;
+    fn decode(codec: Codec, details: &[u8]) -> Option<Self>
+    where
+        Self: Sized;
+
+    /// What its server answers; what callers do not see, it logs with the call's name.
+    fn into_status(self, codec: Codec, served: &Served<'_>) -> Status;
+
+    /// What those see who do not know its type.
+    fn into_error(self) -> Error;
 }
 
-impl<E: RpcError> Decode for E {
+impl<E: RpcError> MethodError for E {
     fn decode(codec: Codec, details: &[u8]) -> Option<Self> {
         codec.decode(details).ok()
     }
+
+    fn into_status(self, codec: Codec, served: &Served<'_>) -> Status {
+        let status = Status::new(self.code(), self.to_string());
+        match codec.encode(&self) {
+            Ok(details) => status.with_details(codec, details),
+            Err(error) => {
+                tracing::error!(%error, %served, "the error of a method does not encode");
+                status
+            }
+        }
+    }
+
+    fn into_error(self) -> Error {
+        Error::of(self.code(), Phase::Execute, self.to_string(), self)
+            .with_execution(Execution::Executed)
+    }
 }
 
-impl Decode for Infallible {
+impl MethodError for Error {
     fn decode(_: Codec, _: &[u8]) -> Option<Self> {
         None
+    }
+
+    fn into_status(self, _: Codec, served: &Served<'_>) -> Status {
+        if self.source().is_some() {
+            tracing::warn!(error = ?self, %served, "a method failed");
+        }
+        Status::new(self.code(), self.to_string())
+    }
+
+    fn into_error(self) -> Error {
+        self
+    }
+}
+
+#[cfg(feature = "anyhow")]
+impl MethodError for anyhow::Error {
+    fn decode(_: Codec, _: &[u8]) -> Option<Self> {
+        None
+    }
+
+    /// Its text may hold what is not for callers, so it stays in the log.
+    fn into_status(self, _: Codec, served: &Served<'_>) -> Status {
+        tracing::error!(error = ?self, %served, "a method failed");
+        Status::new(Code::Internal, "the method failed")
+    }
+
+    fn into_error(self) -> Error {
+        Error::at(Code::Internal, Phase::Execute, self.to_string()).with_source(self)
+    }
+}
+
+impl MethodError for Infallible {
+    fn decode(_: Codec, _: &[u8]) -> Option<Self> {
+        None
+    }
+
+    fn into_status(self, _: Codec, _: &Served<'_>) -> Status {
+        match self {}
+    }
+
+    fn into_error(self) -> Error {
+        match self {}
     }
 }

@@ -6,13 +6,17 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use micro_registry::{Registration, Registry};
-use micro_rpc::{Address, Channel, ChannelConfig, InvalidAddress, MemoryNetwork};
+use micro_rpc::{
+    Address, Channel, ChannelConfig, InvalidAddress, MemoryNetwork, Request, Response,
+};
 use micro_selector::{
     RetryPolicy, Selector, SelectorConfig, StrategyKind, Subscription, UnknownStrategy,
 };
+use tower::{Layer, Service};
 
-use crate::open::{self, OpenRegistry};
-use crate::{Error, Result, Settings};
+use crate::layer::{BoxError, Layers, Next};
+use crate::send::Stacks;
+use crate::{Error, Result, Settings, open};
 
 /// Finds services and calls them, through the generated clients.
 ///
@@ -26,6 +30,7 @@ pub struct Client {
 struct Inner {
     selector: Selector<Channel>,
     defaults: CallDefaults,
+    stacks: Stacks,
 }
 
 /// What applies to calls that say nothing themselves.
@@ -38,7 +43,19 @@ pub(crate) struct CallDefaults {
 
 impl Client {
     /// A client of the registry the [`Settings`] name, or of the one the builder is given. Await
-    /// the builder to get it; it does not wait for the registry to answer.
+    /// the builder to get it; it does not wait for the registry to answer, and starts nothing before
+    /// the first call.
+    ///
+    /// # Errors
+    ///
+    /// When awaited: `invalid_argument` for what makes no sense, naming the value, its origin and
+    /// what would be right.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves nothing behind.
+    ///
+    /// # Examples
     ///
     /// ```no_run
     /// # async fn example() -> micro::Result<()> {
@@ -63,6 +80,10 @@ impl Client {
     pub(crate) fn call_defaults(&self) -> &CallDefaults {
         &self.inner.defaults
     }
+
+    pub(crate) fn stacks(&self) -> &Stacks {
+        &self.inner.stacks
+    }
 }
 
 impl fmt::Debug for Client {
@@ -83,6 +104,8 @@ pub struct ClientBuilder {
     strategy: Option<StrategyKind>,
     channel: ChannelConfig,
     defaults: CallDefaults,
+    layers: Layers,
+    attempt_layers: Layers,
 }
 
 impl Default for ClientBuilder {
@@ -97,6 +120,8 @@ impl Default for ClientBuilder {
                 wait_for_ready: false,
                 retry: RetryPolicy::default(),
             },
+            layers: Layers::default(),
+            attempt_layers: Layers::default(),
         }
     }
 }
@@ -145,6 +170,32 @@ impl ClientBuilder {
         self
     }
 
+    /// Puts a layer around every call, its retries included; one that is added later lies further
+    /// inside. See [`layer`](crate::layer).
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<Next> + Send + Sync + 'static,
+        L::Service: Service<Request, Response = Response> + Clone + Send + Sync + 'static,
+        <L::Service as Service<Request>>::Error: Into<BoxError>,
+        <L::Service as Service<Request>>::Future: Send + 'static,
+    {
+        self.layers.push(layer);
+        self
+    }
+
+    /// Puts a layer around each attempt of every call, with the node's
+    /// [address](crate::rpc::Address) among the request's extensions. See [`layer`](crate::layer).
+    pub fn attempt_layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<Next> + Send + Sync + 'static,
+        L::Service: Service<Request, Response = Response> + Clone + Send + Sync + 'static,
+        <L::Service as Service<Request>>::Error: Into<BoxError>,
+        <L::Service as Service<Request>>::Future: Send + 'static,
+    {
+        self.attempt_layers.push(layer);
+        self
+    }
+
     /// Calls `memory:` addresses in this network inside the process, for tests.
     pub fn memory_network(mut self, network: MemoryNetwork) -> Self {
         self.channel.memory = Some(network);
@@ -157,14 +208,19 @@ impl ClientBuilder {
         self
     }
 
-    fn build(self) -> Result<Client> {
+    async fn build(self) -> Result<Client> {
         let settings = self.settings.clone().map_or_else(Settings::from_process, Ok)?;
-        let registry = open::registry(&settings, self.registry.clone())?;
+        let registry = open::registry(&settings, self.registry.clone()).await?;
         self.build_on(&settings, registry)
     }
 
     /// The client, over a registry that is open already.
-    pub(crate) fn build_on(self, settings: &Settings, registry: OpenRegistry) -> Result<Client> {
+    pub(crate) fn build_on(
+        self,
+        settings: &Settings,
+        registry: Arc<dyn Registry>,
+    ) -> Result<Client> {
+        let stacks = Stacks::new(&self.layers, &self.attempt_layers);
         let Self { strategy, channel, defaults, .. } = self;
         if channel.connections == 0 {
             return Err(Error::invalid("connections_per_node 0 is invalid: expected 1 or more"));
@@ -177,12 +233,13 @@ impl ClientBuilder {
             config.strategy = strategy.value;
         }
         let connect = move |registration: &Registration| channel_to(registration, &channel);
-        let selector = Selector::new(registry.registry, config, connect);
-        Ok(Client { inner: Arc::new(Inner { selector, defaults }) })
+        let selector = Selector::new(registry, config, connect);
+        Ok(Client { inner: Arc::new(Inner { selector, defaults, stacks }) })
     }
 }
 
-fn parse_strategy(name: &str) -> std::result::Result<StrategyKind, String> {
+/// Reads the name of a strategy.
+pub(crate) fn parse_strategy(name: &str) -> std::result::Result<StrategyKind, String> {
     name.parse().map_err(|error: UnknownStrategy| error.to_string())
 }
 
@@ -200,7 +257,7 @@ impl IntoFuture for ClientBuilder {
     type IntoFuture = BoxFuture<'static, Result<Client>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move { self.build() })
+        Box::pin(self.build())
     }
 }
 

@@ -1,8 +1,8 @@
 //! What a handler knows of the call it serves.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use micro_rpc::{Metadata, Peer, Request, TraceContext};
+use micro_rpc::{Criticality, InvalidMetadata, Metadata, Peer, Request, TraceContext};
 use tokio::time::Instant;
 
 tokio::task_local! {
@@ -12,8 +12,9 @@ tokio::task_local! {
 /// What a handler knows of the call it serves: how long there is, who asks, and with what.
 ///
 /// A method gets it by taking `cx: &micro::Context` as its first parameter. Calls made while it
-/// serves inherit the deadline and the trace by themselves, as long as they are made on the
-/// handler's own task: what is spawned starts afresh.
+/// serves inherit the deadline, the trace, the criticality and the baggage by themselves, as long
+/// as they are made on the handler's own task. What is spawned starts afresh, unless it is wrapped
+/// in [`scope`](Self::scope) or its calls are given the [context](crate::Call::context).
 #[derive(Clone, Debug)]
 pub struct Context(Arc<Inner>);
 
@@ -24,9 +25,16 @@ struct Inner {
     peer: Option<Peer>,
     trace: Option<TraceContext>,
     attempt: u8,
+    criticality: Criticality,
+    extensions: http::Extensions,
+    reply: Mutex<Metadata>,
 }
 
 impl Context {
+    /// Metadata whose key begins so is sent on by every call that is made while the call it came
+    /// with is served: `baggage.tenant`.
+    pub const BAGGAGE: &str = "baggage.";
+
     /// When the caller stops waiting; the handler is dropped then.
     pub fn deadline(&self) -> Option<Instant> {
         self.0.deadline
@@ -52,9 +60,34 @@ impl Context {
         self.0.attempt
     }
 
+    /// How much the call matters.
+    pub fn criticality(&self) -> Criticality {
+        self.0.criticality
+    }
+
+    /// What a [layer](crate::layer) of this server put into the request's extensions.
+    pub fn extension<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.0.extensions.get()
+    }
+
+    /// Sends an entry along with the answer, whether that is a value or an error.
+    ///
+    /// # Errors
+    ///
+    /// When the key is malformed or there is no room left; nothing is changed then.
+    pub fn reply_metadata(&self, key: &str, value: &str) -> Result<(), InvalidMetadata> {
+        self.0.reply.lock().unwrap_or_else(PoisonError::into_inner).insert(key, value)
+    }
+
     /// The context of the call being served on this task, if there is one.
-    pub(crate) fn current() -> Option<Self> {
+    pub fn current() -> Option<Self> {
         CURRENT.try_with(Clone::clone).ok()
+    }
+
+    /// Makes this the current context of whatever the future does, as for
+    /// `tokio::spawn(cx.scope(work))`.
+    pub fn scope<F: Future>(&self, future: F) -> impl Future<Output = F::Output> + use<F> {
+        CURRENT.scope(self.clone(), future)
     }
 
     /// Takes what is for the handler out of the request.
@@ -65,11 +98,17 @@ impl Context {
             peer: request.peer.take(),
             trace: request.trace,
             attempt: request.attempt,
+            criticality: request.criticality,
+            extensions: std::mem::take(&mut request.extensions),
+            reply: Mutex::default(),
         }))
     }
 
-    /// Makes this the current context of whatever the future does.
-    pub(crate) fn scope<F: Future>(self, future: F) -> impl Future<Output = F::Output> {
-        CURRENT.scope(self, future)
+    pub(crate) fn take_reply(&self) -> Metadata {
+        std::mem::take(&mut *self.0.reply.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn baggage(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.metadata.iter().filter(|(key, _)| key.starts_with(Self::BAGGAGE))
     }
 }

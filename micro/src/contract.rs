@@ -6,14 +6,17 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use micro_registry::Endpoint;
-use micro_rpc::{Code, Codec, Handler, Request, Response, Router, Status};
+use micro_rpc::{Code, Codec, Handler, Request, Response, Status};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tracing::{Instrument, Span, field};
 
-use crate::{Context, RpcError};
+use crate::Context;
+use crate::call::MethodError;
 
 /// A contract with its implementation, ready to be [served](crate::Service::serve). Comes from the
-/// server type that `#[micro::service]` generates.
+/// server type that `#[micro::service]` generates: of `English`, which implements the trait
+/// `Greeter`, it is `GreeterServer::new(English)`.
 pub struct Contract {
     name: &'static str,
     doc: &'static str,
@@ -41,11 +44,9 @@ impl Contract {
         self.methods.iter().map(|method| method.info.endpoint()).collect()
     }
 
-    pub(crate) fn mount(self, router: Router) -> Router {
-        self.methods.into_iter().fold(router, |router, method| {
-            let handler = method.handler;
-            router.route(self.name, method.info.name, move |request| handler.call(request))
-        })
+    /// Its methods by name, for a router.
+    pub(crate) fn handlers(self) -> impl Iterator<Item = (&'static MethodInfo, Arc<dyn Handler>)> {
+        self.methods.into_iter().map(|Method { info, handler }| (info, handler))
     }
 }
 
@@ -84,6 +85,17 @@ impl MethodInfo {
         Self { doc, ..self }
     }
 
+    /// Contract and method, by which callers route.
+    pub(crate) fn key(&self) -> (&'static str, &'static str) {
+        (self.contract, self.name)
+    }
+
+    /// What the log lines of one call have in common.
+    fn span(&self, context: &Context) -> Span {
+        let trace = context.trace().map(|trace| field::display(trace.trace_id()));
+        tracing::info_span!("serve", contract = self.contract, method = self.name, trace)
+    }
+
     fn endpoint(&self) -> Endpoint {
         let mut endpoint = Endpoint::new(self.contract, self.name);
         endpoint.idempotent = self.idempotent;
@@ -113,13 +125,13 @@ impl ContractBuilder {
         S: Send + Sync + 'static,
         A: DeserializeOwned + Send + 'static,
         T: Serialize + Send + 'static,
-        E: RpcError,
+        E: MethodError,
         F: Fn(Arc<S>, Context, A) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = Result<T, E>> + Send + 'static,
     {
-        self.method(implementation, info, method, |codec, result| match result {
-            Ok(value) => respond(codec, &value),
-            Err(error) => Err(status(codec, &error)),
+        self.method(implementation, info, method, |codec, result, served| match result {
+            Ok(value) => respond(codec, &value, served),
+            Err(error) => Err(error.into_status(codec, served)),
         })
     }
 
@@ -137,7 +149,9 @@ impl ContractBuilder {
         F: Fn(Arc<S>, Context, A) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = T> + Send + 'static,
     {
-        self.method(implementation, info, method, |codec, value| respond(codec, &value))
+        self.method(implementation, info, method, |codec, value, served| {
+            respond(codec, &value, served)
+        })
     }
 
     /// The contract.
@@ -150,7 +164,7 @@ impl ContractBuilder {
         implementation: &Arc<S>,
         info: &'static MethodInfo,
         method: F,
-        answer: fn(Codec, O) -> Result<Response, Status>,
+        answer: fn(Codec, O, &Served<'_>) -> Result<Response, Status>,
     ) -> Self
     where
         S: Send + Sync + 'static,
@@ -164,38 +178,58 @@ impl ContractBuilder {
             let (method, implementation) = (method.clone(), implementation.clone());
             let context = Context::take_from(&mut request);
             let own = context.clone();
+            let span = info.span(&context);
             // Decoded inside the future, whose polls the server times: arguments that take long to
             // decode make the method one that gets a task of its own.
-            Box::pin(context.scope(async move {
+            let serve = async move {
                 let codec = request.codec;
-                let arguments = codec.decode::<A>(&request.body);
+                let arguments = codec.decode_map::<A>(&request.body);
                 let arguments = arguments.map_err(|error| bad_arguments(info, &error))?;
-                answer(codec, method(implementation, own, arguments).await)
-            }))
+                let result = method(implementation, own.clone(), arguments).await;
+                match answer(codec, result, &Served { method: info, context: &own }) {
+                    Ok(mut response) => {
+                        response.metadata = own.take_reply();
+                        Ok(response)
+                    }
+                    Err(status) => Err(status.with_metadata(own.take_reply())),
+                }
+            };
+            Box::pin(context.scope(serve).instrument(span))
         };
         self.0.methods.push(Method { info, handler: Arc::new(handler) });
         self
     }
 }
 
-fn respond<T: Serialize>(codec: Codec, value: &T) -> Result<Response, Status> {
-    match codec.encode(value) {
-        Ok(body) => Ok(Response::new(codec, body)),
-        Err(error) => {
-            tracing::error!(%error, "an answer does not encode");
-            Err(Status::new(Code::Internal, "the answer does not encode"))
+/// A call that was served, for the log.
+pub struct Served<'a> {
+    method: &'static MethodInfo,
+    context: &'a Context,
+}
+
+impl fmt::Display for Served<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (contract, method) = self.method.key();
+        write!(f, "{contract}/{method}")?;
+        match self.context.trace() {
+            Some(trace) => write!(f, ", trace {}", trace.trace_id()),
+            None => Ok(()),
         }
     }
 }
 
-/// The method's own error: its code and text for everybody, the value for callers with the type.
-fn status<E: RpcError>(codec: Codec, error: &E) -> Status {
-    let status = Status::new(error.code(), error.to_string());
-    match codec.encode(error) {
-        Ok(details) => status.with_details(codec, details),
-        Err(failure) => {
-            tracing::error!(error = %failure, "an application error does not encode");
-            status
+impl fmt::Debug for Served<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Served({self})")
+    }
+}
+
+fn respond<T: Serialize>(codec: Codec, value: &T, served: &Served<'_>) -> Result<Response, Status> {
+    match codec.encode(value) {
+        Ok(body) => Ok(Response::new(codec, body)),
+        Err(error) => {
+            tracing::error!(%error, %served, "the answer of a method does not encode");
+            Err(Status::new(Code::Internal, "the answer does not encode"))
         }
     }
 }

@@ -3,9 +3,12 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-use micro_rpc::{Code, Execution, TraceId};
+use bytes::Bytes;
+use micro_rpc::{Code, Codec, Execution, TraceId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use crate::call::MethodError;
 
 /// The framework's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -24,10 +27,28 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///     micro::Code::FailedPrecondition
 /// );
 /// ```
-pub trait RpcError: StdError + Serialize + DeserializeOwned + Send + Sync + 'static {
+///
+/// Besides this trait an error needs `Debug` and `Display` (with `thiserror::Error`, or by hand, as
+/// [`std::error::Error`] does), and serde's `Serialize` and `Deserialize` to travel.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an error a method can return",
+    label = "not a `micro::RpcError`",
+    note = "give it `#[derive(Debug, thiserror::Error, micro::RpcError, serde::Serialize, \
+            serde::Deserialize)]`, or return `micro::Error` or `anyhow::Error`"
+)]
+pub trait RpcError: StdError + Portable + Send + Sync + 'static {
     /// The status code callers without the type see.
     fn code(&self) -> Code;
 }
+
+/// What travels: the two traits of serde together.
+///
+/// As bounds of [`RpcError`] itself the compiler would take them for a means to seal it, and say so
+/// to everybody who forgets one of them.
+#[doc(hidden)]
+pub trait Portable: Serialize + DeserializeOwned {}
+
+impl<T: Serialize + DeserializeOwned> Portable for T {}
 
 /// Why a call failed.
 #[derive(Debug)]
@@ -67,6 +88,8 @@ struct Inner {
     message: String,
     phase: Phase,
     execution: Execution,
+    /// The method's own error, as encoded.
+    details: Option<(Codec, Bytes)>,
     call: Option<CallSite>,
     cause: Cause,
 }
@@ -110,6 +133,10 @@ pub enum Phase {
     Wait,
     /// Understanding the answer.
     Decode,
+    /// Ending a service.
+    Stop,
+    /// Running the method itself.
+    Execute,
 }
 
 impl Phase {
@@ -122,6 +149,8 @@ impl Phase {
             Self::Send => "send",
             Self::Wait => "wait",
             Self::Decode => "decode",
+            Self::Stop => "stop",
+            Self::Execute => "execute",
         }
     }
 }
@@ -179,12 +208,26 @@ impl Error {
         self.0.call.as_ref()?.trace
     }
 
-    pub(crate) fn new(code: Code, phase: Phase, message: impl Into<String>) -> Self {
+    /// An error to return from a method whose callers need no type for it: they see the code and
+    /// the message, nothing else.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self::at(code, Phase::Execute, message).with_execution(Execution::Executed)
+    }
+
+    /// The same, with what caused it, for this process to see.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.cause = Cause::Source(source.into());
+        self
+    }
+
+    pub(crate) fn at(code: Code, phase: Phase, message: impl Into<String>) -> Self {
         Self(Box::new(Inner {
             code,
             message: message.into(),
             phase,
             execution: Execution::NotSent,
+            details: None,
             call: None,
             cause: Cause::None,
         }))
@@ -192,7 +235,7 @@ impl Error {
 
     /// What was configured makes no sense.
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
-        Self::new(Code::InvalidArgument, Phase::Start, message)
+        Self::at(Code::InvalidArgument, Phase::Start, message)
     }
 
     pub(crate) fn with_execution(mut self, execution: Execution) -> Self {
@@ -205,12 +248,13 @@ impl Error {
         self
     }
 
-    pub(crate) fn with_source(
-        mut self,
-        source: impl Into<Box<dyn StdError + Send + Sync>>,
-    ) -> Self {
-        self.0.cause = Cause::Source(source.into());
+    pub(crate) fn with_details(mut self, details: Option<(Codec, Bytes)>) -> Self {
+        self.0.details = details;
         self
+    }
+
+    pub(crate) fn details(&self) -> Option<(Codec, &Bytes)> {
+        self.0.details.as_ref().map(|(codec, details)| (*codec, details))
     }
 
     /// The same failure as `error`, whose words `message` has; what caused that caused this.
@@ -220,9 +264,20 @@ impl Error {
         message: impl Into<String>,
         error: impl StdError + Send + Sync + 'static,
     ) -> Self {
-        let mut same = Self::new(code, phase, message);
+        let mut same = Self::at(code, phase, message);
         same.0.cause = Cause::Same(Box::new(error));
         same
+    }
+}
+
+/// For `?` in a method that calls others: the caller sees the code, and in the message which call
+/// failed, where and why.
+impl<E: MethodError> From<CallError<E>> for Error {
+    fn from(error: CallError<E>) -> Self {
+        match error {
+            CallError::App(error) => error.into_error(),
+            CallError::Rpc(error) => error,
+        }
     }
 }
 
@@ -257,6 +312,12 @@ impl fmt::Display for Error {
         }
         write!(f, "): {message}")
     }
+}
+
+/// An error with its causes, in one line for logs and reasons.
+pub(crate) fn chain(error: &dyn StdError) -> String {
+    let causes = std::iter::successors(Some(error), |error| (*error).source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 impl fmt::Debug for Error {

@@ -44,19 +44,26 @@ mod contract;
 mod describe;
 mod duration;
 mod error;
+mod health;
+mod hooks;
+pub mod layer;
 mod method;
 mod mock;
+mod mount;
 mod open;
 mod registrar;
 mod running;
+mod send;
 mod service;
 mod settings;
+mod signals;
 
-pub use call::Call;
+pub use call::{Call, MethodError, Reply};
 pub use client::{Client, ClientBuilder};
 pub use context::Context;
 pub use contract::Contract;
 pub use error::{CallError, Error, Phase, Result, RpcError};
+pub use layer::BoxError;
 pub use micro_macros::{RpcError, service};
 pub use micro_registry as registry;
 pub use micro_rpc as rpc;
@@ -73,6 +80,7 @@ pub use settings::{Origin, Settings};
 pub mod __private {
     pub use crate::client::Target;
     pub use crate::contract::{ContractBuilder, MethodInfo, contract};
+    pub use crate::error::Portable;
     pub use crate::method::{
         Answer, Argument, Arguments, Method, Returned, ReturnedOther, always_answers, call,
         fallible, infallible,
@@ -84,3 +92,12 @@ pub mod __private {
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+/// The code in the guide compiles.
+#[cfg(doctest)]
+mod guide {
+    #[doc = include_str!("../../docs/src/how-to/errors.md")]
+    struct Errors;
+    #[doc = include_str!("../../docs/src/how-to/layers.md")]
+    struct Layers;
+}

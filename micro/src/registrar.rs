@@ -9,6 +9,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::error::chain;
+
 /// Whether a service is registered, as far as its registrar knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -23,11 +25,10 @@ pub enum Registered {
         since: Instant,
         /// Whether it was registered before.
         was_registered: bool,
-        /// What the registry said.
+        /// What the registry said, with the causes.
         cause: String,
     },
-    /// A newer process owns the node id. It is tried again on every interval, since that lease may
-    /// end.
+    /// A newer process owns the node id. It is tried again once per TTL, since that lease may end.
     Fenced {
         /// What the registry said.
         cause: String,
@@ -46,12 +47,31 @@ pub(crate) struct Timing {
 #[derive(Debug)]
 pub(crate) struct Registrar {
     registry: Arc<dyn Registry>,
-    /// What to announce; dropping it ends the task after the write under way.
-    wanted: Option<watch::Sender<Registration>>,
-    registration: Registration,
+    wanted: Announcer,
     state: watch::Receiver<Registered>,
-    timing: Timing,
+    /// The node's state at the end of the last attempt.
+    tried: watch::Receiver<Option<NodeState>>,
     task: JoinHandle<()>,
+}
+
+/// What to register: a change of it is told to the registry at once. `None` ends the registrar,
+/// after the write under way.
+#[derive(Clone, Debug)]
+pub(crate) struct Announcer(watch::Sender<Option<Registration>>);
+
+impl Announcer {
+    /// Announces another state of the node; one that drains keeps to that.
+    pub(crate) fn set(&self, state: NodeState) {
+        self.0.send_if_modified(|wanted| match wanted {
+            Some(Registration { node, .. })
+                if node.state != state && node.state != NodeState::Draining =>
+            {
+                node.state = state;
+                true
+            }
+            _ => false,
+        });
+    }
 }
 
 impl Registrar {
@@ -61,10 +81,11 @@ impl Registrar {
         registration: Registration,
         timing: Timing,
     ) -> Self {
-        let (wanted, changes) = watch::channel(registration.clone());
+        let (wanted, changes) = watch::channel(Some(registration));
         let (report, state) = watch::channel(Registered::Starting);
-        let task = tokio::spawn(keep(registry.clone(), changes, timing, report));
-        Self { registry, wanted: Some(wanted), registration, state, timing, task }
+        let (tries, tried) = watch::channel(None);
+        let task = tokio::spawn(keep(registry.clone(), changes, timing, report, tries));
+        Self { registry, wanted: Announcer(wanted), state, tried, task }
     }
 
     /// What it knows, now and as it changes.
@@ -72,31 +93,40 @@ impl Registrar {
         self.state.clone()
     }
 
-    /// Announces another state of the node and waits until the registry knows, at most `patience`.
-    pub(crate) async fn announce(&mut self, node_state: NodeState, patience: Duration) {
-        self.registration.node.state = node_state;
-        if let Some(wanted) = &self.wanted {
-            // The task goes on renewing with it, and mends a write of the old state under way now.
-            wanted.send_replace(self.registration.clone());
-        }
-        let told = self.registry.register(&self.registration, self.timing.ttl);
-        if let Ok(Err(error)) = timeout(patience, told).await {
-            tracing::warn!(%error, state = %node_state, "the registry was not told of the new state");
+    /// Whether others may have seen it in the registry.
+    pub(crate) fn was_registered(&self) -> bool {
+        let state = self.state.borrow();
+        matches!(*state, Registered::Yes | Registered::Retrying { was_registered: true, .. })
+    }
+
+    /// The means to announce other states of the node.
+    pub(crate) fn announcer(&self) -> Announcer {
+        self.wanted.clone()
+    }
+
+    /// Announces that the node drains, and waits until the registry was told, at most `patience`.
+    pub(crate) async fn drain(&mut self, patience: Duration) {
+        self.wanted.set(NodeState::Draining);
+        let told = self.tried.wait_for(|tried| *tried == Some(NodeState::Draining));
+        if timeout(patience, told).await.is_err() {
+            tracing::warn!("the registry was not told in time that the node drains");
         }
     }
 
     /// Ends the task and takes the registration out, each within `patience`.
     pub(crate) async fn deregister(mut self, patience: Duration) {
         // A write cut off could still land after the removal, so it is let finish.
-        self.wanted = None;
+        let Some(registration) = self.wanted.0.send_replace(None) else { return };
         match timeout(patience, &mut self.task).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "the registrar failed"),
             Err(_) => self.task.abort(),
         }
-        match timeout(patience, self.registry.deregister(&self.registration)).await {
-            Ok(Ok(())) => tracing::info!(node = self.registration.node.id, "deregistered"),
-            Ok(Err(error)) => tracing::warn!(%error, "not deregistered: the TTL will do it"),
+        match timeout(patience, self.registry.deregister(&registration)).await {
+            Ok(Ok(())) => tracing::info!(node = registration.node.id, "deregistered"),
+            Ok(Err(error)) => {
+                tracing::warn!(error = chain(&error), "not deregistered: the TTL will do it");
+            }
             Err(_) => tracing::warn!("not deregistered in time: the TTL will do it"),
         }
     }
@@ -110,22 +140,36 @@ impl Drop for Registrar {
 
 async fn keep(
     registry: Arc<dyn Registry>,
-    mut wanted: watch::Receiver<Registration>,
+    mut wanted: watch::Receiver<Option<Registration>>,
     timing: Timing,
     report: watch::Sender<Registered>,
+    tries: watch::Sender<Option<NodeState>>,
 ) {
     let mut schedule = Schedule::new(timing);
     loop {
-        let registration = wanted.borrow_and_update().clone();
-        let result = registry.register(&registration, timing.ttl).await;
-        let now = Instant::now();
-        let next = schedule.after(&result, now);
+        let Some(registration) = wanted.borrow_and_update().clone() else { return };
+        let result = attempt(&*registry, &registration, timing.ttl).await;
+        let next = schedule.after(&result, Instant::now());
         report_change(&report, &registration, registry.name(), schedule.state(&result));
+        tries.send_replace(Some(registration.node.state));
         tokio::select! {
             () = sleep_until(next) => {}
             changed = wanted.changed() => if changed.is_err() { return },
         }
     }
+}
+
+/// Registers once. A registry that hangs fails the attempt, and does not stop the next one.
+async fn attempt(
+    registry: &dyn Registry,
+    registration: &Registration,
+    ttl: Duration,
+) -> Result<(), Error> {
+    let patience = ttl / 2;
+    timeout(patience, registry.register(registration, ttl)).await.unwrap_or_else(|_| {
+        let message = format!("the registry did not answer within {patience:?}");
+        Err(Error::new(ErrorKind::Unavailable, message))
+    })
 }
 
 /// Logs what is new and keeps quiet about what goes on.
@@ -175,7 +219,7 @@ impl Schedule {
             Err(error) if error.kind() == ErrorKind::Fenced => {
                 self.failing_since = None;
                 self.was_registered = false;
-                now + jittered(self.timing.interval)
+                now + jittered(self.timing.ttl)
             }
             Err(_) => {
                 self.failing_since.get_or_insert(now);
@@ -188,12 +232,12 @@ impl Schedule {
         match result {
             Ok(()) => Registered::Yes,
             Err(error) if error.kind() == ErrorKind::Fenced => {
-                Registered::Fenced { cause: error.to_string() }
+                Registered::Fenced { cause: chain(error) }
             }
             Err(error) => Registered::Retrying {
                 since: self.failing_since.unwrap_or_else(Instant::now),
                 was_registered: self.was_registered,
-                cause: error.to_string(),
+                cause: chain(error),
             },
         }
     }
@@ -243,7 +287,7 @@ mod tests {
         reached(&registrar, |state| *state == Registered::Yes).await;
         tokio::time::sleep(Duration::from_secs(600)).await;
         registry.get("greeter").await.unwrap();
-        registrar.announce(NodeState::Draining, Duration::from_secs(1)).await;
+        registrar.drain(Duration::from_secs(1)).await;
         let services = registry.get("greeter").await.unwrap();
         assert_eq!(services[0].nodes[0].state, NodeState::Draining);
         registrar.deregister(Duration::from_secs(1)).await;

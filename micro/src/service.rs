@@ -1,22 +1,37 @@
 //! The builder of a service.
 
+mod plan;
+
 use std::fmt;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use micro_registry::{Endpoints, Metadata, Node, Registration, Registry, validate};
-use micro_rpc::{Address, Limits, Listener, MemoryNetwork};
+use futures::FutureExt;
+use micro_registry::{Metadata, Registry, validate};
+use micro_rpc::{Address, Limits, Listener, MemoryNetwork, Request, Response};
+use tower::Layer;
 
-use crate::open::OpenRegistry;
-use crate::registrar::Timing;
-use crate::running::{RunningService, Signals, Start};
+use crate::health::Check;
+use crate::hooks::{Hooks, Stage};
+use crate::layer::{BoxError, Layers, Next};
+use crate::running::{RunningService, Start};
 use crate::settings::{Resolved, Settings};
-use crate::{Code, Contract, Error, Phase, Result, advertise, duration, open};
+use crate::signals::Signals;
+use crate::{Code, Contract, Error, Phase, Result, advertise};
 
 /// A service: what it serves, under which name, and where it registers.
 ///
 /// Setters may come in any order; [`Settings`] stand above them. Nothing happens before
 /// [`run`](Self::run), [`serve_until`](Self::serve_until) or [`start`](Self::start).
+///
+/// # Several services in one process
+///
+/// Each reads the settings of the process, so `MICRO_NAME`, `MICRO_ADDRESS` and the like would apply
+/// to all of them: the second could not listen where the first does. Give them
+/// `.settings(Settings::none())`, or each its own with [`Settings::flag`].
+///
+/// # Examples
 ///
 /// ```no_run
 /// # #[micro::service]
@@ -50,10 +65,15 @@ pub struct Service {
     metadata: Metadata,
     register_ttl: Option<Duration>,
     register_interval: Option<Duration>,
+    health_check: Option<Arc<Check>>,
+    health_interval: Option<Duration>,
+    drain_delay: Option<Duration>,
     shutdown_timeout: Option<Duration>,
+    hooks: Hooks,
     limits: Limits,
     memory: Option<MemoryNetwork>,
     contracts: Vec<Contract>,
+    layers: Layers,
 }
 
 impl Service {
@@ -65,6 +85,19 @@ impl Service {
     /// Serves a contract. May be called several times, for several contracts.
     pub fn serve(mut self, contract: impl Into<Contract>) -> Self {
         self.contracts.push(contract.into());
+        self
+    }
+
+    /// Puts a layer around all methods; one that is added later lies further inside. See
+    /// [`layer`](crate::layer).
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<Next> + Send + Sync + 'static,
+        L::Service: tower::Service<Request, Response = Response> + Clone + Send + Sync + 'static,
+        <L::Service as tower::Service<Request>>::Error: Into<BoxError>,
+        <L::Service as tower::Service<Request>>::Future: Send + 'static,
+    {
+        self.layers.push(layer);
         self
     }
 
@@ -125,23 +158,129 @@ impl Service {
         self
     }
 
-    /// How long the registry keeps it without hearing of it: at least twice the interval. Default:
-    /// 30 s.
+    /// How long the registry keeps it without hearing of it: at least twice the interval, at most a
+    /// year. Default: 30 s.
     pub fn register_ttl(mut self, ttl: Duration) -> Self {
         self.register_ttl = Some(ttl);
         self
     }
 
-    /// How often it renews its registration. Default: 10 s.
+    /// How often it renews its registration: at least 100 ms. Default: 10 s.
     pub fn register_interval(mut self, interval: Duration) -> Self {
         self.register_interval = Some(interval);
         self
     }
 
-    /// How long running calls may take to finish when it stops. Default: 30 s.
+    /// Asks the program on every interval whether it can serve, and at the start before it does.
+    ///
+    /// While the check fails, panics or does not end within the interval, the node is registered as
+    /// *not serving*: it gets no new calls, and `/health/ready` answers 503 with the reason. That is
+    /// told to the registry at once, and taken back as soon as the check passes. A failing check
+    /// never deregisters, and calls that arrive all the same are served. Default: none, always well.
+    ///
+    /// ```
+    /// # async fn ping() -> Result<(), std::io::Error> { Ok(()) }
+    /// micro::Service::new().health_check(|| async {
+    ///     ping().await?;
+    ///     Ok(())
+    /// });
+    /// ```
+    pub fn health_check<F, Fut>(mut self, check: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
+    {
+        self.health_check = Some(Arc::new(move || check().boxed()));
+        self
+    }
+
+    /// How long after a health check the next one begins, and how long one may take: at least
+    /// 100 ms. Default: 10 s.
+    pub fn health_interval(mut self, interval: Duration) -> Self {
+        self.health_interval = Some(interval);
+        self
+    }
+
+    /// How long it still accepts calls when it stops, after its clients and the registry were told
+    /// that it will: long enough for the news to get around. Default: 2 s.
+    pub fn drain_delay(mut self, delay: Duration) -> Self {
+        self.drain_delay = Some(delay);
+        self
+    }
+
+    /// How long running calls may take to finish when it stops, and each hook. Default: 30 s.
     pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
         self.shutdown_timeout = Some(timeout);
         self
+    }
+
+    /// Runs this before it listens, once its settings are known to make sense.
+    ///
+    /// # Hooks
+    ///
+    /// The hooks of one kind run one after the other, in the order in which they were added. When
+    /// one of the start fails, or panics, the start does: no further ones of the start run, but
+    /// those of the end do, all of them after an `after_start` hook and `after_stop` alone after a
+    /// `before_start` hook. A hook of the end that fails, panics or does not end within the
+    /// [`shutdown_timeout`](Self::shutdown_timeout) is logged, and what follows happens all the
+    /// same. Nothing runs when a service is dropped or its end is forced.
+    ///
+    /// ```
+    /// # async fn warm_up() -> Result<(), std::io::Error> { Ok(()) }
+    /// micro::Service::new()
+    ///     .before_start(|| async {
+    ///         warm_up().await?;
+    ///         Ok(())
+    ///     })
+    ///     .after_stop(|| async {
+    ///         println!("bye");
+    ///         Ok(())
+    ///     });
+    /// ```
+    pub fn before_start<F, Fut>(self, hook: F) -> Self
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
+    {
+        self.hook(Stage::BeforeStart, hook)
+    }
+
+    /// Runs this once it listens and has begun to register. See [Hooks](Self::before_start#hooks).
+    pub fn after_start<F, Fut>(self, hook: F) -> Self
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
+    {
+        self.hook(Stage::AfterStart, hook)
+    }
+
+    /// Runs this first when it stops, while everything still works. See
+    /// [Hooks](Self::before_start#hooks).
+    pub fn before_stop<F, Fut>(self, hook: F) -> Self
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
+    {
+        self.hook(Stage::BeforeStop, hook)
+    }
+
+    /// Runs this when its last call has ended and it has been taken out of the registry, or the
+    /// attempt has failed. See [Hooks](Self::before_start#hooks).
+    pub fn after_deregister<F, Fut>(self, hook: F) -> Self
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
+    {
+        self.hook(Stage::AfterDeregister, hook)
+    }
+
+    /// Runs this last. See [Hooks](Self::before_start#hooks).
+    pub fn after_stop<F, Fut>(self, hook: F) -> Self
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
+    {
+        self.hook(Stage::AfterStop, hook)
     }
 
     /// What it accepts from peers.
@@ -163,42 +302,116 @@ impl Service {
     }
 
     /// Serves until the process is told to stop by SIGINT or SIGTERM, then [shuts
-    /// down](RunningService::shutdown); a second signal ends it at once.
+    /// down](RunningService::shutdown). A signal during the start ends that too.
     ///
     /// # Errors
     ///
-    /// As [`start`](Self::start).
+    /// As [`start`](Self::start), and `aborted` when a second signal forced the end: running calls
+    /// were aborted, hooks that had not run did not, and the registration, which says *draining*, is
+    /// left to its TTL. Return it from `main`, and the process ends with exit code 1.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future aborts the service without deregistering it.
     pub async fn run(self) -> Result<()> {
-        let signals = Signals::listen()?;
-        self.start().await?.run_until(signals).await;
-        Ok(())
+        let mut signals = Signals::listen()?;
+        let started = self.start_until(pin!(signals.next())).await?;
+        let Some((running, first)) = started else { return Ok(()) };
+        let first = match first {
+            Some(signal) => signal,
+            None => signals.next().await,
+        };
+        running.stop(first, signals).await
     }
 
     /// Serves until the future ends, then [shuts down](RunningService::shutdown). Installs no
-    /// signal handler.
+    /// signal handler. The future may end during the start.
     ///
     /// # Errors
     ///
     /// As [`start`](Self::start).
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future aborts the service without deregistering it.
     pub async fn serve_until(self, stop: impl Future<Output = ()>) -> Result<()> {
-        let running = self.start().await?;
-        stop.await;
+        let mut stop = pin!(stop);
+        let started = self.start_until(stop.as_mut()).await?;
+        let Some((running, told)) = started else { return Ok(()) };
+        if told.is_none() {
+            stop.await;
+        }
         running.shutdown().await;
         Ok(())
     }
 
-    /// Listens, serves and begins to register. Does not wait for the registry.
+    /// Listens, serves and begins to register. Does not wait for the registry:
+    /// [`RunningService::registered`] tells when it is done.
     ///
     /// # Errors
     ///
     /// `invalid_argument` for what makes no sense, naming the value, its origin and what would be
-    /// right; `unavailable` when it cannot listen.
+    /// right; `unavailable` when it cannot listen; `failed_precondition` when a hook fails, with its
+    /// error as the source.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves nothing running, as dropping the service does.
     pub async fn start(self) -> Result<RunningService> {
-        let plan = self.plan()?;
+        let started = self.start_until(pin!(std::future::pending::<()>())).await?;
+        let (running, _) = started.expect("nobody tells it to stop");
+        Ok(running)
+    }
+
+    /// Starts, unless it is told to stop: then it gives nothing, when that was before it served, or
+    /// what runs and what it was told.
+    async fn start_until<T>(
+        mut self,
+        mut stop: Pin<&mut impl Future<Output = T>>,
+    ) -> Result<Option<(RunningService, Option<T>)>> {
+        let (mut hooks, grace) = (std::mem::take(&mut self.hooks), self.grace());
+        let launched = tokio::select! {
+            biased;
+            launched = self.launch(&mut hooks) => launched.map(Some),
+            _ = stop.as_mut() => Ok(None),
+        };
+        let mut running = match launched {
+            Ok(Some(running)) => running,
+            other => {
+                hooks.give_up(grace).await;
+                return other.map(|_| None);
+            }
+        };
+        running.hooks = hooks;
+        let told = tokio::select! {
+            biased;
+            started = running.hooks.start(Stage::AfterStart) => started.map(|()| None),
+            told = stop => Ok(Some(told)),
+        };
+        match told {
+            Ok(told) => Ok(Some((running, told))),
+            Err(error) => {
+                running.shutdown().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn launch(self, hooks: &mut Hooks) -> Result<RunningService> {
+        let plan = self.plan().await?;
+        hooks.start(Stage::BeforeStart).await?;
         let listener = listen(&plan.address, plan.memory.as_ref()).await?;
         let bound = listener.local_address();
         let advertised = advertise::choose(&bound, plan.advertise, &advertise::interfaces())?;
@@ -210,58 +423,24 @@ impl Service {
             registration,
             listener,
             contracts: plan.contracts,
+            layers: plan.layers,
             limits: plan.limits,
             registry: plan.registry,
             timing: plan.timing,
-            shutdown_timeout: plan.shutdown_timeout,
+            health: plan.health,
+            ending: plan.ending,
             settings: plan.settings,
             memory: plan.memory,
         })
     }
 
-    /// Everything settled that can be before anything happens.
-    fn plan(self) -> Result<Plan> {
-        let settings = self.settings.map_or_else(Settings::from_process, Ok)?;
-        let registry = open::registry(&settings, self.registry)?;
-        let (name, version) = (self.name, self.version);
-        let name = settings.resolve("name", name, checked(validate::service_name))?;
-        let name = match name {
-            Some(name) => check(name, "name", validate::service_name)?,
-            None => default_name(&self.contracts)?.to_owned(),
-        };
-        let version = settings.resolve("version", version, checked(validate::version))?;
-        let version = version.unwrap_or_else(|| Resolved::by_default("latest".to_owned()));
-        let version = check(version, "version", validate::version)?;
-        let default_address = if registry.is_one_host { "127.0.0.1:0" } else { "0.0.0.0:0" };
-        let address = settings.resolve("address", self.address, |text| Ok(text.to_owned()))?;
-        let address = address.unwrap_or_else(|| Resolved::by_default(default_address.to_owned()));
-        let address = parse_address(&address)?;
-        let advertise =
-            settings.resolve("advertise", self.advertise, |text| Ok(text.to_owned()))?;
-        let zone = settings.resolve("zone", self.zone, checked(validate::zone))?;
-        let timing = timing(&settings, self.register_ttl, self.register_interval)?;
-        let id = self.id.unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
-        // The address is set once it is bound.
-        let mut node = Node::new(id, String::new());
-        node.epoch = unix_milliseconds();
-        node.weight = self.weight.unwrap_or(Node::DEFAULT_WEIGHT);
-        node.zone = zone.map(|zone| zone.value);
-        let mut registration = Registration::new(name, version, node);
-        registration.metadata = self.metadata;
-        let endpoints = self.contracts.iter().flat_map(Contract::endpoints).collect();
-        registration.endpoints = Endpoints::Listed(endpoints);
-        Ok(Plan {
-            registration,
-            address,
-            advertise,
-            timing,
-            registry,
-            contracts: self.contracts,
-            limits: self.limits,
-            memory: self.memory,
-            shutdown_timeout: self.shutdown_timeout.unwrap_or(DEFAULT_SHUTDOWN).min(FOREVER),
-            settings,
-        })
+    fn hook<F, Fut>(mut self, stage: Stage, hook: F) -> Self
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
+    {
+        self.hooks.add(stage, hook);
+        self
     }
 }
 
@@ -270,107 +449,20 @@ impl fmt::Debug for Service {
         f.debug_struct("Service")
             .field("name", &self.name)
             .field("contracts", &self.contracts)
+            .field("layers", &self.layers)
             .field("registry", &self.registry)
             .finish_non_exhaustive()
     }
 }
 
-struct Plan {
-    registration: Registration,
-    address: Address,
-    advertise: Option<Resolved<String>>,
-    timing: Timing,
-    registry: OpenRegistry,
-    contracts: Vec<Contract>,
-    limits: Limits,
-    memory: Option<MemoryNetwork>,
-    shutdown_timeout: Duration,
-    settings: Settings,
-}
-
-const DEFAULT_SHUTDOWN: Duration = Duration::from_secs(30);
-/// As good as no bound, and within what clocks can add.
-const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
-const DEFAULT_TTL: Duration = Duration::from_secs(30);
-const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
-
-fn timing(
-    settings: &Settings,
-    ttl: Option<Duration>,
-    interval: Option<Duration>,
-) -> Result<Timing> {
-    let ttl = settings.resolve("register_ttl", ttl, duration::parse)?;
-    let ttl = ttl.unwrap_or(Resolved::by_default(DEFAULT_TTL));
-    let interval = settings.resolve("register_interval", interval, duration::parse)?;
-    let interval = interval.unwrap_or(Resolved::by_default(DEFAULT_INTERVAL));
-    if interval.value.is_zero() {
-        let origin = &interval.origin;
-        let message = format!("register_interval 0s from {origin} is invalid: expected more");
-        return Err(Error::invalid(message));
-    }
-    if ttl.value < interval.value.saturating_mul(2) {
-        return Err(Error::invalid(format!(
-            "register_ttl {:?} from {} is less than twice register_interval {:?} from {}: one lost \
-             renewal would take the service out; expected {:?} or more",
-            ttl.value,
-            ttl.origin,
-            interval.value,
-            interval.origin,
-            interval.value.saturating_mul(2),
-        )));
-    }
-    Ok(Timing { ttl: ttl.value, interval: interval.value })
-}
-
-type Rule = fn(&str) -> std::result::Result<(), micro_registry::Error>;
-
-/// A parser for text that must keep a rule of the model.
-fn checked(rule: Rule) -> impl Fn(&str) -> std::result::Result<String, String> {
-    move |text| rule(text).map(|()| text.to_owned()).map_err(|error| error.to_string())
-}
-
-/// The same for a value from code, which no parser has seen.
-fn check(resolved: Resolved<String>, key: &str, rule: Rule) -> Result<String> {
-    let Resolved { value, origin } = resolved;
-    match rule(&value) {
-        Ok(()) => Ok(value),
-        Err(error) => Err(Error::invalid(format!("{key} from {origin}: {error}"))),
-    }
-}
-
-fn parse_address(resolved: &Resolved<String>) -> Result<Address> {
-    let Resolved { value, origin } = resolved;
-    value.parse().map_err(|error: micro_rpc::InvalidAddress| {
-        Error::invalid(format!("address {value:?} from {origin} is invalid: {error}"))
-    })
-}
-
-fn default_name(contracts: &[Contract]) -> Result<&str> {
-    match contracts {
-        [only] => Ok(only.name()),
-        [] => Err(Error::invalid("the service has no name and nothing to serve: call `.serve(…)`")),
-        several => {
-            let names: Vec<_> = several.iter().map(Contract::name).collect();
-            let names = names.join(", ");
-            Err(Error::invalid(format!(
-                "the service has no name, and several contracts ({names}): call `.name(…)`"
-            )))
-        }
-    }
-}
-
-async fn listen(address: &Address, memory: Option<&MemoryNetwork>) -> Result<Listener> {
+async fn listen(address: &Resolved<Address>, memory: Option<&MemoryNetwork>) -> Result<Listener> {
+    let Resolved { value: address, origin } = address;
     let listener = match (address, memory) {
         (Address::Memory(name), Some(network)) => network.listen(name.clone()),
         _ => Listener::bind(address).await,
     };
     listener.map_err(|error| {
-        let message = format!("cannot listen on {address}: {error}");
-        Error::new(Code::Unavailable, Phase::Start, message).with_source(error)
+        let message = format!("cannot listen on address \"{address}\" from {origin}");
+        Error::at(Code::Unavailable, Phase::Start, message).with_source(error)
     })
-}
-
-fn unix_milliseconds() -> u64 {
-    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }

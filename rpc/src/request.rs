@@ -39,6 +39,8 @@ pub struct Request {
     pub criticality: Criticality,
     /// The server must not retry downstream on behalf of this call. Default `false`.
     pub no_retry: bool,
+    /// What layers of one process hand on to each other and to the handler; it never travels.
+    pub extensions: http::Extensions,
 }
 
 impl Request {
@@ -63,6 +65,7 @@ impl Request {
             peer: None,
             criticality: Criticality::default(),
             no_retry: false,
+            extensions: http::Extensions::new(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Processes of a test: started in a directory of their own, killed by their id when dropped.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -32,10 +33,20 @@ impl Scene {
 
     /// Starts a greeter in this registry, and returns when it has said who it is.
     pub(crate) async fn server(&self, name: &str, flags: &[&str]) -> Server {
+        self.server_with(name, flags, &[]).await
+    }
+
+    /// The same with an environment, and nothing else in it.
+    pub(crate) async fn server_with(
+        &self,
+        name: &str,
+        flags: &[&str],
+        environment: &[(&str, &OsStr)],
+    ) -> Server {
         let url = self.url();
         let mut arguments = vec!["--registry", &url];
         arguments.extend(flags);
-        let process = self.run(SERVER, name, &arguments);
+        let process = self.run_with(SERVER, name, &arguments, environment);
         let node = eventually(&format!("{name} starts"), async || {
             let stdout = process.stdout();
             let (node, _) = stdout.strip_prefix("node=")?.split_once(" address=")?;
@@ -56,8 +67,14 @@ impl Scene {
 
     /// Starts a client that calls the greeters of this registry for ten seconds.
     pub(crate) fn client(&self, flags: &[&str]) -> Process {
-        let url = self.url();
-        let load = ["--seconds", "10", "--concurrency", "16", "--rate", "2000"];
+        self.load(10, flags)
+    }
+
+    /// Starts a client that calls the greeters of this registry for so many seconds, or until it is
+    /// interrupted.
+    pub(crate) fn load(&self, seconds: u64, flags: &[&str]) -> Process {
+        let (url, seconds) = (self.url(), seconds.to_string());
+        let load = ["--seconds", &seconds, "--concurrency", "16", "--rate", "2000"];
         let mut arguments = vec!["--registry", &url];
         arguments.extend(load);
         arguments.extend(flags);
@@ -66,10 +83,22 @@ impl Scene {
 
     /// Starts a program; nothing of the environment or of a `micro.toml` around here reaches it.
     pub(crate) fn run(&self, program: &str, name: &str, arguments: &[&str]) -> Process {
+        self.run_with(program, name, arguments, &[])
+    }
+
+    /// The same with an environment, and nothing else in it.
+    pub(crate) fn run_with(
+        &self,
+        program: &str,
+        name: &str,
+        arguments: &[&str],
+        environment: &[(&str, &OsStr)],
+    ) -> Process {
         let (stdout, stderr) = (self.file(name, "stdout"), self.file(name, "stderr"));
         let child = Command::new(program)
             .args(arguments)
             .env_clear()
+            .envs(environment.iter().copied())
             .current_dir(self.directory.path())
             .stdin(Stdio::null())
             .stdout(File::create(&stdout).unwrap())

@@ -1,0 +1,220 @@
+//! Layers around calls, attempts and handlers.
+
+use std::sync::Mutex;
+
+use micro::layer::{self, BoxError, Next};
+use micro::rpc::{Address, Request, Response, Status};
+use micro::{CallError, Code};
+
+use super::*;
+
+/// What passed where, in order.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Log {
+    fn note(&self, line: String) {
+        self.0.lock().expect("no panic").push(line);
+    }
+
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock().expect("no panic"))
+    }
+
+    /// A layer that notes when a request comes by, and when its answer does.
+    fn layer(&self, name: &'static str) -> impl tower::Layer<Next, Service: Noting> + 'static {
+        let log = self.clone();
+        layer::from_fn(move |request: Request, next: Next| {
+            let log = log.clone();
+            async move {
+                log.note(format!("> {name}"));
+                let answer = next.run(request).await;
+                log.note(format!("< {name}"));
+                answer
+            }
+        })
+    }
+}
+
+/// Shorthand for what every layer here makes.
+trait Noting:
+    tower::Service<Request, Response = Response, Error = BoxError, Future: Send + 'static>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<S> Noting for S where
+    S: tower::Service<Request, Response = Response, Error = BoxError, Future: Send + 'static>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+async fn client_with(town: &Town, build: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Client {
+    let builder = Client::connect().settings(Settings::none()).registry(town.registry.clone());
+    build(builder.memory_network(town.network.clone())).await.expect("nothing about it is wrong")
+}
+
+/// At each of the three places the layer that was added first sees the request first, and the
+/// answer last.
+#[tokio::test]
+async fn layers_have_an_order() {
+    let (town, log) = (Town::default(), Log::default());
+    let service = town.service("a").layer(log.layer("server 1")).layer(log.layer("server 2"));
+    let _node = registered(service.serve(ShopServer::new(Corner::default()))).await;
+    let client = client_with(&town, |client| {
+        client
+            .attempt_layer(log.layer("attempt 1"))
+            .layer(log.layer("call 1"))
+            .attempt_layer(log.layer("attempt 2"))
+            .layer(log.layer("call 2"))
+    });
+    assert_eq!(ShopClient::new(&client.await).price("tea").await.expect("it is sold"), 3);
+    let inwards = ["call 1", "call 2", "attempt 1", "attempt 2", "server 1", "server 2"];
+    let expected: Vec<_> = (inwards.iter().map(|name| format!("> {name}")))
+        .chain(inwards.iter().rev().map(|name| format!("< {name}")))
+        .collect();
+    assert_eq!(log.take(), expected);
+}
+
+/// A layer around attempts runs for each of them and knows its node; one around calls runs once.
+#[tokio::test]
+async fn attempts_are_told_apart_from_calls() {
+    let (town, log) = (Town::default(), Log::default());
+    let (_a, _b) = (town.open("a").await, town.open("b").await);
+    town.network.listen_to_nobody(&town, "gone").await;
+    let nodes = log.clone();
+    let attempt = layer::from_fn(move |request: Request, next: Next| {
+        nodes.note(request.extensions.get::<Address>().expect("it is there").to_string());
+        next.run(request)
+    });
+    let client = client_with(&town, |c| c.layer(log.layer("call")).attempt_layer(attempt)).await;
+    let shop = ShopClient::new(&client);
+    let mut retried = 0;
+    for _ in 0..50 {
+        shop.price("tea").await.expect("two of three nodes serve");
+        let lines = log.take();
+        assert_eq!((lines.first(), lines.last()), (Some(&"> call".into()), Some(&"< call".into())));
+        retried += usize::from(lines.len() == 4 && lines[1] == "memory:gone");
+    }
+    assert!(retried > 0, "one of three nodes is not there");
+}
+
+trait ListenToNobody {
+    async fn listen_to_nobody(&self, town: &Town, id: &str);
+}
+
+impl ListenToNobody for MemoryNetwork {
+    /// Registers a node at an address where nobody listens.
+    async fn listen_to_nobody(&self, town: &Town, id: &str) {
+        use micro::registry::{Node, Registration, Registry};
+        let registration =
+            Registration::new("shop", "1.0.0", Node::new(id, format!("memory:{id}")));
+        let registered = town.registry.register(&registration, Duration::from_secs(60)).await;
+        registered.expect("memory does not fail");
+    }
+}
+
+/// What a server's layer answers is what the caller sees, and the method is not run; what it puts
+/// into the extensions is there for the method.
+#[tokio::test]
+async fn a_server_layer_decides() {
+    #[micro::service]
+    trait Club {
+        async fn enter(&self, cx: &Context) -> String;
+    }
+    struct Doors;
+    impl Club for Doors {
+        async fn enter(&self, cx: &Context) -> String {
+            cx.extension::<Guest>().expect("the layer has put it there").0.clone()
+        }
+    }
+    #[derive(Clone)]
+    struct Guest(String);
+
+    async fn authenticate(mut request: Request, next: Next) -> Result<Response, BoxError> {
+        let Some(name) = request.metadata.get("name").map(str::to_owned) else {
+            return Err(Status::new(Code::Unauthenticated, "who are you?").into());
+        };
+        if name == "Bob" {
+            return Err("Bob's file is in drawer 7".into());
+        }
+        request.extensions.insert(Guest(name));
+        next.run(request).await
+    }
+
+    let town = Town::default();
+    let service = town.service("a").name("club").layer(layer::from_fn(authenticate));
+    let _node = registered(service.serve(ClubServer::new(Doors))).await;
+    let club = ClubClient::new(&town.client().await);
+    assert_eq!(club.enter().metadata("name", "Ann").await.expect("Ann may"), "Ann");
+    let CallError::Rpc(error) = club.enter().await.expect_err("nobody may");
+    assert_eq!((error.code(), error.attempts()), (Code::Unauthenticated, 1));
+    assert!(error.to_string().contains("who are you?"), "{error}");
+    let CallError::Rpc(error) = club.enter().metadata("name", "Bob").await.expect_err("not Bob");
+    assert_eq!(error.code(), Code::Internal);
+    assert!(!error.to_string().contains("drawer"), "{error}");
+}
+
+/// Tower's own layers fit, on both sides, and their errors have codes.
+#[tokio::test(start_paused = true)]
+async fn towers_layers_fit() {
+    use tower::timeout::TimeoutLayer;
+    let second = Duration::from_secs(1);
+    let town = Town::default();
+    let _node = town.open("a").await;
+    let client = client_with(&town, |client| client.layer(TimeoutLayer::new(second))).await;
+    let CallError::Rpc(error) = ShopClient::new(&client).wait(5_000).await.expect_err("too long");
+    assert_eq!(error.code(), Code::DeadlineExceeded, "{error}");
+    let client = client_with(&town, |client| client.attempt_layer(TimeoutLayer::new(second))).await;
+    let call = ShopClient::new(&client).wait(5_000).idempotent(true);
+    let CallError::Rpc(error) = call.await.expect_err("each attempt takes too long");
+    assert_eq!(error.code(), Code::DeadlineExceeded, "{error}");
+
+    let service = town.service("slow").name("slow").layer(TimeoutLayer::new(second));
+    let _slow = registered(service.serve(ShopServer::new(Corner::default()))).await;
+    let slow = ShopClient::named(&town.client().await, "slow");
+    let CallError::Rpc(error) = slow.wait(5_000).await.expect_err("too long");
+    assert_eq!(error.code(), Code::DeadlineExceeded, "{error}");
+}
+
+/// A layer's own error is the source of the call's, and one that loses the request is told so.
+#[tokio::test]
+async fn a_client_layers_error_is_kept() {
+    let town = Town::default();
+    let _node = town.open("a").await;
+    let refuse = layer::from_fn(|_: Request, _: Next| async { Err("not on Sundays".into()) });
+    let client = client_with(&town, |client| client.layer(refuse)).await;
+    let CallError::Rpc(error) = ShopClient::new(&client).price("tea").await.expect_err("refused")
+    else {
+        panic!("the shop did not say so")
+    };
+    assert_eq!(error.code(), Code::Unknown);
+    assert!(error.to_string().contains("shop/price of shop"), "{error}");
+    let source = std::error::Error::source(&error).expect("the layer's error");
+    assert_eq!(source.to_string(), "not on Sundays");
+
+    let anew = layer::from_fn(|request: Request, next: Next| {
+        next.run(Request::new(request.contract, request.method, request.codec, request.body))
+    });
+    let client = client_with(&town, |client| client.layer(anew)).await;
+    let error = ShopClient::new(&client).price("tea").await.expect_err("it cannot be sent");
+    assert!(error.to_string().contains("pass the one it was given on"), "{error}");
+}
+
+/// The method's own error passes through layers as the type it is.
+#[tokio::test]
+async fn application_errors_pass_through() {
+    let (town, log) = (Town::default(), Log::default());
+    let service = town.service("a").layer(log.layer("server"));
+    let _node = registered(service.serve(ShopServer::new(Corner::default()))).await;
+    let client =
+        client_with(&town, |c| c.layer(log.layer("call")).attempt_layer(log.layer("attempt")));
+    let error = ShopClient::new(&client.await).price("door").await.expect_err("it is closed");
+    assert!(matches!(error, CallError::App(ShopError::Closed)), "{error}");
+}
