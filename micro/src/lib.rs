@@ -86,7 +86,6 @@ pub mod __private {
         fallible, infallible,
     };
     pub use crate::mock::Mocked;
-    pub use serde;
 }
 
 /// The code in the README compiles.

@@ -8,14 +8,15 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use serde::de::{DeserializeOwned, DeserializeSeed, Error, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, Visitor};
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::call;
+use crate::call::{self, MethodError};
 use crate::client::Target;
 use crate::contract::{ContractBuilder, MethodInfo};
-use crate::{Call, Context, MethodError};
+use crate::error::Portable;
+use crate::{Call, Context};
 
 /// A method, as both sides know it.
 pub trait Method: 'static {
@@ -78,10 +79,10 @@ where
     note = "write `#[derive(serde::Serialize, serde::Deserialize)]` on it; \
             if it has parameters, on them too"
 )]
-pub trait Answer: Serialize + DeserializeOwned + Send + 'static {}
+pub trait Answer: Portable + Send + 'static {}
 
 #[diagnostic::do_not_recommend]
-impl<T: Serialize + DeserializeOwned + Send + 'static> Answer for T {}
+impl<T: Portable + Send + 'static> Answer for T {}
 
 /// What a method takes.
 #[diagnostic::on_unimplemented(
@@ -90,10 +91,10 @@ impl<T: Serialize + DeserializeOwned + Send + 'static> Answer for T {}
     note = "write `#[derive(serde::Serialize, serde::Deserialize)]` on it; \
             if it has parameters, on them too"
 )]
-pub trait Argument: Serialize + DeserializeOwned + Send + 'static {}
+pub trait Argument: Portable + Send + 'static {}
 
 #[diagnostic::do_not_recommend]
-impl<T: Serialize + DeserializeOwned + Send + 'static> Argument for T {}
+impl<T: Portable + Send + 'static> Argument for T {}
 
 /// The return type of a method, to be told from a `Result` whatever alias it stands behind.
 #[derive(Debug)]

@@ -189,9 +189,10 @@ async fn arguments_go_by_name() {
         ("one", "{}", "missing field `value`"),
         ("one", r#"{"value":1,"value":2}"#, "duplicate field `value`"),
         ("one", r#"{"value":"1"}"#, "expected u64"),
-        ("one", "7", "the arguments of `one`"),
+        ("one", "7", "not a map"),
         ("list", "{}", "missing field `values`"),
-        ("none", "null", "the arguments of `none`"),
+        ("none", "null", "not a map"),
+        ("one", "[7]", "not a map"),
     ] {
         let error = town.call("echo", method, Codec::Json, body).await.unwrap_err();
         assert_eq!(error.code(), Code::InvalidArgument, "{method} {body}");
@@ -206,7 +207,7 @@ impl Town {
     }
 
     /// Calls with bytes that no client would send.
-    async fn call(
+    pub(super) async fn call(
         &self,
         contract: &'static str,
         method: &'static str,

@@ -1,4 +1,7 @@
 //! Contracts in odd surroundings: names that are taken, strict lints, no prelude, other macros.
+#![deny(warnings, nonstandard_style)]
+
+use micro::rpc::Codec;
 
 use super::*;
 
@@ -91,6 +94,9 @@ async fn names_are_free() {
     let names = NamesClient::named(&town.client().await, "shop");
     assert_eq!(names.all(1, 0, 0, 0, 0, 0, 0, 0, 0, 1).await.unwrap(), 513);
     assert_eq!(names.raw(1, "ab", Some(3)).await.unwrap(), 6);
+    let body = r#"{"type":1,"async":"ab"}"#;
+    let answer = town.call("names", "raw", Codec::Json, body).await.unwrap();
+    assert_eq!(&answer.body[..], b"3");
     assert_eq!(names.r#match(1).await.unwrap(), 1);
     assert_eq!(names.call(2).await.unwrap(), 2);
     assert_eq!(names.clone().await.unwrap(), 1);

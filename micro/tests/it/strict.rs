@@ -17,6 +17,8 @@ pub trait Strict {
     /// Documented, and of no more use.
     #[deprecated]
     async fn old(&self);
+    #[allow(missing_docs)]
+    async fn undocumented(&self) -> u8;
 }
 
 /// Documented.
@@ -48,4 +50,7 @@ impl Strict for Severe {
         if fail { ::std::result::Result::Err(StrictError) } else { ::std::result::Result::Ok(1) }
     }
     async fn old(&self) {}
+    async fn undocumented(&self) -> u8 {
+        1
+    }
 }
