@@ -105,6 +105,8 @@ impl Places {
         self.shortage.happened(now)
     }
 
+    /// Looks at every place, which only happens when they are short: an order kept up to date
+    /// would cost something with every call.
     fn idlest(&self, full: Full) -> Option<u64> {
         let concerned = self.taken.iter().filter(|(_, taken)| match full {
             Full::Server => true,
