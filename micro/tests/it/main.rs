@@ -4,14 +4,20 @@
 
 mod architecture;
 mod calls;
+mod contracts;
 mod drain;
 mod fragile;
 mod health;
 mod hooks;
 mod hops;
+mod hygiene;
 mod layers;
 mod lifecycle;
+mod methods;
+mod mocks;
+mod rpc_errors;
 mod settings;
+pub mod strict;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
