@@ -285,7 +285,12 @@ impl<'a> Fields<'a> {
             let key = entries.name(FIELD)?;
             let length = u16::from_be_bytes(entries.array(FIELD)?);
             let value = entries.text(FIELD, length.into())?;
+            let count = metadata.len();
             metadata.insert(key, value).map_err(|_| HeaderError(FIELD))?;
+            // A key that comes twice would make the header larger than the limits count.
+            if metadata.len() == count {
+                return Err(HeaderError(FIELD));
+            }
         }
         Ok(metadata)
     }
@@ -428,6 +433,29 @@ mod tests {
         let status = Status::new(Code::Internal, "ä".repeat(40_000));
         let got = respond(&Err(status), MAX).unwrap_err();
         assert_eq!(got.message().len(), 65_534);
+    }
+
+    /// A key that comes twice is an error, in a request and in a response.
+    #[test]
+    fn keys_come_once() {
+        let mut request = Request::new("a", "b", Codec::Json, Bytes::new());
+        request.metadata.insert("k1", "v").unwrap();
+        request.metadata.insert("k2", "w").unwrap();
+        let mut out = BytesMut::new();
+        put_request(&mut out, 1, &request, None, request_len(&request).unwrap());
+        let twice = |payload: &[u8]| {
+            let at = payload.windows(2).position(|two| two == b"k2").unwrap();
+            [&payload[..at], b"k1", &payload[at + 2..]].concat()
+        };
+        let payload = only_payload(out);
+        assert!(decode_request(&payload).is_ok());
+        assert_eq!(decode_request(&twice(&payload)).unwrap_err(), HeaderError("metadata"));
+        let mut response = Response::new(Codec::Json, Bytes::new());
+        response.metadata = request.metadata;
+        let mut out = BytesMut::new();
+        put_response(&mut out, 1, &Ok(response), MAX);
+        let payload = only_payload(out);
+        assert_eq!(decode_response(twice(&payload).into()).unwrap_err(), HeaderError("metadata"));
     }
 
     /// A frame reads as PROTOCOL.md prints it.
