@@ -52,6 +52,8 @@ mod running;
 mod send;
 mod service;
 mod settings;
+#[cfg(feature = "tarpc")]
+pub mod tarpc;
 
 pub use call::{Call, MethodError, Reply};
 pub use client::{Client, ClientBuilder};
