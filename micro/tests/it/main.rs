@@ -6,6 +6,8 @@ mod hops;
 mod layers;
 mod lifecycle;
 mod settings;
+#[cfg(feature = "tarpc")]
+mod tarpc;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
