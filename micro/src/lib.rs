@@ -35,6 +35,8 @@
 //! [`Service`] serves contracts and keeps them registered, [`Client`] finds services and calls them
 //! through the generated clients, [`Settings`] is where configuration comes from. What lies below
 //! is at [`registry`], [`selector`] and [`rpc`].
+//!
+//! Contracts written for tarpc are served and called as they are, with `micro::tarpc`.
 
 mod advertise;
 mod call;

@@ -158,6 +158,11 @@ impl Route {
         self.method.clone().unwrap_or_else(|| called.to_owned().into())
     }
 
+    #[cfg(feature = "http")]
+    pub(super) fn is_fallback(&self) -> bool {
+        self.method.is_none()
+    }
+
     /// Starts the handler; a panic in it becomes an answer.
     pub(super) fn call(
         self: &Arc<Self>,

@@ -171,7 +171,13 @@ async fn run(
         }
     };
     drop(running);
-    let Response { body, codec, .. } = outcome?;
+    let Response { body, codec, .. } = match outcome {
+        // It knows its methods better than the routes do.
+        Err(status) if route.is_fallback() && status.code() == Code::Unimplemented => {
+            return Err(Refusal::unknown_method(&status));
+        }
+        outcome => outcome?,
+    };
     Ok(reply::json(StatusCode::OK, reply::to_json(codec, body)?))
 }
 
