@@ -17,7 +17,8 @@ use crate::call::MethodError;
 
 /// A contract with its implementation, ready to be [served](crate::Service::serve). Comes from the
 /// server type that `#[micro::service]` generates: of `English`, which implements the trait
-/// `Greeter`, it is `GreeterServer::new(English)`.
+/// `Greeter`, it is `GreeterServer::new(English)`. Of a contract of tarpc's it comes from
+/// `micro::tarpc::host`.
 pub struct Contract {
     name: Name,
     doc: &'static str,

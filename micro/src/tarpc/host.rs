@@ -36,6 +36,10 @@ use crate::{Context, Contract};
 /// assert_eq!(contract.name(), "greeter");
 /// ```
 ///
+/// Methods are called by the names they have in the trait. They are registered by those too, unless
+/// a digit comes after an underscore, of which the type knows nothing: `sha_256` is listed as
+/// `sha256`.
+///
 /// # Panics
 ///
 /// If the request is no enum, as that of every `#[tarpc::service]` is.

@@ -188,6 +188,12 @@ impl Town {
         registered(self.service(&id).name("depot").serve(hosted(depot))).await
     }
 
+    /// The same on a TCP port.
+    async fn exposes(&self, id: &str) -> RunningService {
+        let service = self.service(id).name("depot").address("127.0.0.1:0");
+        registered(service.serve(hosted(depot(id)))).await
+    }
+
     async fn depot(&self, service: &str) -> Plain {
         plain::DepotClient::from(stub(&self.client().await, service))
     }
@@ -277,11 +283,7 @@ async fn micro_calls_tarpc() {
 #[tokio::test]
 async fn a_dead_node_costs_no_call() {
     let town = Town::default();
-    let start = async |id| {
-        let service = town.service(id).name("depot").address("127.0.0.1:0");
-        registered(service.serve(hosted(depot(id)))).await
-    };
-    let (a, _b, _c) = tokio::join!(start("a"), start("b"), start("c"));
+    let (a, _b, _c) = tokio::join!(town.exposes("a"), town.exposes("b"), town.exposes("c"));
     let answered = async || {
         let depot = town.depot("depot").await;
         let mut by_node = std::collections::BTreeMap::<String, u32>::new();
@@ -297,6 +299,34 @@ async fn a_dead_node_costs_no_call() {
     let services = client.registry().get("depot").await.unwrap();
     assert_eq!(services[0].nodes.len(), 3, "the registry does not know it yet");
     assert_eq!(answered().await, ["b", "c"]);
+}
+
+/// When a node dies under load, only those calls fail that it may have executed, and they say so.
+#[tokio::test]
+async fn a_dying_node_fails_only_what_it_has() {
+    let town = Town::default();
+    let (a, _b, _c) = tokio::join!(town.exposes("a"), town.exposes("b"), town.exposes("c"));
+    let depot = town.depot("depot").await;
+    let (mut callers, answered) = (tokio::task::JoinSet::new(), Arc::new(AtomicU32::new(0)));
+    for _ in 0..8 {
+        let (depot, answered) = (depot.clone(), answered.clone());
+        callers.spawn(async move {
+            for _ in 0..500 {
+                match depot.wait(context::current(), 1).await {
+                    Ok(_) => drop(answered.fetch_add(1, Ordering::Relaxed)),
+                    Err(RpcError::Channel(::tarpc::ChannelError::Read(_))) => {}
+                    Err(error) => panic!("{}", text(&error)),
+                }
+            }
+        });
+    }
+    eventually("they are busy", || answered.load(Ordering::Relaxed) > 100).await;
+    drop(a);
+    while let Some(ended) = callers.join_next().await {
+        ended.expect("no call failed in another way");
+    }
+    // At most what each caller had there at the time.
+    assert!(answered.load(Ordering::Relaxed) >= 8 * 500 - 8);
 }
 
 /// A call ends with the deadline of tarpc's context, on the server too, and does not begin after it.
@@ -451,8 +481,7 @@ async fn servers_errors_keep_their_kind() {
 #[tokio::test]
 async fn http_callers_find_them() {
     let town = Town::default();
-    let service = town.service("a").name("depot").address("127.0.0.1:0");
-    let running = registered(service.serve(hosted(depot("a")))).await;
+    let running = town.exposes("a").await;
     let registration = running.registration();
     let endpoints = registration.endpoints.as_slice();
     let named = |name| endpoints.iter().any(|one| one.contract == "depot" && one.name == name);
