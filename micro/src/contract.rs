@@ -139,9 +139,9 @@ impl ContractBuilder {
         F: Fn(Arc<S>, Context, A) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = Result<T, E>> + Send + 'static,
     {
-        self.method(implementation, info, method, |codec, result| match result {
-            Ok(value) => respond(codec, codec.encode(&value)),
-            Err(error) => Err(error.into_status(codec)),
+        self.method(implementation, info, method, |codec, result, served| match result {
+            Ok(value) => respond(codec, codec.encode(&value), served),
+            Err(error) => Err(error.into_status(codec, served)),
         })
     }
 
@@ -159,8 +159,8 @@ impl ContractBuilder {
         F: Fn(Arc<S>, Context, A) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = T> + Send + 'static,
     {
-        self.method(implementation, info, method, |codec, value| {
-            respond(codec, codec.encode(&value))
+        self.method(implementation, info, method, |codec, value, served| {
+            respond(codec, codec.encode(&value), served)
         })
     }
 
@@ -174,7 +174,7 @@ impl ContractBuilder {
         implementation: &Arc<S>,
         info: &'static MethodInfo,
         method: F,
-        answer: fn(Codec, O) -> Result<Response, Status>,
+        answer: fn(Codec, O, &Served<'_>) -> Result<Response, Status>,
     ) -> Self
     where
         S: Send + Sync + 'static,
@@ -192,7 +192,8 @@ impl ContractBuilder {
                 let codec = request.codec;
                 let arguments = codec.decode_map::<A>(&request.body);
                 let arguments = arguments.map_err(|error| bad_arguments(&request, &error))?;
-                answer(codec, method(implementation, context, arguments).await)
+                let result = method(implementation, context, arguments).await;
+                answer(codec, result, &Served(&request))
             })
         };
         let (name, endpoint) = (info.name.into(), info.endpoint());
@@ -231,15 +232,36 @@ fn span(request: &Request) -> Span {
     tracing::info_span!("serve", contract = contract.as_str(), method = method.as_str(), trace)
 }
 
+/// A call that was served, for the log.
+pub struct Served<'a>(pub(crate) &'a Request);
+
+impl fmt::Display for Served<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Request { contract, method, .. } = self.0;
+        write!(f, "{contract}/{method}")?;
+        match &self.0.trace {
+            Some(trace) => write!(f, ", trace {}", trace.trace_id()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Served<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Served({self})")
+    }
+}
+
 /// The answer of a method, if it could be encoded.
 pub(crate) fn respond(
     codec: Codec,
     encoded: Result<Bytes, impl std::error::Error>,
+    served: &Served<'_>,
 ) -> Result<Response, Status> {
     match encoded {
         Ok(body) => Ok(Response::new(codec, body)),
         Err(error) => {
-            tracing::error!(%error, "an answer does not encode");
+            tracing::error!(%error, %served, "the answer of a method does not encode");
             Err(Status::new(Code::Internal, "the answer does not encode"))
         }
     }

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::to_status;
 use super::shape::{self, Shape};
-use crate::contract::{bad_arguments, respond, serve};
+use crate::contract::{Served, bad_arguments, respond, serve};
 use crate::{Context, Contract};
 
 /// A contract of tarpc's with its implementation, ready to be [served](crate::Service::serve). See
@@ -76,7 +76,7 @@ where
     let codec = request.codec;
     let (variant, arguments) = open(shape, &request)?;
     match implementation(to_tarpc(&context), arguments).await {
-        Ok(answer) => respond(codec, shape::encode(codec, variant, &answer)),
+        Ok(answer) => respond(codec, shape::encode(codec, variant, &answer), &Served(&request)),
         Err(error) => Err(to_status(error)),
     }
 }

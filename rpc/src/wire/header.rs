@@ -457,24 +457,4 @@ mod tests {
         let payload = only_payload(out);
         assert_eq!(decode_response(twice(&payload).into()).unwrap_err(), HeaderError("metadata"));
     }
-
-    /// A frame reads as PROTOCOL.md prints it.
-    #[test]
-    fn matches_the_vectors() {
-        let mut request = Request::new("greeter", "hello", Codec::Json, Bytes::from("{}"));
-        request.idempotent = true;
-        request.metadata.insert("k", "v").unwrap();
-        let mut out = BytesMut::new();
-        let payload = request_len(&request).unwrap();
-        put_request(&mut out, 0x10000, &request, Some(Duration::from_millis(1)), payload);
-        let expected = b"\0\0\0\x2d\x01\0\0\0\0\0\0\x01\0\0\
-            \0\0\0\0\0\0\x03\xe8\x02\x01\0\x01\x07greeter\x05hello\0\x05\x01k\0\x01v{}";
-        assert_eq!(out, expected[..]);
-
-        out.clear();
-        let status = Status::new(Code::NotFound, "no Ann");
-        put_response(&mut out, 0x10000, &Err(status), MAX);
-        let expected = b"\0\0\0\x17\x02\0\0\0\0\0\0\x01\0\0\x05\x01\0\0\0\0\x06no Ann";
-        assert_eq!(out, expected[..]);
-    }
 }
