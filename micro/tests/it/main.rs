@@ -18,6 +18,8 @@ mod mocks;
 mod rpc_errors;
 mod settings;
 pub mod strict;
+#[cfg(feature = "tarpc")]
+mod tarpc;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
