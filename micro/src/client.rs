@@ -191,13 +191,15 @@ impl ClientBuilder {
         self
     }
 
-    /// How connections are made and kept, in all particulars.
+    /// How connections are made and kept, in all particulars. The memory network stays, unless this
+    /// names another one.
     pub fn channel(mut self, config: ChannelConfig) -> Self {
-        self.channel = config;
+        let memory = config.memory.or(self.channel.memory);
+        self.channel = ChannelConfig { memory, ..config };
         self
     }
 
-    fn build(self) -> Result<Client> {
+    pub(crate) fn build(self) -> Result<Client> {
         let settings = self.settings.clone().map_or_else(Settings::from_process, Ok)?;
         let registry = open::registry(&settings, self.registry.clone())?;
         self.build_on(&settings, registry)

@@ -52,6 +52,7 @@ mod running;
 mod send;
 mod service;
 mod settings;
+pub mod test;
 
 pub use call::{Call, MethodError, Reply};
 pub use client::{Client, ClientBuilder};

@@ -5,6 +5,7 @@ mod calls;
 mod hops;
 mod layers;
 mod lifecycle;
+mod net;
 mod settings;
 
 use std::sync::Arc;
