@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use micro_rpc::Address;
 
-use crate::settings::Resolved;
-use crate::{Error, Result};
+use crate::Result;
+use crate::settings::{Resolved, expectation};
 
 /// An address to announce, and why this one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,10 +23,10 @@ pub(crate) fn choose(
     configured: Option<Resolved<String>>,
     interfaces: &[IpAddr],
 ) -> Result<Advertised> {
-    if let Some(Resolved { value, origin }) = configured {
-        let address = configured_address(&value, bound)
-            .map_err(|why| Error::invalid(format!("advertise {value:?} from {origin}: {why}")))?;
-        return Ok(Advertised { address, reason: format!("configured by {origin}") });
+    if let Some(configured) = configured {
+        let address = configured_address(&configured.value, bound)
+            .map_err(|why| configured.invalid("advertise", &why))?;
+        return Ok(Advertised { address, reason: format!("configured by {}", configured.origin) });
     }
     let Address::Tcp { host, port } = bound else { return Ok(as_bound(bound)) };
     let Some(ip) = host.parse::<IpAddr>().ok().filter(IpAddr::is_unspecified) else {
@@ -62,22 +62,23 @@ fn as_bound(bound: &Address) -> Advertised {
 
 /// A whole address, or a host that gets the bound port.
 fn configured_address(value: &str, bound: &Address) -> std::result::Result<Address, String> {
-    let whole = value.parse::<Address>().map_err(|error| error.to_string());
-    let address = match (whole, bound) {
-        (Ok(address), _) => address,
-        (Err(_), Address::Tcp { port, .. }) if !value.is_empty() => with_port(value, *port)?,
-        (Err(why), _) => return Err(why),
+    const EXPECTED: &str = "expected host:port, a host alone, [ipv6]:port or unix:/path";
+    let address = match (value.parse(), bound) {
+        (Ok(address), _) => Some(address),
+        (Err(_), Address::Tcp { port, .. }) => with_port(value, *port),
+        (Err(_), _) => None,
     };
-    micro_registry::validate::address(&address.to_string()).map_err(|error| error.to_string())?;
+    let address = address.ok_or(EXPECTED)?;
+    micro_registry::validate::address(&address.to_string()).map_err(|why| expectation(&why))?;
     Ok(address)
 }
 
-fn with_port(host: &str, port: u16) -> std::result::Result<Address, String> {
+fn with_port(host: &str, port: u16) -> Option<Address> {
     let text = match host.parse::<IpAddr>() {
         Ok(IpAddr::V6(ip)) => format!("[{ip}]:{port}"),
         _ => format!("{host}:{port}"),
     };
-    text.parse::<Address>().map_err(|error| error.to_string())
+    text.parse().ok()
 }
 
 fn is_link_local(ip: &IpAddr) -> bool {
@@ -126,7 +127,8 @@ mod tests {
     fn refuses_what_nobody_could_reach() {
         for bad in ["0.0.0.0", "0.0.0.0:7", "1.2.3.4:0", "a b", ""] {
             let error = chosen("0.0.0.0:7", Some(bad), &[]).unwrap_err().to_string();
-            assert!(error.contains("from code"), "{error}");
+            let named = format!("advertise {bad:?} from code is invalid: expected ");
+            assert!(error.starts_with(&named) && error.matches("invalid").count() == 1, "{error}");
         }
     }
 }

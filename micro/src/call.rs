@@ -243,10 +243,10 @@ fn decode<T: DeserializeOwned>(response: &Response) -> Result<T, Error> {
 /// What a method may return as its error. Implemented for every [`RpcError`], for
 /// [`micro::Error`](Error), for `anyhow::Error` and for [`Infallible`].
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be the error of a method",
-    label = "not an error that travels",
-    note = "derive `micro::RpcError`, `serde::Serialize` and `serde::Deserialize` for it, and             implement `std::error::Error` (for example with `thiserror::Error`)",
-    note = "or return `micro::Error` or `anyhow::Error`, which callers see as a code and a message"
+    message = "`{Self}` is not an error a method can return",
+    label = "not a `micro::RpcError`",
+    note = "give it `#[derive(Debug, thiserror::Error, micro::RpcError, serde::Serialize, serde::Deserialize)]`",
+    note = "or return `micro::Error` or `anyhow::Error`, of which callers see a code and a message"
 )]
 pub trait MethodError: Send + 'static {
     /// The error, if these are its bytes.

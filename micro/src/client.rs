@@ -15,9 +15,8 @@ use micro_selector::{
 use tower::{Layer, Service};
 
 use crate::layer::{BoxError, Layers, Next};
-use crate::open::{self, OpenRegistry};
 use crate::send::Stacks;
-use crate::{Error, Result, Settings};
+use crate::{Error, Result, Settings, open};
 
 /// Finds services and calls them, through the generated clients.
 ///
@@ -44,7 +43,19 @@ pub(crate) struct CallDefaults {
 
 impl Client {
     /// A client of the registry the [`Settings`] name, or of the one the builder is given. Await
-    /// the builder to get it; it does not wait for the registry to answer.
+    /// the builder to get it; it does not wait for the registry to answer, and starts nothing before
+    /// the first call.
+    ///
+    /// # Errors
+    ///
+    /// When awaited: `invalid_argument` for what makes no sense, naming the value, its origin and
+    /// what would be right.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves nothing behind.
+    ///
+    /// # Examples
     ///
     /// ```no_run
     /// # async fn example() -> micro::Result<()> {
@@ -199,14 +210,18 @@ impl ClientBuilder {
         self
     }
 
-    pub(crate) fn build(self) -> Result<Client> {
+    async fn build(self) -> Result<Client> {
         let settings = self.settings.clone().map_or_else(Settings::from_process, Ok)?;
-        let registry = open::registry(&settings, self.registry.clone())?;
+        let registry = open::registry(&settings, self.registry.clone()).await?;
         self.build_on(&settings, registry)
     }
 
     /// The client, over a registry that is open already.
-    pub(crate) fn build_on(self, settings: &Settings, registry: OpenRegistry) -> Result<Client> {
+    pub(crate) fn build_on(
+        self,
+        settings: &Settings,
+        registry: Arc<dyn Registry>,
+    ) -> Result<Client> {
         let stacks = Stacks::new(&self.layers, &self.attempt_layers);
         let Self { strategy, channel, defaults, .. } = self;
         if channel.connections == 0 {
@@ -220,12 +235,13 @@ impl ClientBuilder {
             config.strategy = strategy.value;
         }
         let connect = move |registration: &Registration| channel_to(registration, &channel);
-        let selector = Selector::new(registry.registry, config, connect);
+        let selector = Selector::new(registry, config, connect);
         Ok(Client { inner: Arc::new(Inner { selector, defaults, stacks }) })
     }
 }
 
-fn parse_strategy(name: &str) -> std::result::Result<StrategyKind, String> {
+/// Reads the name of a strategy.
+pub(crate) fn parse_strategy(name: &str) -> std::result::Result<StrategyKind, String> {
     name.parse().map_err(|error: UnknownStrategy| error.to_string())
 }
 
@@ -243,7 +259,7 @@ impl IntoFuture for ClientBuilder {
     type IntoFuture = BoxFuture<'static, Result<Client>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move { self.build() })
+        Box::pin(self.build())
     }
 }
 

@@ -15,7 +15,8 @@ use crate::Context;
 use crate::call::MethodError;
 
 /// A contract with its implementation, ready to be [served](crate::Service::serve). Comes from the
-/// server type that `#[micro::service]` generates.
+/// server type that `#[micro::service]` generates: of `English`, which implements the trait
+/// `Greeter`, it is `GreeterServer::new(English)`.
 pub struct Contract {
     name: &'static str,
     doc: &'static str,
@@ -180,7 +181,7 @@ impl ContractBuilder {
             // decode make the method one that gets a task of its own.
             let serve = async move {
                 let codec = request.codec;
-                let arguments = codec.decode::<A>(&request.body);
+                let arguments = codec.decode_map::<A>(&request.body);
                 let arguments = arguments.map_err(|error| bad_arguments(info, &error))?;
                 let result = method(implementation, own.clone(), arguments).await;
                 match answer(codec, result) {

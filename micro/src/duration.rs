@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-/// Parses `200ms`, `30s`, `5m`, `1h` or `1.5s`.
+/// Parses `100us`, `200ms`, `30s`, `5m` or `1.5h`.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
-    const EXPECTED: &str = "expected a number and a unit, for example 200ms, 30s, 5m or 1h";
+    const EXPECTED: &str =
+        "expected a number and a unit (us, ms, s, m or h), for example 200ms, 30s or 1.5h";
     let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).ok_or(EXPECTED)?;
     let (number, unit) = text.split_at(unit_at);
     let number: f64 = number.trim().parse().map_err(|_| EXPECTED)?;
@@ -30,8 +31,8 @@ mod tests {
         assert_eq!(parse("1.5s"), Ok(Duration::from_millis(1500)));
         assert_eq!(parse("5m"), Ok(Duration::from_secs(300)));
         assert_eq!(parse("1h"), Ok(Duration::from_secs(3600)));
-        for bad in ["", "30", "s", "-1s", "1d", "infs", "1e400s", "ten s"] {
-            assert!(parse(bad).unwrap_err().contains("30s"), "{bad}");
+        for bad in ["", "30", "s", "-1s", "1d", "infs", "1e400s", "ten s", "1min", "nans"] {
+            assert!(parse(bad).unwrap_err().contains("(us, ms, s, m or h)"), "{bad}");
         }
     }
 }

@@ -27,10 +27,28 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///     micro::Code::FailedPrecondition
 /// );
 /// ```
-pub trait RpcError: StdError + Serialize + DeserializeOwned + Send + Sync + 'static {
+///
+/// Besides this trait an error needs `Debug` and `Display` (with `thiserror::Error`, or by hand, as
+/// [`std::error::Error`] does), and serde's `Serialize` and `Deserialize` to travel.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an error a method can return",
+    label = "not a `micro::RpcError`",
+    note = "give it `#[derive(Debug, thiserror::Error, micro::RpcError, serde::Serialize, \
+            serde::Deserialize)]`, or return a type of your own that has it"
+)]
+pub trait RpcError: StdError + Portable + Send + Sync + 'static {
     /// The status code callers without the type see.
     fn code(&self) -> Code;
 }
+
+/// What travels: the two traits of serde together.
+///
+/// As bounds of [`RpcError`] itself the compiler would take them for a means to seal it, and say so
+/// to everybody who forgets one of them.
+#[doc(hidden)]
+pub trait Portable: Serialize + DeserializeOwned {}
+
+impl<T: Serialize + DeserializeOwned> Portable for T {}
 
 /// Why a call failed.
 #[derive(Debug)]
@@ -291,6 +309,12 @@ impl fmt::Display for Error {
         }
         write!(f, "): {message}")
     }
+}
+
+/// An error with its causes, in one line for logs and reasons.
+pub(crate) fn chain(error: &dyn StdError) -> String {
+    let causes = std::iter::successors(Some(error), |error| (*error).source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 impl fmt::Debug for Error {

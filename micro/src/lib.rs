@@ -76,6 +76,7 @@ pub mod __private {
     pub use crate::call::call;
     pub use crate::client::Target;
     pub use crate::contract::{ContractBuilder, MethodInfo, contract};
+    pub use crate::error::Portable;
     pub use serde;
 }
 

@@ -2,76 +2,69 @@
 
 use std::sync::Arc;
 
-use micro_registry::{MemoryRegistry, Registry, RegistryUrl, StaticRegistry};
+use micro_registry::{MemoryRegistry, Registry, RegistryUrl, StaticRegistry, validate};
 
 use crate::settings::{Resolved, Settings};
 use crate::{Error, Result};
 
-/// Which registry a service or client uses.
-#[derive(Clone, Debug)]
-pub(crate) struct OpenRegistry {
-    pub(crate) registry: Arc<dyn Registry>,
-    /// Whether it reaches no further than this host.
-    pub(crate) is_one_host: bool,
-}
-
-impl OpenRegistry {
-    /// A registry the program made itself.
-    pub(crate) fn given(registry: Arc<dyn Registry>) -> Self {
-        let is_one_host = matches!(registry.name(), "memory" | "local");
-        Self { registry, is_one_host }
-    }
-}
-
 /// The registry the settings name, else the one given in code, else `local:`.
-pub(crate) fn registry(
+pub(crate) async fn registry(
     settings: &Settings,
     code: Option<Arc<dyn Registry>>,
-) -> Result<OpenRegistry> {
+) -> Result<Arc<dyn Registry>> {
+    let namespace = settings.checked("namespace", None, validate::namespace)?;
+    let namespace = namespace.map(|namespace| namespace.value);
     let url = settings.resolve("registry", None, |text| Ok(text.to_owned()))?;
     match (url, code) {
-        (Some(url), _) => by_url(&url, settings),
-        (None, Some(registry)) => Ok(OpenRegistry::given(registry)),
-        (None, None) => by_url(&Resolved::by_default(DEFAULT_URL.to_owned()), settings),
+        (Some(url), _) => by_url(&url, namespace, settings).await,
+        (None, Some(registry)) => Ok(registry),
+        (None, None) => {
+            by_url(&Resolved::by_default(DEFAULT_URL.to_owned()), namespace, settings).await
+        }
     }
 }
 
 const DEFAULT_URL: &str = "local:";
 
 #[cfg_attr(not(feature = "local"), expect(unused_variables, reason = "only backends read them"))]
-fn by_url(url: &Resolved<String>, settings: &Settings) -> Result<OpenRegistry> {
+async fn by_url(
+    url: &Resolved<String>,
+    namespace: Option<String>,
+    settings: &Settings,
+) -> Result<Arc<dyn Registry>> {
     let in_context = |error: micro_registry::Error| {
         Error::invalid(format!("registry from {}: {error}", url.origin))
     };
     let parsed: RegistryUrl = url.value.parse().map_err(in_context)?;
-    let registry: Arc<dyn Registry> = match parsed.scheme() {
+    match parsed.scheme() {
         #[cfg(feature = "local")]
-        "local" => Arc::new(local(parsed, settings).map_err(in_context)?),
-        "memory" => {
-            parsed.finish(&[]).map_err(in_context)?;
-            Arc::new(MemoryRegistry::new())
-        }
-        "static" => {
-            let registry = StaticRegistry::parse(parsed.path()).map_err(in_context)?;
-            parsed.finish(&[]).map_err(in_context)?;
-            Arc::new(registry)
-        }
-        scheme => return Err(unknown_scheme(scheme, &url.origin)),
-    };
-    Ok(OpenRegistry::given(registry))
+        "local" => Ok(Arc::new(local(parsed, namespace, settings).await.map_err(in_context)?)),
+        "memory" => Ok(Arc::new(MemoryRegistry::from_url(parsed).map_err(in_context)?)),
+        "static" => Ok(Arc::new(StaticRegistry::from_url(parsed).map_err(in_context)?)),
+        scheme => Err(unknown_scheme(scheme, &url.origin)),
+    }
 }
 
+/// Ends the start, rather than have it tried for ever, when its directory can never work.
 #[cfg(feature = "local")]
-fn local(
+async fn local(
     mut url: RegistryUrl,
+    namespace: Option<String>,
     settings: &Settings,
 ) -> std::result::Result<micro_registry_local::LocalRegistry, micro_registry::Error> {
     use micro_registry_local::{LocalRegistry, default_directory};
-    if let Some(namespace) = settings.text("namespace") {
+    if let Some(namespace) = namespace {
         url.set_default("namespace", namespace);
     }
-    let directory = default_directory(settings.runtime_directory(), &std::env::temp_dir());
-    LocalRegistry::from_url(url, &directory)
+    let runtime = settings.runtime_directory().filter(|path| !path.as_os_str().is_empty());
+    if let Some(relative) = runtime.filter(|path| path.is_relative() && url.path().is_empty()) {
+        let directory = relative.display();
+        tracing::warn!(%directory, "XDG_RUNTIME_DIR is not an absolute path, ignoring it");
+    }
+    let directory = default_directory(runtime, &std::env::temp_dir());
+    let registry = LocalRegistry::from_url(url, &directory)?;
+    registry.check().await?;
+    Ok(registry)
 }
 
 /// Every scheme this version can compile in, with the feature that does.
@@ -98,34 +91,48 @@ fn unknown_scheme(scheme: &str, origin: &crate::Origin) -> Error {
 mod tests {
     use super::*;
 
-    fn open(url: &str) -> Result<OpenRegistry> {
-        registry(&Settings::none().flag("registry", url).unwrap(), None)
+    async fn open(url: &str) -> Result<Arc<dyn Registry>> {
+        registry(&Settings::none().flag("registry", url).unwrap(), None).await
     }
 
     /// A URL makes the registry it names, and beats one given in code.
-    #[test]
-    fn opens_what_the_url_names() {
+    #[tokio::test]
+    async fn opens_what_the_url_names() {
         let given: Arc<dyn Registry> = Arc::new(MemoryRegistry::new());
         assert_eq!(
-            registry(&Settings::none(), Some(given.clone())).unwrap().registry.name(),
+            registry(&Settings::none(), Some(given.clone())).await.unwrap().name(),
             "memory"
         );
         let settings = Settings::none().flag("registry", "static:a=10.0.0.1:1").unwrap();
-        assert_eq!(registry(&settings, Some(given)).unwrap().registry.name(), "static");
-        assert!(open("memory:").unwrap().is_one_host);
+        assert_eq!(registry(&settings, Some(given)).await.unwrap().name(), "static");
+        assert!(open("memory:").await.unwrap().is_one_host());
+        assert!(!open("static:a=10.0.0.1:1").await.unwrap().is_one_host());
     }
 
     /// What cannot be opened says why, from where, and what there is.
-    #[test]
-    fn refuses_with_advice() {
+    #[tokio::test]
+    async fn refuses_with_advice() {
         for (url, expected) in [
             ("etcd", "registry from flag --registry"),
             ("nosuch:", "`nosuch:` from flag --registry is unknown; compiled in are memory:"),
             ("memory:?x=1", "query key `x`"),
             ("static:greeter", "expected name=address"),
         ] {
-            let error = open(url).unwrap_err().to_string();
+            let error = open(url).await.unwrap_err().to_string();
             assert!(error.contains(expected), "{url}: {error}");
+        }
+    }
+
+    /// A namespace is named with its own origin, not with that of the registry.
+    #[tokio::test]
+    async fn refuses_a_bad_namespace() {
+        let variable = [("MICRO_NAMESPACE".into(), "No".into())];
+        let settings = Settings::from_parts(None, variable).unwrap();
+        for settings in [settings.clone(), settings.flag("registry", "memory:").unwrap()] {
+            let error = registry(&settings, None).await.unwrap_err().to_string();
+            let expected =
+                "namespace \"No\" from environment variable MICRO_NAMESPACE is invalid: expected 1";
+            assert!(error.starts_with(expected), "{error}");
         }
     }
 }

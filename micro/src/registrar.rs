@@ -9,6 +9,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::error::chain;
+
 /// Whether a service is registered, as far as its registrar knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -23,7 +25,7 @@ pub enum Registered {
         since: Instant,
         /// Whether it was registered before.
         was_registered: bool,
-        /// What the registry said.
+        /// What the registry said, with the causes.
         cause: String,
     },
     /// A newer process owns the node id. It is tried again on every interval, since that lease may
@@ -81,7 +83,8 @@ impl Registrar {
         }
         let told = self.registry.register(&self.registration, self.timing.ttl);
         if let Ok(Err(error)) = timeout(patience, told).await {
-            tracing::warn!(%error, state = %node_state, "the registry was not told of the new state");
+            let error = chain(&error);
+            tracing::warn!(error, state = %node_state, "the registry was not told of the new state");
         }
     }
 
@@ -96,7 +99,9 @@ impl Registrar {
         }
         match timeout(patience, self.registry.deregister(&self.registration)).await {
             Ok(Ok(())) => tracing::info!(node = self.registration.node.id, "deregistered"),
-            Ok(Err(error)) => tracing::warn!(%error, "not deregistered: the TTL will do it"),
+            Ok(Err(error)) => {
+                tracing::warn!(error = chain(&error), "not deregistered: the TTL will do it");
+            }
             Err(_) => tracing::warn!("not deregistered in time: the TTL will do it"),
         }
     }
@@ -188,12 +193,12 @@ impl Schedule {
         match result {
             Ok(()) => Registered::Yes,
             Err(error) if error.kind() == ErrorKind::Fenced => {
-                Registered::Fenced { cause: error.to_string() }
+                Registered::Fenced { cause: chain(error) }
             }
             Err(error) => Registered::Retrying {
                 since: self.failing_since.unwrap_or_else(Instant::now),
                 was_registered: self.was_registered,
-                cause: error.to_string(),
+                cause: chain(error),
             },
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use micro_registry::{NodeState, Registration};
+use micro_registry::{NodeState, Registration, Registry};
 use micro_rpc::{Address, Limits, Listener, MemoryNetwork, Server, ServerConfig, ServerHandle};
 use tokio::sync::watch;
 
@@ -13,7 +13,6 @@ use crate::client::ClientBuilder;
 use crate::describe::describe;
 use crate::layer::Layers;
 use crate::mount;
-use crate::open::OpenRegistry;
 use crate::registrar::{Registrar, Timing};
 use crate::{Client, Contract, Error, Registered, Result, Settings};
 
@@ -26,7 +25,7 @@ pub struct RunningService {
     registration: Registration,
     server: ServerHandle,
     registrar: Registrar,
-    registry: OpenRegistry,
+    registry: Arc<dyn Registry>,
     settings: Settings,
     memory: Option<MemoryNetwork>,
     stopping: Arc<AtomicBool>,
@@ -40,7 +39,7 @@ pub(crate) struct Start {
     pub(crate) contracts: Vec<Contract>,
     pub(crate) layers: Layers,
     pub(crate) limits: Limits,
-    pub(crate) registry: OpenRegistry,
+    pub(crate) registry: Arc<dyn Registry>,
     pub(crate) timing: Timing,
     pub(crate) shutdown_timeout: Duration,
     pub(crate) settings: Settings,
@@ -57,7 +56,7 @@ impl RunningService {
         let description = describe(&registration, &contracts);
         let router = mount::router(contracts, &start.layers);
         let server = Server::new(router).map_err(|error| Error::invalid(error.to_string()))?;
-        let registrar = Registrar::spawn(registry.registry.clone(), registration.clone(), timing);
+        let registrar = Registrar::spawn(registry.clone(), registration.clone(), timing);
         let stopping = Arc::new(AtomicBool::new(false));
         let ready = readiness(registrar.state(), stopping.clone());
         let server = server

@@ -1,24 +1,32 @@
 //! The builder of a service.
 
+mod plan;
+
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use micro_registry::{Endpoints, Metadata, Node, Registration, Registry, validate};
+use micro_registry::{Metadata, Registry, validate};
 use micro_rpc::{Address, Limits, Listener, MemoryNetwork, Request, Response};
 use tower::Layer;
 
 use crate::layer::{BoxError, Layers, Next};
-use crate::open::OpenRegistry;
-use crate::registrar::Timing;
 use crate::running::{RunningService, Signals, Start};
 use crate::settings::{Resolved, Settings};
-use crate::{Code, Contract, Error, Phase, Result, advertise, duration, open};
+use crate::{Code, Contract, Error, Phase, Result, advertise};
 
 /// A service: what it serves, under which name, and where it registers.
 ///
 /// Setters may come in any order; [`Settings`] stand above them. Nothing happens before
 /// [`run`](Self::run), [`serve_until`](Self::serve_until) or [`start`](Self::start).
+///
+/// # Several services in one process
+///
+/// Each reads the settings of the process, so `MICRO_NAME`, `MICRO_ADDRESS` and the like would apply
+/// to all of them: the second could not listen where the first does. Give them
+/// `.settings(Settings::none())`, or each its own with [`Settings::flag`].
+///
+/// # Examples
 ///
 /// ```no_run
 /// # #[micro::service]
@@ -141,14 +149,14 @@ impl Service {
         self
     }
 
-    /// How long the registry keeps it without hearing of it: at least twice the interval. Default:
-    /// 30 s.
+    /// How long the registry keeps it without hearing of it: at least twice the interval, at most a
+    /// year. Default: 30 s.
     pub fn register_ttl(mut self, ttl: Duration) -> Self {
         self.register_ttl = Some(ttl);
         self
     }
 
-    /// How often it renews its registration. Default: 10 s.
+    /// How often it renews its registration: at least 100 ms. Default: 10 s.
     pub fn register_interval(mut self, interval: Duration) -> Self {
         self.register_interval = Some(interval);
         self
@@ -214,7 +222,7 @@ impl Service {
     /// `invalid_argument` for what makes no sense, naming the value, its origin and what would be
     /// right; `unavailable` when it cannot listen.
     pub async fn start(self) -> Result<RunningService> {
-        let plan = self.plan()?;
+        let plan = self.plan().await?;
         let listener = listen(&plan.address, plan.memory.as_ref()).await?;
         let bound = listener.local_address();
         let advertised = advertise::choose(&bound, plan.advertise, &advertise::interfaces())?;
@@ -235,52 +243,6 @@ impl Service {
             memory: plan.memory,
         })
     }
-
-    /// Everything settled that can be before anything happens.
-    fn plan(self) -> Result<Plan> {
-        let settings = self.settings.map_or_else(Settings::from_process, Ok)?;
-        let registry = open::registry(&settings, self.registry)?;
-        let (name, version) = (self.name, self.version);
-        let name = settings.resolve("name", name, checked(validate::service_name))?;
-        let name = match name {
-            Some(name) => check(name, "name", validate::service_name)?,
-            None => default_name(&self.contracts)?.to_owned(),
-        };
-        let version = settings.resolve("version", version, checked(validate::version))?;
-        let version = version.unwrap_or_else(|| Resolved::by_default("latest".to_owned()));
-        let version = check(version, "version", validate::version)?;
-        let default_address = if registry.is_one_host { "127.0.0.1:0" } else { "0.0.0.0:0" };
-        let address = settings.resolve("address", self.address, |text| Ok(text.to_owned()))?;
-        let address = address.unwrap_or_else(|| Resolved::by_default(default_address.to_owned()));
-        let address = parse_address(&address)?;
-        let advertise =
-            settings.resolve("advertise", self.advertise, |text| Ok(text.to_owned()))?;
-        let zone = settings.resolve("zone", self.zone, checked(validate::zone))?;
-        let timing = timing(&settings, self.register_ttl, self.register_interval)?;
-        let id = self.id.unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
-        // The address is set once it is bound.
-        let mut node = Node::new(id, String::new());
-        node.epoch = unix_milliseconds();
-        node.weight = self.weight.unwrap_or(Node::DEFAULT_WEIGHT);
-        node.zone = zone.map(|zone| zone.value);
-        let mut registration = Registration::new(name, version, node);
-        registration.metadata = self.metadata;
-        let endpoints = self.contracts.iter().flat_map(Contract::endpoints).collect();
-        registration.endpoints = Endpoints::Listed(endpoints);
-        Ok(Plan {
-            registration,
-            address,
-            advertise,
-            timing,
-            registry,
-            contracts: self.contracts,
-            layers: self.layers,
-            limits: self.limits,
-            memory: self.memory,
-            shutdown_timeout: self.shutdown_timeout.unwrap_or(DEFAULT_SHUTDOWN).min(FOREVER),
-            settings,
-        })
-    }
 }
 
 impl fmt::Debug for Service {
@@ -294,103 +256,14 @@ impl fmt::Debug for Service {
     }
 }
 
-struct Plan {
-    registration: Registration,
-    address: Address,
-    advertise: Option<Resolved<String>>,
-    timing: Timing,
-    registry: OpenRegistry,
-    contracts: Vec<Contract>,
-    layers: Layers,
-    limits: Limits,
-    memory: Option<MemoryNetwork>,
-    shutdown_timeout: Duration,
-    settings: Settings,
-}
-
-const DEFAULT_SHUTDOWN: Duration = Duration::from_secs(30);
-/// As good as no bound, and within what clocks can add.
-const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
-const DEFAULT_TTL: Duration = Duration::from_secs(30);
-const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
-
-fn timing(
-    settings: &Settings,
-    ttl: Option<Duration>,
-    interval: Option<Duration>,
-) -> Result<Timing> {
-    let ttl = settings.resolve("register_ttl", ttl, duration::parse)?;
-    let ttl = ttl.unwrap_or(Resolved::by_default(DEFAULT_TTL));
-    let interval = settings.resolve("register_interval", interval, duration::parse)?;
-    let interval = interval.unwrap_or(Resolved::by_default(DEFAULT_INTERVAL));
-    if interval.value.is_zero() {
-        let origin = &interval.origin;
-        let message = format!("register_interval 0s from {origin} is invalid: expected more");
-        return Err(Error::invalid(message));
-    }
-    if ttl.value < interval.value.saturating_mul(2) {
-        return Err(Error::invalid(format!(
-            "register_ttl {:?} from {} is less than twice register_interval {:?} from {}: one lost \
-             renewal would take the service out; expected {:?} or more",
-            ttl.value,
-            ttl.origin,
-            interval.value,
-            interval.origin,
-            interval.value.saturating_mul(2),
-        )));
-    }
-    Ok(Timing { ttl: ttl.value, interval: interval.value })
-}
-
-type Rule = fn(&str) -> std::result::Result<(), micro_registry::Error>;
-
-/// A parser for text that must keep a rule of the model.
-fn checked(rule: Rule) -> impl Fn(&str) -> std::result::Result<String, String> {
-    move |text| rule(text).map(|()| text.to_owned()).map_err(|error| error.to_string())
-}
-
-/// The same for a value from code, which no parser has seen.
-fn check(resolved: Resolved<String>, key: &str, rule: Rule) -> Result<String> {
-    let Resolved { value, origin } = resolved;
-    match rule(&value) {
-        Ok(()) => Ok(value),
-        Err(error) => Err(Error::invalid(format!("{key} from {origin}: {error}"))),
-    }
-}
-
-fn parse_address(resolved: &Resolved<String>) -> Result<Address> {
-    let Resolved { value, origin } = resolved;
-    value.parse().map_err(|error: micro_rpc::InvalidAddress| {
-        Error::invalid(format!("address {value:?} from {origin} is invalid: {error}"))
-    })
-}
-
-fn default_name(contracts: &[Contract]) -> Result<&str> {
-    match contracts {
-        [only] => Ok(only.name()),
-        [] => Err(Error::invalid("the service has no name and nothing to serve: call `.serve(…)`")),
-        several => {
-            let names: Vec<_> = several.iter().map(Contract::name).collect();
-            let names = names.join(", ");
-            Err(Error::invalid(format!(
-                "the service has no name, and several contracts ({names}): call `.name(…)`"
-            )))
-        }
-    }
-}
-
-async fn listen(address: &Address, memory: Option<&MemoryNetwork>) -> Result<Listener> {
+async fn listen(address: &Resolved<Address>, memory: Option<&MemoryNetwork>) -> Result<Listener> {
+    let Resolved { value: address, origin } = address;
     let listener = match (address, memory) {
         (Address::Memory(name), Some(network)) => network.listen(name.clone()),
         _ => Listener::bind(address).await,
     };
     listener.map_err(|error| {
-        let message = format!("cannot listen on {address}: {error}");
+        let message = format!("cannot listen on address \"{address}\" from {origin}");
         Error::at(Code::Unavailable, Phase::Start, message).with_source(error)
     })
-}
-
-fn unix_milliseconds() -> u64 {
-    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,8 +1,9 @@
 //! Where configuration comes from: flags, the environment, a file. The only place that reads them.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::{fmt, fs, io};
 
 use crate::Error;
 
@@ -21,12 +22,24 @@ use crate::Error;
 /// | `address` | `MICRO_ADDRESS` | `0.0.0.0:0`, `unix:/run/greeter.sock` |
 /// | `advertise` | `MICRO_ADVERTISE` | `10.0.0.5:7000`, or only a host |
 /// | `zone` | `MICRO_ZONE` | `eu-1a` |
-/// | `register_ttl` | `MICRO_REGISTER_TTL` | `30s` |
-/// | `register_interval` | `MICRO_REGISTER_INTERVAL` | `10s` |
+/// | `register_ttl` | `MICRO_REGISTER_TTL` | `30s`: at least twice the interval |
+/// | `register_interval` | `MICRO_REGISTER_INTERVAL` | `10s`: at least `100ms` |
 /// | `selector` | `MICRO_SELECTOR` | `least-loaded`, `round-robin`, `random` |
 ///
+/// Durations are a number and a unit: `us`, `ms`, `s`, `m` or `h`. The namespace is for a registry
+/// that is named here, or by default; one that is made in code has its own.
+///
 /// The file is `micro.toml` in the working directory, if there is one, or the one `MICRO_CONFIG`
-/// names, which then must exist.
+/// names, which then must exist. Nobody reads the command line: a program that has flags parses them
+/// and adds what they say with [`flag`](Self::flag).
+///
+/// # Examples
+///
+/// ```
+/// let settings = micro::Settings::none().flag("registry", "memory:")?;
+/// let service = micro::Service::new().settings(settings);
+/// # Ok::<(), micro::Error>(())
+/// ```
 ///
 /// [`Service`]: crate::Service
 /// [`Client`]: crate::Client
@@ -42,11 +55,9 @@ struct Value {
     origin: Origin,
 }
 
-/// A registry's URL may hold a password.
 impl fmt::Debug for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = if self.text.contains('@') { "***" } else { &self.text };
-        write!(f, "{text:?} from {}", self.origin)
+        write!(f, "{:?} from {}", shown(&self.text), self.origin)
     }
 }
 
@@ -105,22 +116,20 @@ impl Settings {
     /// # Errors
     ///
     /// `invalid_argument` for a file that cannot be read or is not TOML, for an unknown key in it,
-    /// and for a variable that is not UTF-8.
+    /// and for a variable of a known key that is not UTF-8.
     pub fn from_process() -> Result<Self, Error> {
-        let mut variables = Vec::new();
-        for (name, value) in std::env::vars_os() {
-            let Some(name) = name.to_str().filter(|name| is_ours(name)) else { continue };
-            let value = value.into_string().map_err(|value| {
-                let value = value.to_string_lossy().into_owned();
-                Error::invalid(format!("environment variable {name} {value:?} is not UTF-8"))
-            })?;
-            variables.push((name.to_owned(), value));
-        }
-        let file = variables.iter().find(|(name, _)| name == FILE_VARIABLE);
-        let file = match file {
-            Some((_, path)) => Some(read(Path::new(path))?),
-            None if Path::new(DEFAULT_FILE).exists() => Some(read(Path::new(DEFAULT_FILE))?),
-            None => None,
+        let variables = std::env::vars_os().filter(|(name, _)| is_ours(name)).collect();
+        Self::from_environment(variables, Path::new(DEFAULT_FILE))
+    }
+
+    fn from_environment(
+        variables: Vec<(OsString, OsString)>,
+        default_file: &Path,
+    ) -> Result<Self, Error> {
+        let named = variables.iter().find(|(name, _)| name == FILE_VARIABLE);
+        let file = match named {
+            Some((_, path)) => Some(read_named(Path::new(path))?),
+            None => read_if_there(default_file)?,
         };
         Self::from_parts(file.as_ref().map(|(path, text)| (&**path, &**text)), variables)
     }
@@ -132,17 +141,18 @@ impl Settings {
     /// As [`from_process`](Self::from_process).
     pub fn from_parts(
         file: Option<(&Path, &str)>,
-        variables: impl IntoIterator<Item = (String, String)>,
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, Error> {
         let mut settings = Self::none();
         if let Some((path, text)) = file {
             settings.add_file(path, text)?;
         }
-        for (variable, text) in variables {
-            match variable.as_str() {
-                RUNTIME_DIRECTORY => settings.runtime_directory = Some(text.into()),
-                FILE_VARIABLE => {}
-                _ => settings.add_variable(variable, text),
+        for (variable, value) in variables {
+            match variable.to_str() {
+                // A directory need not be UTF-8.
+                Some(RUNTIME_DIRECTORY) => settings.runtime_directory = Some(value.into()),
+                Some(FILE_VARIABLE) => {}
+                _ => settings.add_variable(&variable.to_string_lossy(), value)?,
             }
         }
         Ok(settings)
@@ -172,18 +182,25 @@ impl Settings {
     ) -> Result<Option<Resolved<T>>, Error> {
         debug_assert!(KEYS.contains(&key), "{key} is not in the table");
         let Some(Value { text, origin }) = self.values.get(key) else {
-            return Ok(code.map(|value| Resolved { value, origin: Origin::Code }));
+            return Ok(code.map(Resolved::by_code));
         };
-        let value = parse(text).map_err(|why| {
-            Error::invalid(format!("{key} {text:?} from {origin} is invalid: {why}"))
-        })?;
+        let value = parse(text).map_err(|why| invalid(key, text, origin, &why))?;
         Ok(Some(Resolved { value, origin: origin.clone() }))
     }
 
-    /// The value of a key as it was given from outside.
-    #[cfg_attr(not(feature = "local"), expect(dead_code, reason = "only backends ask"))]
-    pub(crate) fn text(&self, key: &str) -> Option<&str> {
-        self.values.get(key).map(|value| &*value.text)
+    /// The same for text that must keep a rule of the model, wherever it comes from.
+    ///
+    /// # Errors
+    ///
+    /// `invalid_argument`, naming key, value, origin and the rule.
+    pub(crate) fn checked(
+        &self,
+        key: &'static str,
+        code: Option<String>,
+        rule: Rule,
+    ) -> Result<Option<Resolved<String>>, Error> {
+        let resolved = self.resolve(key, code, |text| Ok(text.to_owned()))?;
+        resolved.map(|resolved| resolved.check(key, rule)).transpose()
     }
 
     /// The directory for files that need not outlive the login, if the system has one.
@@ -211,14 +228,18 @@ impl Settings {
     }
 
     /// An unknown variable may belong to somebody else, so it is no error; a slip is worth a line.
-    fn add_variable(&mut self, variable: String, text: String) {
+    fn add_variable(&mut self, variable: &str, value: OsString) -> Result<(), Error> {
         let key = variable.strip_prefix(PREFIX).map(str::to_ascii_lowercase);
-        match key.as_deref().and_then(known) {
-            Some(key) => {
-                self.values.insert(key, Value { text, origin: Origin::Environment(variable) });
-            }
-            None => tracing::warn!(variable, "unknown environment variable, ignoring it"),
-        }
+        let Some(key) = key.as_deref().and_then(known) else {
+            tracing::warn!(variable, "unknown environment variable, ignoring it");
+            return Ok(());
+        };
+        let origin = Origin::Environment(variable.to_owned());
+        let text = value.into_string().map_err(|value| {
+            invalid(key, shown(&value.to_string_lossy()), &origin, "expected UTF-8")
+        })?;
+        self.values.insert(key, Value { text, origin });
+        Ok(())
     }
 }
 
@@ -233,13 +254,47 @@ impl<T> Resolved<T> {
     pub(crate) fn by_default(value: T) -> Self {
         Self { value, origin: Origin::Default }
     }
+
+    pub(crate) fn by_code(value: T) -> Self {
+        Self { value, origin: Origin::Code }
+    }
+}
+
+impl<T: fmt::Debug> Resolved<T> {
+    /// The error of a value that breaks a rule.
+    pub(crate) fn invalid(&self, key: &str, why: &str) -> Error {
+        invalid(key, &self.value, &self.origin, why)
+    }
+}
+
+impl Resolved<String> {
+    /// Itself, if it keeps the rule.
+    pub(crate) fn check(self, key: &str, rule: Rule) -> Result<Self, Error> {
+        match rule(&self.value) {
+            Ok(()) => Ok(self),
+            Err(error) => Err(self.invalid(key, &expectation(&error))),
+        }
+    }
+}
+
+/// A rule of the model for a text.
+pub(crate) type Rule = fn(&str) -> Result<(), micro_registry::Error>;
+
+/// What a rule's error asks for, without the value, which whoever reports it names with its origin.
+pub(crate) fn expectation(error: &micro_registry::Error) -> String {
+    let text = error.to_string();
+    text.rsplit_once(" is invalid: ").map_or(text.clone(), |(_, expected)| expected.to_owned())
+}
+
+fn invalid(key: &str, value: impl fmt::Debug, origin: &Origin, why: &str) -> Error {
+    Error::invalid(format!("{key} {value:?} from {origin} is invalid: {why}"))
 }
 
 const PREFIX: &str = "MICRO_";
 const RUNTIME_DIRECTORY: &str = "XDG_RUNTIME_DIR";
 
-fn is_ours(variable: &str) -> bool {
-    variable.starts_with(PREFIX) || variable == RUNTIME_DIRECTORY
+fn is_ours(variable: &OsStr) -> bool {
+    variable.to_string_lossy().starts_with(PREFIX) || variable == RUNTIME_DIRECTORY
 }
 
 fn known(key: &str) -> Option<&'static str> {
@@ -250,23 +305,51 @@ fn unknown_key(key: &str, place: &str) -> String {
     format!("key {key:?} in {place} is unknown: expected one of {}", KEYS.join(", "))
 }
 
-fn read(path: &Path) -> Result<(PathBuf, String), Error> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        Error::invalid(format!("file {} cannot be read", path.display())).with_source(error)
-    })?;
+/// A registry's URL may hold a password.
+fn shown(text: &str) -> &str {
+    if text.contains('@') { "***" } else { text }
+}
+
+/// The file that [`FILE_VARIABLE`] names.
+fn read_named(path: &Path) -> Result<(PathBuf, String), Error> {
+    let origin = Origin::Environment(FILE_VARIABLE.to_owned());
+    if path.as_os_str().is_empty() {
+        return Err(Error::invalid(format!("{origin} is empty: expected the path of a file")));
+    }
+    let unread = format!("file {path:?} from {origin} cannot be read");
+    let text =
+        fs::read_to_string(path).map_err(|error| Error::invalid(unread).with_source(error))?;
     Ok((path.to_owned(), text))
+}
+
+/// The file that is read when nobody names one. What is there but cannot be read, such as a link
+/// to nowhere, was meant to be.
+fn read_if_there(path: &Path) -> Result<Option<(PathBuf, String)>, Error> {
+    if fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        return Ok(None);
+    }
+    let unread = format!("file {path:?} of the working directory cannot be read");
+    let text =
+        fs::read_to_string(path).map_err(|error| Error::invalid(unread).with_source(error))?;
+    Ok(Some((path.to_owned(), text)))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
     use super::*;
 
     fn text(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     }
 
-    fn variables(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    fn variables(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+        pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect()
+    }
+
+    fn garbled(start: &str) -> OsString {
+        OsString::from_vec([start.as_bytes(), b"\xff"].concat())
     }
 
     /// Flags come before the environment, the environment before the file, the file before code.
@@ -306,5 +389,50 @@ mod tests {
             assert!(error.to_string().contains(expected), "{error}");
         }
         assert!(Settings::none().flag("nme", "x").is_err());
+    }
+    /// Only a variable of a known key must be UTF-8; the runtime directory is taken as it is.
+    #[test]
+    fn text_that_is_not_utf8() {
+        let variables = [
+            ("MICRO_NOSUCH".into(), garbled("x")),
+            (garbled("MICRO_X"), "x".into()),
+            (RUNTIME_DIRECTORY.into(), garbled("/run/")),
+        ];
+        let settings = Settings::from_parts(None, variables).unwrap();
+        assert_eq!(settings.runtime_directory(), Some(Path::new(&garbled("/run/"))));
+        let known = [("MICRO_REGISTRY".into(), garbled("etcd://u:hunter2@h"))];
+        let error = Settings::from_parts(None, known).unwrap_err().to_string();
+        assert!(error.contains("registry \"***\" from environment variable MICRO_REGISTRY"));
+        assert!(error.contains("expected UTF-8"), "{error}");
+    }
+
+    /// A file somebody named must be there; one in the working directory must be readable if it is
+    /// there at all, a link to nowhere included.
+    #[test]
+    fn files_that_cannot_be_read() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let read = |named: Option<&Path>, default: &Path| {
+            let named = named.map(|path| (FILE_VARIABLE.into(), path.into()));
+            Settings::from_environment(named.into_iter().collect(), default)
+        };
+        let none = path("none");
+        read(None, &none).unwrap();
+        std::os::unix::fs::symlink(path("nowhere"), path("link")).unwrap();
+        for (named, default, expected) in [
+            (Some(&*none), &none, "from environment variable MICRO_CONFIG cannot be read"),
+            (Some(directory.path()), &none, "from environment variable MICRO_CONFIG cannot be"),
+            (Some(Path::new("")), &none, "environment variable MICRO_CONFIG is empty"),
+            (None, &path("link"), "link\" of the working directory cannot be read"),
+            (None, &directory.path().to_owned(), "of the working directory cannot be read"),
+        ] {
+            let error = read(named, default).unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+        // What the operating system says is the cause, and not twice.
+        let error = read(Some(&none), &none).unwrap_err();
+        assert_eq!(format!("{error:?}").matches("No such file").count(), 1, "{error:?}");
+        fs::write(path("there"), "name = \"x\"").unwrap();
+        assert!(read(Some(&path("there")), &none).unwrap().values.contains_key("name"));
     }
 }

@@ -129,7 +129,9 @@ impl Net {
     /// Never: there is nothing about it that could be wrong.
     #[must_use]
     pub fn client(&self) -> Client {
-        self.connect().build().expect("defaults are valid, and no settings are read")
+        let registry = Arc::new(self.registry.clone());
+        let client = self.connect().build_on(&Settings::none(), registry);
+        client.expect("defaults are valid, and no settings are read")
     }
 
     /// The same, for a client with options of its own: `net.connect().timeout(…).await?`.

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use micro_registry::{DEFAULT_NAMESPACE, Error, ErrorKind, RegistryUrl, validate};
+use micro_registry::{DEFAULT_NAMESPACE, Error, RegistryUrl, validate};
+
+use crate::error::invalid;
 
 /// How a [`LocalRegistry`](crate::LocalRegistry) is set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +64,7 @@ impl LocalConfig {
             )));
         }
         if self.rescan_interval.is_zero() {
-            return Err(invalid("rescan interval 0s is invalid: expected, for example, 1s".into()));
+            return Err(invalid("rescan interval 0s is invalid: expected, for example, 1s"));
         }
         Ok(())
     }
@@ -78,13 +80,10 @@ pub fn default_directory(xdg_runtime_dir: Option<&Path>, temp_dir: &Path) -> Pat
     }
 }
 
-fn invalid(message: String) -> Error {
-    Error::new(ErrorKind::Invalid, message)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use micro_registry::ErrorKind;
 
     fn parse(url: &str) -> Result<LocalConfig, Error> {
         let config = LocalConfig::from_url(url.parse()?, Path::new("/default"))?;

@@ -10,6 +10,7 @@ use micro_registry::{Error, ErrorKind};
 use tempfile::NamedTempFile;
 use uuid::Uuid;
 
+use crate::error::{failed, invalid};
 use crate::name::{self, Key};
 use crate::{LocalConfig, clock};
 
@@ -58,10 +59,27 @@ impl Directory {
         if let Some(identity) = self.check()? {
             return Ok(identity);
         }
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.path);
-        made.map_err(|source| failed("create directory", &self.path, source))?;
+        self.make().map_err(|source| failed("create directory", &self.path, source))?;
         let vanished = || io::Error::from(io::ErrorKind::NotFound);
         self.check()?.ok_or_else(|| failed("find directory", &self.path, vanished()))
+    }
+
+    /// Makes what is missing, writes into it, and tells what can never succeed from what may heal.
+    pub(crate) fn prove(&self) -> Result<(), Error> {
+        for path in [&self.root, &self.path] {
+            let found = fs::symlink_metadata(path).ok();
+            if let Some((_, what)) = found.as_ref().and_then(wrong_with) {
+                return Err(invalid(format!("local registry: {} {what}", path.display())));
+            }
+        }
+        match self.make().and_then(|()| self.temporary()) {
+            Err(error) if is_hopeless(error.kind()) => Err(invalid(format!(
+                "local registry: cannot write into {}: {error}; expected a directory of our own, \
+                 or one we may make",
+                self.path.display()
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// Checks that nobody else can reach in; `None` when it does not exist.
@@ -88,6 +106,10 @@ impl Directory {
         write().map_err(|source| failed("write", path, source))
     }
 
+    fn make(&self) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.path)
+    }
+
     /// A new file under a name nobody reads.
     pub(crate) fn temporary(&self) -> io::Result<NamedTempFile> {
         tempfile::Builder::new().prefix(name::TEMPORARY).tempfile_in(&self.path)
@@ -102,15 +124,6 @@ pub(crate) fn remove(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// What the system answered, as an error of the registry.
-pub(crate) fn failed(what: &str, path: &Path, source: io::Error) -> Error {
-    let kind = match source.kind() {
-        io::ErrorKind::PermissionDenied => ErrorKind::Denied,
-        _ => ErrorKind::Unavailable,
-    };
-    Error::new(kind, format!("cannot {what} {}", path.display())).with_source(source)
-}
-
 fn check_one(path: &Path) -> Result<Option<Metadata>, Error> {
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
@@ -123,6 +136,17 @@ fn check_one(path: &Path) -> Result<Option<Metadata>, Error> {
             Err(Error::new(kind, format!("local registry: {} {what}", path.display())))
         }
     }
+}
+
+/// Whether it is the path that is wrong, rather than the state the system is in.
+fn is_hopeless(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{
+        InvalidFilename, InvalidInput, NotADirectory, PermissionDenied, ReadOnlyFilesystem,
+    };
+    matches!(
+        kind,
+        NotADirectory | PermissionDenied | ReadOnlyFilesystem | InvalidInput | InvalidFilename
+    )
 }
 
 fn wrong_with(metadata: &Metadata) -> Option<(ErrorKind, String)> {
@@ -188,6 +212,43 @@ mod tests {
             let error = in_root(&base.path().join(link)).ensure().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Denied);
             assert!(error.to_string().contains("is a symbolic link"), "{error}");
+        }
+    }
+
+    /// What can never be our directory is told apart from what may heal, with what would be right.
+    #[test]
+    fn proves_that_it_can_work() {
+        let base = tempfile::tempdir().unwrap();
+        let at = |name: &str| in_root(&base.path().join(name));
+        for good in ["micro", "micro", "a/b"] {
+            at(good).prove().unwrap();
+        }
+        assert_eq!(fs::read_dir(at("micro").path()).unwrap().count(), 0, "it leaves nothing");
+        fs::write(base.path().join("file"), "x").unwrap();
+        symlink(base.path().join("micro"), base.path().join("link")).unwrap();
+        fs::write(base.path().join("a/b/shop"), "x").unwrap();
+        let mut shop = LocalConfig::new(base.path().join("a/b"));
+        shop.namespace = "shop".to_owned();
+        for (bad, hint) in [
+            (at("file/micro"), "Not a directory (os error 20); expected a directory of our own"),
+            (at("file"), "file is not a directory: expected one of mode 0700"),
+            (at("link"), "link is a symbolic link"),
+            (at(&"x".repeat(300)), "File name too long"),
+            (at("nul\0"), "unexpected NUL byte"),
+            (Directory::new(&shop), "shop is not a directory"),
+        ] {
+            let error = bad.prove().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+            assert!(error.to_string().contains(hint), "{error}");
+        }
+        fs::set_permissions(base.path().join("a/b"), fs::Permissions::from_mode(0o750)).unwrap();
+        assert!(at("a/b").prove().unwrap_err().to_string().contains("(mode 0750): expected 0700"));
+        // What only the system can say, and says to nobody with all rights.
+        for kind in [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem] {
+            assert!(is_hopeless(kind));
+        }
+        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::NotFound, io::ErrorKind::Other] {
+            assert!(!is_hopeless(kind));
         }
     }
 

@@ -1,5 +1,7 @@
 //! The task that feeds the watches of a registry handle.
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -14,8 +16,9 @@ use tokio::time::Instant;
 use crate::LocalConfig;
 use crate::changes::Changes;
 use crate::clock;
+use crate::error::chain;
+use crate::lane::{CALL_TIMEOUT, Lane, unanswered};
 use crate::reader::Reader;
-use crate::registry::blocking;
 use crate::session::{Plan, Session};
 use crate::tracker::TOMBSTONE_AGE;
 
@@ -24,13 +27,16 @@ use crate::tracker::TOMBSTONE_AGE;
 #[derive(Debug)]
 pub(crate) struct Feeder {
     plan: Plan,
+    /// One for all tasks: work of an earlier one may still hang.
+    lane: Lane,
     inbox: Arc<Inbox>,
 }
 
 impl Feeder {
     pub(crate) fn new(reader: Reader, config: &LocalConfig) -> Self {
         let LocalConfig { rescan_interval, use_notify, .. } = *config;
-        Self { plan: Plan { reader, rescan_interval, use_notify }, inbox: Arc::default() }
+        let plan = Plan { reader, rescan_interval, use_notify };
+        Self { plan, lane: Lane::new(), inbox: Arc::default() }
     }
 
     /// Takes a watch on; starts the task if it does not run, or the runtime it ran on has gone.
@@ -38,7 +44,7 @@ impl Feeder {
         let mut state = self.inbox.lock();
         state.arrivals.push(sender);
         if state.task.as_ref().is_none_or(JoinHandle::is_finished) {
-            let feed = Feed::new(self.plan.clone(), self.inbox.clone());
+            let feed = Feed::new(self.plan.clone(), self.lane.clone(), self.inbox.clone());
             state.task = Some(tokio::spawn(feed.run()));
         }
         drop(state);
@@ -97,6 +103,7 @@ impl Inbox {
 /// The task.
 struct Feed {
     plan: Plan,
+    lane: Lane,
     inbox: Arc<Inbox>,
     audience: Audience,
     outage: Option<Outage>,
@@ -118,24 +125,27 @@ enum Wake {
 }
 
 impl Feed {
-    fn new(plan: Plan, inbox: Arc<Inbox>) -> Self {
+    fn new(plan: Plan, lane: Lane, inbox: Arc<Inbox>) -> Self {
         let audience = Audience::default();
-        Self { plan, inbox, audience, outage: None, forgot: None, warned_unnotified: false }
+        Self { plan, lane, inbox, audience, outage: None, forgot: None, warned_unnotified: false }
     }
 
     /// Follows the directory from outage to outage until nobody watches any more.
     async fn run(mut self) {
         loop {
             let plan = self.plan.clone();
-            let error = match blocking(move || Session::open(&plan)).await {
-                Ok(session) => match self.follow(session).await {
-                    Some(error) => error,
-                    None => return,
-                },
-                Err(error) => error,
+            let Some(opened) = self.finish(self.lane.run(move || Session::open(&plan))).await
+            else {
+                return;
             };
+            let ended = match opened {
+                Ok(session) => self.follow(session).await,
+                Err(error) => Some(error),
+            };
+            let Some(error) = ended else { return };
             self.begin_outage(&error);
-            if !self.sit_out().await {
+            let retries = self.outage.as_ref().map_or(0, |outage| outage.retries);
+            if self.sit_out(tokio::time::sleep(backoff(retries))).await.is_none() {
                 return;
             }
         }
@@ -143,11 +153,10 @@ impl Feed {
 
     /// Ends with what broke, or `None` when nobody watches.
     async fn follow(&mut self, mut session: Session) -> Option<Error> {
-        self.end_outage(&session);
-        self.audience.reset(&session, self.is_forgetful());
+        self.begin(&session);
         let changes = session.changes();
         loop {
-            match self.wait(session.wake_at(), Some(&changes)).await {
+            match self.wait(session.wake_at(), &changes).await {
                 Wake::Audience => {
                     let arrived = self.inbox.take();
                     let forgetful = self.is_forgetful();
@@ -160,14 +169,17 @@ impl Feed {
                     }
                 }
                 Wake::Work => {
-                    let step = blocking(move || {
+                    let step = self.lane.run(move || {
                         let updates = session.step();
                         Ok((session, updates))
                     });
-                    match step.await {
+                    match self.finish(step).await? {
                         Ok((same, Ok(updates))) => {
                             session = same;
-                            self.audience.send(&updates);
+                            match self.outage {
+                                None => self.audience.send(&updates),
+                                Some(_) => self.begin(&session),
+                            }
                         }
                         Ok((_, Err(error))) | Err(error) => return Some(error),
                     }
@@ -176,41 +188,51 @@ impl Feed {
         }
     }
 
-    /// Waits before the next attempt; answers whether anybody still watches.
-    async fn sit_out(&mut self) -> bool {
-        let retries = self.outage.as_ref().map_or(0, |outage| outage.retries);
-        let until = clock::now() + backoff(retries);
-        loop {
-            match self.wait(until, None).await {
-                Wake::Audience => {
-                    for sender in self.inbox.take() {
-                        self.audience.admit(sender);
-                    }
-                    if let Some(outage) = &self.outage {
-                        self.audience.send(&[outage.stale()]);
-                    }
-                    if self.audience.is_empty() && self.inbox.close_if_empty() {
-                        return false;
-                    }
-                }
-                Wake::Work => return true,
-            }
-        }
-    }
-
     /// Every arm is cancel-safe: a notification is kept, and the audience loses nobody.
-    async fn wait(&mut self, until: Duration, changes: Option<&Changes>) -> Wake {
-        let noted = async {
-            match changes {
-                Some(changes) => changes.noted().await,
-                None => std::future::pending().await,
-            }
-        };
+    async fn wait(&mut self, until: Duration, changes: &Changes) -> Wake {
         tokio::select! {
             () = self.inbox.arrived.notified() => Wake::Audience,
             () = self.audience.left() => Wake::Audience,
-            () = noted => Wake::Work,
+            () = changes.noted() => Wake::Work,
             () = tokio::time::sleep_until(instant(until)) => Wake::Work,
+        }
+    }
+
+    /// Waits for work. If it takes as long as no call may, that is an outage, and those who watch
+    /// need not wait for its end to hear of it. `None` when nobody watches any more.
+    async fn finish<T>(
+        &mut self,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Option<Result<T, Error>> {
+        let mut work = pin!(work);
+        if self.outage.is_none() {
+            if let Ok(done) = tokio::time::timeout(CALL_TIMEOUT, &mut work).await {
+                return Some(done);
+            }
+            self.begin_outage(&unanswered());
+        }
+        self.sit_out(work).await
+    }
+
+    /// Waits during an outage, which everybody who comes is told of. `None` when nobody watches any
+    /// more. Every arm is cancel-safe, and what is waited for is polled to its end.
+    async fn sit_out<T>(&mut self, end: impl Future<Output = T>) -> Option<T> {
+        let mut end = pin!(end);
+        loop {
+            tokio::select! {
+                ended = &mut end => return Some(ended),
+                () = self.inbox.arrived.notified() => {}
+                () = self.audience.left() => {}
+            }
+            for sender in self.inbox.take() {
+                self.audience.admit(sender);
+            }
+            if let Some(outage) = &self.outage {
+                self.audience.send(&[outage.stale()]);
+            }
+            if self.audience.is_empty() && self.inbox.close_if_empty() {
+                return None;
+            }
         }
     }
 
@@ -227,6 +249,12 @@ impl Feed {
         let outage = Outage { since: SystemTime::now(), cause, retries: 0 };
         self.audience.send(&[outage.stale()]);
         self.outage = Some(outage);
+    }
+
+    /// Tells everybody what there is, from which they follow what happens.
+    fn begin(&mut self, session: &Session) {
+        self.end_outage(session);
+        self.audience.reset(session, self.is_forgetful());
     }
 
     fn end_outage(&mut self, session: &Session) {
@@ -304,11 +332,4 @@ fn backoff(retries: u32) -> Duration {
 fn instant(since_boot: Duration) -> Instant {
     let ahead = since_boot.saturating_sub(clock::now()).min(Duration::from_secs(3_600));
     Instant::now() + ahead + Duration::from_millis(1)
-}
-
-/// An error with its causes, for people to read.
-fn chain(error: &Error) -> String {
-    let first: &dyn std::error::Error = error;
-    let causes = std::iter::successors(Some(first), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

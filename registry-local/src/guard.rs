@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use micro_registry::{Error, ErrorKind};
 
-use crate::directory::{Directory, failed};
+use crate::directory::Directory;
+use crate::error::failed;
 use crate::name::GUARD;
 
 /// Held while one process reads, checks and writes; the others wait. Blocks its thread.

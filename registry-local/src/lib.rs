@@ -54,20 +54,30 @@
 //! stopped by the end of the last, of the handle, or of that runtime. On Linux it is woken by
 //! inotify; where that is exhausted or absent it looks every
 //! [`rescan_interval`](LocalConfig::rescan_interval).
+//!
+//! # When the file system hangs
+//!
+//! Work on files is done by threads that may block: one for each of lookups, renewals, other writes
+//! and all watches of a handle. A call that has no answer after 5 s is `Unavailable`; its thread
+//! stays until the system answers, and the next call waits for it, within its own 5 s. Watches are
+//! told that they are stale.
 
 mod changes;
 mod clock;
 mod collect;
 mod config;
 mod directory;
+mod error;
 mod feeder;
 mod guard;
+mod lane;
 mod name;
 mod owner;
 mod reader;
 mod record;
 mod registry;
 mod session;
+mod skipped;
 mod tracker;
 mod writer;
 

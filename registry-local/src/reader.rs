@@ -1,28 +1,30 @@
 //! Reading the directory: what is there, told to a [`Tracker`]. Blocks its thread.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fs::{self, File, Metadata};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use micro_registry::{Error, Scope, Update, View};
+use micro_registry::{Error, Scope, Update, View, validate};
 use uuid::Uuid;
 
 use crate::clock;
-use crate::directory::{Directory, failed};
+use crate::directory::Directory;
+use crate::error::{chain, failed};
 use crate::name::{Key, Name};
 use crate::owner::{Liveness, probe, probe_closed};
 use crate::record::{NodeRecord, Tombstone};
+use crate::skipped::Skipped;
 use crate::tracker::{Departure, Sighting, Stamp, Tracker};
 
 /// Reads the files of a namespace. Clones share what they warned of.
 #[derive(Clone, Debug)]
 pub(crate) struct Reader {
     pub(crate) directory: Directory,
-    skipped: Arc<Mutex<HashMap<PathBuf, Duration>>>,
+    skipped: Arc<Mutex<Skipped>>,
 }
 
 /// What nobody needs any more, as far as a reader can tell without excluding writers.
@@ -97,22 +99,16 @@ impl Reader {
 
     /// A node's file; `None` when there is none.
     pub(crate) fn node(&self, key: &Key) -> Option<Sighting> {
-        let path = self.directory.node(key);
-        let (metadata, bytes) = self.read(&path)?;
-        let stamp = stamp(&metadata);
-        let decoded = bytes.and_then(|bytes| NodeRecord::decode(&bytes, key));
-        let record = decoded.map_err(|error| self.skip(&path, stamp.modified, &error)).ok();
-        Some(Sighting { stamp, record })
+        let decode = |bytes: &[u8]| NodeRecord::decode(bytes, key);
+        let (metadata, record) = self.decoded(&self.directory.node(key), decode, NODE)?;
+        Some(Sighting { stamp: stamp(&metadata), record })
     }
 
     /// A node's tombstone; `None` when there is none that can be read.
     pub(crate) fn departure(&self, key: &Key) -> Option<Departure> {
-        let path = self.directory.left(key);
-        let (metadata, bytes) = self.read(&path)?;
-        let at = stamp(&metadata).modified;
-        let decoded = bytes.and_then(|bytes| Tombstone::decode(&bytes));
-        let tombstone = decoded.map_err(|error| self.skip(&path, at, &error)).ok()?;
-        Some(Departure { tombstone, at })
+        let (metadata, tombstone) =
+            self.decoded(&self.directory.left(key), Tombstone::decode, TOMBSTONE)?;
+        Some(Departure { tombstone: tombstone?, at: stamp(&metadata).modified })
     }
 
     /// The node first: whoever removes one writes its tombstone before.
@@ -153,36 +149,45 @@ impl Reader {
                 }
                 Name::Lock(owner) if *scope == Scope::All => listing.locks.push(owner),
                 Name::Temporary => listing.temporaries.push(entry.path()),
-                Name::Foreign => self.skip_foreign(&entry.path()),
+                Name::Foreign => {
+                    self.skip(&entry.path(), &[], "its name is not one of ours", NAMES);
+                }
                 _ => {}
             }
         }
         Ok(listing)
     }
 
-    /// What a file holds, or why that cannot be told; `None` when there is no such file.
-    fn read(&self, path: &Path) -> Option<(Metadata, Result<Vec<u8>, Error>)> {
+    /// What a file says, with a warning when that is not what was `expected`; `None` when there is
+    /// no such file.
+    fn decoded<T>(
+        &self,
+        path: &Path,
+        decode: impl FnOnce(&[u8]) -> Result<T, Error>,
+        expected: &str,
+    ) -> Option<(Metadata, Option<T>)> {
         let metadata = fs::symlink_metadata(path).ok()?;
-        match read_regular(path, &metadata) {
-            Ok((metadata, bytes)) => Some((metadata, Ok(bytes))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => Some((metadata, Err(failed("read", path, error)))),
-        }
+        let (metadata, bytes) = match read_regular(path, &metadata) {
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                self.skip(path, &[], &format!("cannot be read: {error}"), READABLE);
+                return Some((metadata, None));
+            }
+        };
+        let decoded =
+            decode(&bytes).map_err(|error| self.skip(path, &bytes, &chain(&error), expected));
+        Some((metadata, decoded.ok()))
     }
 
-    fn skip_foreign(&self, path: &Path) {
-        let modified = fs::symlink_metadata(path).map(|metadata| stamp(&metadata).modified);
-        self.skip(path, modified.unwrap_or_default(), &"its name is not one of ours");
-    }
-
-    /// Says once per content that a file is left out.
-    fn skip(&self, path: &Path, modified: Duration, why: &dyn std::fmt::Display) {
+    /// Says that a file is left out, once per content.
+    fn skip(&self, path: &Path, bytes: &[u8], why: &str, expected: &str) {
+        let mut hasher = DefaultHasher::new();
+        (why, bytes).hash(&mut hasher);
         let mut skipped = self.skipped.lock().unwrap_or_else(PoisonError::into_inner);
-        if skipped.len() >= MAX_REMEMBERED {
-            skipped.clear();
-        }
-        if skipped.insert(path.to_owned(), modified) != Some(modified) {
-            tracing::warn!(path = %path.display(), %why, "file in the local registry is skipped");
+        if skipped.is_news(path, hasher.finish(), clock::now()) {
+            let path = path.display();
+            tracing::warn!(%path, why, expected, "file in the local registry is skipped");
         }
     }
 }
@@ -194,10 +199,15 @@ struct Listing {
     temporaries: Vec<PathBuf>,
 }
 
-/// How many skipped files are remembered, to warn of each but once.
-const MAX_REMEMBERED: usize = 1_024;
-/// The largest file that is read: more than any registration has.
-const MAX_BYTES: u64 = 8 << 20;
+/// The largest file that is read: twice the longest record, which leaves room for what is around it.
+const MAX_BYTES: u64 = 2 * validate::MAX_RECORD_BYTES as u64;
+
+const NODE: &str = "what registering writes: {\"owner\", \"ttl_ms\", \"record\"}, \
+    the record named as the file; registering the node again mends it";
+const TOMBSTONE: &str = "{\"epoch\", \"reason\"}; it is of no use any more, remove it";
+const READABLE: &str = "a regular file that its owner may read, of at most 2 MiB";
+const NAMES: &str = "<service>@<node id>.json or .left, <uuid>.lock, .guard, .tmp-*; \
+    other files belong elsewhere";
 
 fn stamp(metadata: &Metadata) -> Stamp {
     let modified = metadata.modified().map(clock::from_modified).unwrap_or_default();
@@ -207,14 +217,14 @@ fn stamp(metadata: &Metadata) -> Stamp {
 /// Opening what is no regular file could block for ever.
 fn read_regular(path: &Path, found: &Metadata) -> io::Result<(Metadata, Vec<u8>)> {
     if !found.is_file() {
-        return Err(io::Error::other("not a regular file"));
+        return Err(io::Error::other("it is not a regular file"));
     }
     let file = File::open(path)?;
     let metadata = file.metadata()?;
     let mut bytes = Vec::new();
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(io::Error::other("too large"));
+        return Err(io::Error::other("it is too large"));
     }
     Ok((metadata, bytes))
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use crate::error::invalid;
 use crate::name::Key;
 
 /// A node as stored: the registration, whose it is, and for how long each renewal counts.
@@ -37,8 +38,10 @@ impl NodeRecord {
         let owner = Uuid::parse_str(&file.owner)
             .map_err(|source| invalid("owner of a node file is no uuid").with_source(source))?;
         let registration = encoding::decode(file.record.get().as_bytes())?;
-        if Key::of(&registration) != *key {
-            return Err(invalid("node file is about another node than its name says"));
+        let found = Key::of(&registration);
+        if found != *key {
+            let Key { service, id } = found;
+            return Err(invalid(format!("node file is about another node, `{id}` of `{service}`")));
         }
         let ttl = Duration::from_millis(file.ttl_ms);
         Ok(Self { owner, ttl, registration: Arc::new(registration) })
@@ -84,10 +87,6 @@ struct NodeFile {
     owner: String,
     ttl_ms: u64,
     record: Box<RawValue>,
-}
-
-fn invalid(message: &str) -> Error {
-    Error::new(ErrorKind::Invalid, message)
 }
 
 fn internal(source: serde_json::Error) -> Error {

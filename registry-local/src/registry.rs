@@ -1,7 +1,6 @@
-//! The registry: validation, deadlines, and handing file work to threads that may block.
+//! The registry: validation, deadlines, and which work is done where.
 
 use std::fmt;
-use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,11 +10,11 @@ use micro_registry::{
     Error, ErrorKind, Registration, Registry, RegistryUrl, Scope, Service, ServiceSummary, View,
     Watch, validate,
 };
-use tokio::sync::Semaphore;
 
 use crate::LocalConfig;
 use crate::directory::Directory;
 use crate::feeder::Feeder;
+use crate::lane::{Lane, in_time};
 use crate::reader::Reader;
 use crate::writer::Writer;
 
@@ -23,6 +22,15 @@ use crate::writer::Writer;
 ///
 /// Clones share one handle: one lock, one task for all watches. When the last clone is dropped the
 /// lock is let go, so its nodes are gone for everybody, as *expired*, and its watches end.
+///
+/// # Errors
+///
+/// Besides what [`Registry`] names: `Denied` for a directory others could reach into, or that the
+/// system denies us; every other failure of the file system is `Unavailable`.
+///
+/// # Panics
+///
+/// Its calls panic outside of a tokio runtime with its timer enabled.
 #[derive(Clone)]
 pub struct LocalRegistry {
     shared: Arc<Shared>,
@@ -39,7 +47,9 @@ impl LocalRegistry {
         let reader = Reader::new(Directory::new(&config));
         let shared = Shared {
             writer: Writer::new(reader.clone()),
-            writing: Arc::new(Semaphore::new(1)),
+            reading: Lane::new(),
+            renewing: Lane::new(),
+            writing: Lane::new(),
             feeder: Feeder::new(reader.clone(), &config),
             reader,
             config,
@@ -58,24 +68,29 @@ impl LocalRegistry {
         Self::new(LocalConfig::from_url(url, default_directory)?)
     }
 
-    async fn read(&self, scope: Scope) -> Result<View, Error> {
+    /// Makes its directory, or says why that can never succeed, for programs that would rather end at
+    /// their start than try again for ever.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid`, saying what would be right, when the path leads through a file, or the directory
+    /// is none, belongs to somebody else, is open to others or cannot be written. What may heal by
+    /// itself is no error here; every call tells of it.
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped future has made the directory or not.
+    pub async fn check(&self) -> Result<(), Error> {
         let reader = self.shared.reader.clone();
-        in_time(blocking(move || reader.view(&scope))).await
+        match in_time(self.shared.reading.run(move || reader.directory.prove())).await {
+            Err(error) if error.kind() == ErrorKind::Invalid => Err(error),
+            _ => Ok(()),
+        }
     }
 
-    /// One write at a time; it ends also when its caller has gone, and only then the next begins.
-    async fn write<F>(&self, write: F) -> Result<(), Error>
-    where
-        F: FnOnce(&Writer) -> Result<(), Error> + Send + 'static,
-    {
-        let closed = |_| Error::new(ErrorKind::Internal, "local registry was closed");
-        let permit = self.shared.writing.clone().acquire_owned().await.map_err(closed)?;
-        let shared = self.shared.clone();
-        blocking(move || {
-            let _permit = permit;
-            write(&shared.writer)
-        })
-        .await
+    async fn read(&self, scope: Scope) -> Result<View, Error> {
+        let reader = self.shared.reader.clone();
+        in_time(self.shared.reading.run(move || reader.view(&scope))).await
     }
 }
 
@@ -105,10 +120,12 @@ impl Registry for LocalRegistry {
         let registration = Arc::new(registration.clone());
         in_time(async {
             let (shared, renewed) = (self.shared.clone(), registration.clone());
-            if blocking(move || shared.writer.renew(&renewed, ttl)).await? {
+            if self.shared.renewing.run(move || shared.writer.renew(&renewed, ttl)).await? {
                 return Ok(());
             }
-            self.write(move |writer| writer.put(&registration, ttl, guard_deadline)).await
+            let shared = self.shared.clone();
+            let put = move || shared.writer.put(&registration, ttl, guard_deadline);
+            self.shared.writing.run(put).await
         })
         .await
     }
@@ -116,8 +133,9 @@ impl Registry for LocalRegistry {
     async fn deregister(&self, registration: &Registration) -> Result<(), Error> {
         validate::identity(registration)?;
         let guard_deadline = Instant::now() + GUARD_PATIENCE;
-        let registration = registration.clone();
-        in_time(self.write(move |writer| writer.remove(&registration, guard_deadline))).await
+        let (shared, registration) = (self.shared.clone(), registration.clone());
+        let remove = move || shared.writer.remove(&registration, guard_deadline);
+        in_time(self.shared.writing.run(remove)).await
     }
 
     async fn get(&self, service: &str) -> Result<Vec<Service>, Error> {
@@ -139,32 +157,17 @@ impl Registry for LocalRegistry {
     }
 }
 
-/// Runs what blocks where it may. A dropped caller does not interrupt it.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
-        Err(Error::new(ErrorKind::Internal, "work of the local registry broke off")
-            .with_source(error))
-    })
-}
-
-async fn in_time<T>(call: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    tokio::time::timeout(CALL_TIMEOUT, call).await.unwrap_or_else(|_| {
-        let message = format!("local registry did not answer within {CALL_TIMEOUT:?}");
-        Err(Error::new(ErrorKind::Unavailable, message))
-    })
-}
-
-/// How long a call may take.
-const CALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long of it may go by waiting for the guard, so that the error can still say so.
+/// How long of a call may go by waiting for the guard, so that the error can still say so.
 const GUARD_PATIENCE: Duration = Duration::from_secs(4);
 
+/// A lane for each kind of call: neither a directory of thousands of nodes that is read nor a writer
+/// that waits for another process holds up renewals.
 struct Shared {
     config: LocalConfig,
     reader: Reader,
     writer: Writer,
-    writing: Arc<Semaphore>,
+    reading: Lane,
+    renewing: Lane,
+    writing: Lane,
     feeder: Feeder,
 }

@@ -152,8 +152,7 @@ impl Tracker {
         let before: View = known.cloned().collect();
         let alive = keys.iter().filter_map(|key| self.visible(key, now));
         let after: View = alive.collect();
-        let mut updates = self.superseded(&before, &after);
-        updates.extend(before.diff(&after, |gone| self.why_gone(gone)));
+        let updates = before.diff(&after, |gone| self.why_gone(gone));
         for update in &updates {
             self.view.apply(update);
         }
@@ -213,20 +212,6 @@ impl Tracker {
             OwnerState::Free => return None,
         };
         Some(lease.min(file).min(owner))
-    }
-
-    /// Removals of nodes a lower epoch took the place of: they were dead, which does not fence, and
-    /// without the removal the view would keep them.
-    fn superseded(&self, before: &View, after: &View) -> Vec<Update> {
-        let by_lower = |old: &&Arc<Registration>| {
-            let new = after.node(&old.service, &old.node.id);
-            new.is_some_and(|new| new.node.epoch < old.node.epoch)
-        };
-        before
-            .iter()
-            .filter(by_lower)
-            .map(|old| Update::remove(old, RemoveReason::Expired))
-            .collect()
     }
 
     fn why_gone(&self, gone: &Registration) -> RemoveReason {

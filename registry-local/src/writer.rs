@@ -9,7 +9,8 @@ use micro_registry::{Error, ErrorKind, Registration, Scope};
 
 use crate::clock;
 use crate::collect::{bury, collect};
-use crate::directory::{failed, remove};
+use crate::directory::remove;
+use crate::error::failed;
 use crate::guard::{Guard, is_still_at};
 use crate::name::Key;
 use crate::owner::{Liveness, Owner, probe};

@@ -11,8 +11,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::{
-    EmptyReason, Error, ErrorKind, Registration, Registry, RemoveReason, Scope, Service,
-    ServiceSummary, Update, View, Watch, WatchSender, validate,
+    EmptyReason, Error, ErrorKind, Registration, Registry, RegistryUrl, RemoveReason, Scope,
+    Service, ServiceSummary, Update, View, Watch, WatchSender, validate,
 };
 
 /// A registry inside one process.
@@ -21,7 +21,17 @@ use crate::{
 /// paused time works. [`interrupt`](Self::interrupt) makes it unreachable, as a registry that
 /// crashed would be.
 ///
-/// The first registration starts one task that expires nodes; it ends with the last clone.
+/// The first registration starts one task that expires nodes; it ends with the last clone, or with
+/// the runtime it runs on, and then the next registration starts another.
+///
+/// # Errors
+///
+/// Besides what [`Registry`] names, every call but `watch` answers `Unavailable` while it is
+/// interrupted; nothing else can go wrong.
+///
+/// # Panics
+///
+/// `register` panics outside of a tokio runtime with its timer enabled.
 #[derive(Clone, Default)]
 pub struct MemoryRegistry {
     shared: Arc<Shared>,
@@ -31,6 +41,23 @@ impl MemoryRegistry {
     /// An empty registry. Starts no task.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty registry by URL: `memory:`, and nothing else, as there is nothing to name. Two of them
+    /// do not see each other; share one handle instead.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` for a host, a path or a query.
+    pub fn from_url(url: RegistryUrl) -> Result<Self, Error> {
+        if url.authority().is_some() || !url.path().is_empty() {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("registry `{url}` is invalid: expected memory: alone, it has no name"),
+            ));
+        }
+        url.finish(&[])?;
+        Ok(Self::new())
     }
 
     /// Makes it unreachable: every call answers `Unavailable`, watchers get `Stale`, and TTLs go on
@@ -307,6 +334,21 @@ mod tests {
         registry.deregister(&registration("a")).await.unwrap();
         registry.deregister(&registration("a")).await.unwrap();
         assert_eq!(registry.get("greeter").await.unwrap_err().kind(), ErrorKind::NotFound);
+    }
+
+    /// A URL that names something is refused: nothing would be found under the name.
+    #[test]
+    fn a_url_names_nothing() {
+        MemoryRegistry::from_url("memory:".parse().unwrap()).unwrap();
+        for (bad, hint) in [
+            ("memory:x", "`memory:x` is invalid: expected memory: alone"),
+            ("memory://x", "expected memory: alone"),
+            ("memory:?x=1", "query key `x`"),
+        ] {
+            let error = MemoryRegistry::from_url(bad.parse().unwrap()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{bad}");
+            assert!(error.to_string().contains(hint), "{bad}: {error}");
+        }
     }
 
     /// A node nobody renews leaves `get` and watchers; a renewed sibling stays.

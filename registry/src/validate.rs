@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use crate::{Error, ErrorKind, Metadata, Node, Registration};
+use serde_json::Value;
+
+use crate::{Endpoint, Error, ErrorKind, Metadata, Node, Registration, encoding};
 
 /// The longest name of a service or a namespace, in bytes.
 pub const MAX_NAME: usize = 128;
@@ -17,6 +19,11 @@ pub const MAX_METADATA_ENTRIES: usize = 64;
 pub const MAX_METADATA_KEY: usize = 128;
 /// All keys and values of one metadata map together, in bytes.
 pub const MAX_METADATA_BYTES: usize = 8 * 1024;
+
+/// The longest [stored form](crate::encoding) of a registration, in bytes: what every engine takes.
+pub const MAX_RECORD_BYTES: usize = 1024 * 1024;
+/// How deep the JSON Schema of an endpoint may nest; deeper records could be written, not read.
+pub const MAX_SCHEMA_DEPTH: usize = 64;
 
 /// The longest time a registration may live without renewal.
 pub const MAX_TTL: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -35,8 +42,10 @@ pub fn registration(registration: &Registration, ttl: Duration) -> Result<(), Er
     metadata("service metadata", &registration.metadata)?;
     for endpoint in registration.endpoints.as_slice() {
         metadata("endpoint metadata", &endpoint.metadata)?;
+        schema(endpoint)?;
     }
-    node(&registration.node)
+    node(&registration.node)?;
+    record(registration)
 }
 
 /// Checks what names a registration: service and node id, all that a removal needs.
@@ -160,6 +169,34 @@ pub fn metadata(what: &str, metadata: &Metadata) -> Result<(), Error> {
     Ok(())
 }
 
+fn schema(endpoint: &Endpoint) -> Result<(), Error> {
+    let mut schemas = endpoint.request.iter().chain(&endpoint.response);
+    if schemas.any(|schema| is_deeper(schema, MAX_SCHEMA_DEPTH)) {
+        let what = "schema of endpoint";
+        return Err(invalid(what, &endpoint.name, "JSON that nests at most 64 deep"));
+    }
+    Ok(())
+}
+
+fn is_deeper(value: &Value, depth: usize) -> bool {
+    let mut inner: Box<dyn Iterator<Item = &Value>> = match value {
+        Value::Array(values) => Box::new(values.iter()),
+        Value::Object(fields) => Box::new(fields.values()),
+        _ => return false,
+    };
+    depth == 0 || inner.any(|value| is_deeper(value, depth - 1))
+}
+
+/// What else is in it has its own limits; endpoints there may be as many as fit.
+fn record(registration: &Registration) -> Result<(), Error> {
+    let bytes = encoding::encode(registration).len();
+    if bytes > MAX_RECORD_BYTES {
+        let expected = "at most 1048576 bytes when stored: omit the endpoints or their schemas";
+        return Err(invalid("registration", &format!("{bytes} bytes"), expected));
+    }
+    Ok(())
+}
+
 fn node(node: &Node) -> Result<(), Error> {
     address(&node.address)?;
     if node.weight > Node::MAX_WEIGHT {
@@ -265,6 +302,33 @@ mod tests {
         }
         assert!(registration(&valid(), Duration::ZERO).is_err());
         assert!(registration(&valid(), Duration::MAX).is_err());
+    }
+
+    /// What is stored is read again: a record that is too long or nests too deep is refused, and one
+    /// at both limits survives.
+    #[test]
+    fn what_cannot_be_read_again_is_refused() {
+        let nested = |depth| (0..depth).fold(Value::Null, |inner, _| Value::Array(vec![inner]));
+        let check = |registered: &Registration| registration(registered, Duration::from_secs(1));
+        let with = |depth, doc: usize| {
+            let mut endpoint = Endpoint::new("greeter", "hello");
+            (endpoint.request, endpoint.doc) = (Some(nested(depth)), "x".repeat(doc));
+            let mut registered = valid();
+            registered.endpoints = crate::Endpoints::Listed(vec![endpoint]);
+            registered
+        };
+        let room = MAX_RECORD_BYTES - encoding::encode(&with(MAX_SCHEMA_DEPTH, 1)).len() + 1;
+        let at_limit = with(MAX_SCHEMA_DEPTH, room);
+        check(&at_limit).unwrap();
+        assert_eq!(encoding::decode(&encoding::encode(&at_limit)).unwrap(), at_limit);
+        for (beyond, named) in [
+            (with(MAX_SCHEMA_DEPTH, room + 1), "registration \"1048577 bytes\""),
+            (with(MAX_SCHEMA_DEPTH + 1, 1), "schema of endpoint \"hello\""),
+        ] {
+            let error = check(&beyond).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid);
+            assert!(error.to_string().contains(named), "{error}");
+        }
     }
 
     /// What stands exactly at a limit is accepted.

@@ -46,8 +46,13 @@ impl Scope {
 
 /// A stream of [`Update`]s; see [`Registry::watch`](crate::Registry::watch) for what it promises.
 ///
-/// Dropping it tells its [`WatchSender`], which stops what feeds it. Cancel-safe: a dropped `next`
-/// loses nothing.
+/// Dropping it tells its [`WatchSender`], which stops what feeds it. The stream ends once its sender
+/// is gone and everything was read.
+///
+/// # Cancel safety
+///
+/// Waiting for the next update is cancel-safe: a dropped `next` loses nothing, an update is taken out
+/// only when it is handed over.
 #[must_use = "a watch does nothing unless it is polled"]
 pub struct Watch {
     shared: Arc<Shared>,
@@ -129,7 +134,11 @@ impl WatchSender {
         self.shared.lock().consumer_gone
     }
 
-    /// Waits until nobody watches any more. Cancel-safe.
+    /// Waits until nobody watches any more.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel-safe: it may be dropped and called again, by several at once.
     pub async fn closed(&self) {
         loop {
             let notified = self.shared.consumer_gone.notified();

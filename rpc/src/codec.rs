@@ -15,8 +15,9 @@ pub enum Codec {
     Json = 2,
 }
 
-/// Both decoders stop at this depth, so hostile nesting cannot exhaust the stack.
-const MAX_DEPTH: usize = 128;
+/// Values nest at most this deep: where both decoders stop by themselves, so that hostile nesting
+/// cannot exhaust the stack.
+const MAX_DEPTH: usize = 127;
 
 impl Codec {
     /// Every codec this version knows, as the preface offers them: bit *n* is codec id *n*.
@@ -52,18 +53,35 @@ impl Codec {
     /// # Errors
     ///
     /// When the bytes are malformed, do not fit the type, go on after the value, or nest deeper
-    /// than 128 levels.
+    /// than 127 levels, be it in a field that the type ignores.
     pub fn decode<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T, CodecError> {
         match self {
             Self::MessagePack => decode_message_pack(bytes),
-            Self::Json => serde_json::from_slice(bytes).map_err(error),
+            Self::Json => decode_json(bytes),
         }
+    }
+
+    /// Decodes one value, which must be a map, as arguments are.
+    ///
+    /// The decoders also take a list of values for a struct, by position: whoever called with one
+    /// would be broken by a new field in the middle.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Codec::decode`], and when it is no map.
+    pub fn decode_map<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T, CodecError> {
+        let is_map = match self {
+            Self::MessagePack => matches!(bytes.first(), Some(0x80..=0x8f | 0xde | 0xdf)),
+            Self::Json => bytes.trim_ascii_start().starts_with(b"{"),
+        };
+        if is_map { self.decode(bytes) } else { Err(CodecError("it is not a map".into())) }
     }
 }
 
 fn decode_message_pack<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     let mut decoder = rmp_serde::Deserializer::from_read_ref(bytes);
-    decoder.set_max_depth(MAX_DEPTH);
+    // It stops one level before.
+    decoder.set_max_depth(MAX_DEPTH + 1);
     let value = T::deserialize(&mut decoder).map_err(error)?;
     // The decoder does not say how far it read. Asking it for one more value fails at the marker
     // only when there is no byte left.
@@ -71,6 +89,33 @@ fn decode_message_pack<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecErro
         Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(value),
         _ => Err(CodecError("bytes follow the value".into())),
     }
+}
+
+fn decode_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    // Nearly every value opens fewer brackets than it may nest, and counting them is quick.
+    let opened = bytes.iter().filter(|byte| matches!(byte, b'[' | b'{')).count();
+    if opened > MAX_DEPTH && depth_of_json(bytes) > MAX_DEPTH {
+        return Err(CodecError("it nests too deep".into()));
+    }
+    serde_json::from_slice(bytes).map_err(error)
+}
+
+/// How deep JSON nests. The decoder counts only what it builds: what a type ignores it skips, in
+/// constant space, however deep that is.
+fn depth_of_json(bytes: &[u8]) -> usize {
+    let (mut depth, mut deepest, mut in_string) = (0_usize, 0, false);
+    let mut rest = bytes.iter();
+    while let Some(byte) = rest.next() {
+        match byte {
+            b'"' => in_string = !in_string,
+            b'\\' if in_string => drop(rest.next()),
+            b'[' | b'{' if !in_string => depth += 1,
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    deepest
 }
 
 /// A value that could not be encoded, or bytes that could not be decoded.
@@ -130,6 +175,52 @@ mod tests {
             assert!(codec.decode::<Nested>(&bytes).is_err());
             assert!(codec.decode::<serde_json::Value>(&bytes).is_err());
         }
+    }
+
+    /// Values nest as deep in one codec as in the other, and no deeper in a field that is ignored.
+    #[test]
+    fn bounds_nesting_everywhere() {
+        for (lists, allowed) in [(MAX_DEPTH - 1, true), (MAX_DEPTH, false), (10_000, false)] {
+            let json = format!(r#"{{"x":7,"new":{}{}}}"#, "[".repeat(lists), "]".repeat(lists));
+            let mut packed = b"\x82\xa1x\x07\xa3new".to_vec();
+            packed.extend(vec![0x91; lists - 1]);
+            packed.push(0x90);
+            for (codec, bytes) in [(Codec::Json, json.as_bytes()), (Codec::MessagePack, &packed)] {
+                assert_eq!(codec.decode::<Point>(bytes).is_ok(), allowed, "{codec:?} {lists}");
+                let kept = codec.decode::<serde_json::Value>(bytes).is_ok();
+                assert_eq!(kept, allowed, "{codec:?} {lists}");
+            }
+        }
+    }
+
+    /// Brackets that do not nest are no depth: in text, after quotes in text, or beside each other.
+    #[test]
+    fn brackets_that_do_not_nest() {
+        let many = "[".repeat(500);
+        for text in [
+            format!(r#"["{many}"]"#),
+            format!(r#"["\"{many}", "\\", "{many}"]"#),
+            format!("[{}[]]", "[],".repeat(500)),
+        ] {
+            Codec::Json.decode::<serde_json::Value>(text.as_bytes()).expect(&text);
+        }
+    }
+
+    /// Arguments go by name: a list of them is an error, and anything else that is no map.
+    #[test]
+    fn maps_only() {
+        let point = Point { x: 7, label: None };
+        for codec in BOTH {
+            assert_eq!(codec.decode_map::<Point>(&codec.encode(&point).unwrap()).unwrap(), point);
+            let list = codec.encode(&(7, "a")).unwrap();
+            assert!(codec.decode::<Point>(&list).is_ok(), "or else there is nothing to show");
+            assert!(codec.decode_map::<Point>(&list).is_err());
+            assert!(codec.decode_map::<()>(&codec.encode(&()).unwrap()).is_err());
+            assert!(codec.decode_map::<Point>(b"").is_err());
+        }
+        assert!(Codec::Json.decode_map::<Point>(b" \n{\"x\":7}").is_ok());
+        let long = [&b"\xde\0\x01\xa1x\x07"[..], b"\xdf\0\0\0\x01\xa1x\x07"];
+        assert!(long.iter().all(|bytes| Codec::MessagePack.decode_map::<Point>(bytes).is_ok()));
     }
 
     /// Ids are the wire's, and the preface offers exactly these codecs.

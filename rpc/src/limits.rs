@@ -15,15 +15,32 @@ pub struct Limits {
     pub max_metadata: usize,
     /// The most calls at once on one connection: 1 to 65 536, default 1 024. A client waits; a
     /// server refuses what a client sends in spite of it.
+    ///
+    /// A client that does not read its answers makes a server hold 1 MiB of them, after which the
+    /// server looks at no further request of that connection, and the answers of the calls that run
+    /// by then: at worst this number times the longest frame the client accepts.
     pub max_in_flight: usize,
-    /// The most connections a server keeps open, default 10 000. More are closed at once.
+    /// The most connections a server keeps open, default 10 000. One more takes the place of the
+    /// connection that has made no call for the longest and has none running; that one is told to
+    /// go away, and its client connects again for its next call. When calls run on all of them,
+    /// the newcomer is closed.
+    ///
+    /// Keep it below the file descriptors the process may open.
     pub max_connections: usize,
-    /// The most connections a server keeps open to one IP address, default 1 024. More are closed
-    /// at once. Unix sockets and memory count towards `max_connections` only.
+    /// The most connections a server keeps open to one IP address, default 1024; one more takes
+    /// the place of another of the same address, as above. Unix sockets and memory count towards
+    /// `max_connections` only.
+    ///
+    /// It keeps one host from taking all places. Whatever shares an address shares its places:
+    /// all processes of this host that call over loopback, all clients behind a NAT, and all
+    /// clients of a proxy or sidecar. Where that is the rule, set it to `max_connections`.
     pub max_connections_per_peer: usize,
     /// How long a server bears a peer that stops in the middle of a frame, or that does not read
-    /// its answers, before it closes the connection; default 10 s. Also the time allowed for
-    /// the first bytes of a connection.
+    /// its answers, before it closes the connection; default 10 s. In each such time a frame that
+    /// is not complete has to grow by 64 KiB, so one of 4 MiB may take 11 minutes and no longer.
+    /// The clock is looked at once in this time, so a peer has up to twice as long.
+    ///
+    /// Also the time allowed for the preface, and for the head and for the body of an HTTP request.
     pub stall_timeout: Duration,
 }
 

@@ -4,6 +4,7 @@
 
 use std::io::IsTerminal;
 
+use clap::Parser;
 use tracing_subscriber::filter::LevelFilter;
 
 /// Greets people.
@@ -22,8 +23,15 @@ impl Greeter for English {
     }
 }
 
+/// Serves greetings, calls itself once, and goes on until Ctrl-C. It takes no arguments:
+/// MICRO_REGISTRY, MICRO_ADDRESS and others configure it, as does a file micro.toml.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {}
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
+    Arguments::parse();
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())

@@ -139,6 +139,8 @@ async fn undecodable_arguments_cost_one_call() {
     let error = channel.call(&request("price", r#"{"thing":7}"#)).await.unwrap_err();
     assert_eq!(error.code(), Code::InvalidArgument);
     assert!(error.message().contains("shop/price"), "{error}");
+    let error = channel.call(&request("price", r#"["tea"]"#)).await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument, "arguments go by name");
     let error = channel.call(&request("nosuch", "{}")).await.unwrap_err();
     assert_eq!(error.code(), Code::Unimplemented);
     let answer = channel.call(&request("price", r#"{"thing":"tea","new":1}"#)).await.unwrap();

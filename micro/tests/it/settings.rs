@@ -1,6 +1,7 @@
 //! What makes no sense is refused when a service or client is built, with advice.
 
 use super::*;
+use micro::registry::{self, Error, Registration, Registry, Scope, ServiceSummary, Watch};
 
 async fn refusal(service: Service) -> String {
     match service.start().await {
@@ -20,17 +21,32 @@ async fn bad_values_are_refused() {
     let shop = || town.service("a").serve(ShopServer::new(Corner::default()));
     let secs = Duration::from_secs;
     let cases = [
-        (flag("name", "Shop"), "name \"Shop\" from flag --name is invalid", "a-z"),
-        (shop().name("a b"), "name from code", "a-z"),
-        (shop().version("one"), "version from code", "1.4.2"),
-        (shop().id("a/b"), "node id \"a/b\"", "A-Z"),
-        (flag("address", "nowhere"), "\"nowhere\" from flag --address", "port"),
+        (flag("name", "Shop"), "name \"Shop\" from flag --name", "expected 1 to 128 of a-z"),
+        (shop().name("a b"), "name \"a b\" from code", "expected 1 to 128 of a-z"),
+        (shop().version("one"), "version \"one\" from code", "expected `latest` or a semantic"),
+        (shop().id("a/b"), "id \"a/b\" from code", "expected 1 to 96 of A-Z"),
+        (flag("zone", "z 1"), "zone \"z 1\" from flag --zone", "expected 1 to 128 of A-Z"),
+        (shop().zone("z 1"), "zone \"z 1\" from code", "expected 1 to 128 of A-Z"),
+        (
+            flag("address", "nowhere"),
+            "address \"nowhere\" from flag --address",
+            "expected host:port, [ipv6]:port, unix:/path or memory:name",
+        ),
         (
             flag("advertise", "0.0.0.0:7"),
             "advertise \"0.0.0.0:7\" from flag --advertise",
-            "connect",
+            "expected an address others can connect to",
         ),
-        (flag("register_ttl", "soon"), "\"soon\" from flag --register-ttl", "30s"),
+        (
+            flag("register_ttl", "soon"),
+            "register_ttl \"soon\" from flag --register-ttl",
+            "expected a number and a unit (us, ms, s, m or h)",
+        ),
+        (
+            flag("register_ttl", "9000h"),
+            "register_ttl 32400000s from flag --register-ttl",
+            "expected a year, 8760h, or less",
+        ),
         (
             shop().register_ttl(secs(5)).register_interval(secs(3)),
             "register_ttl 5s from code is less than twice register_interval 3s from code",
@@ -41,7 +57,13 @@ async fn bad_values_are_refused() {
             "register_ttl 30s from default",
             "flag --register-interval",
         ),
-        (shop().register_interval(Duration::ZERO), "register_interval 0s from code", "more"),
+        (
+            shop().register_interval(Duration::from_micros(99_999)),
+            "register_interval 99.999ms from code",
+            "expected 100ms or more",
+        ),
+        (flag("selector", "ewwma"), "selector \"ewwma\" from flag --selector", "round-robin"),
+        (flag("namespace", "No"), "namespace \"No\" from flag --namespace", "expected 1 to 128"),
         (shop().weight(10_001), "weight \"10001\"", "10000"),
         (flag("registry", "etcd://h:1"), "`etcd:` from flag --registry", "compiled in are"),
         (Service::new().settings(Settings::none()), "nothing to serve", ".serve("),
@@ -51,6 +73,74 @@ async fn bad_values_are_refused() {
         let error = refusal(service).await;
         assert!(error.contains(named), "{error:?} does not name {named:?}");
         assert!(error.contains(advised), "{error:?} does not advise {advised:?}");
+        assert!(error.matches(" is invalid").count() <= 1, "{error:?} repeats itself");
+    }
+}
+
+/// An address that is taken is named with its origin, and what the system says once.
+#[tokio::test]
+async fn a_taken_address_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let settings = Settings::none().flag("address", &address).unwrap();
+    let service = Service::new().registry(MemoryRegistry::new()).settings(settings);
+    let error = service.serve(ShopServer::new(Corner::default())).start().await.unwrap_err();
+    let expected = format!("cannot listen on address \"{address}\" from flag --address");
+    assert_eq!(error.to_string(), expected);
+    assert_eq!(format!("{error:?}").matches("in use").count(), 1, "{error:?}");
+}
+
+/// What surrounds a registry of one host says so itself, and the service keeps to the loopback;
+/// one that reaches further is served on every interface.
+#[tokio::test]
+async fn a_registry_of_one_host_is_served_on_the_loopback() {
+    for (is_one_host, expected) in [(true, true), (false, false)] {
+        let registry = Layer { inner: MemoryRegistry::new(), is_one_host };
+        let service = Service::new().settings(Settings::none()).registry(registry);
+        let running = registered(service.serve(ShopServer::new(Corner::default()))).await;
+        let address = &running.registration().node.address;
+        let port: u16 = address.rsplit_once(':').unwrap().1.parse().unwrap();
+        // Only where every interface is bound does it answer on another address of the loopback.
+        let elsewhere = tokio::net::TcpStream::connect(("127.0.0.2", port)).await;
+        assert_eq!(elsewhere.is_err(), expected, "{address}: {elsewhere:?}");
+    }
+}
+
+/// A registry around another, which reaches as far as it is told.
+#[derive(Debug)]
+struct Layer {
+    inner: MemoryRegistry,
+    is_one_host: bool,
+}
+
+#[async_trait::async_trait]
+impl Registry for Layer {
+    fn name(&self) -> &str {
+        "layer"
+    }
+
+    fn is_one_host(&self) -> bool {
+        self.is_one_host
+    }
+
+    async fn register(&self, registration: &Registration, ttl: Duration) -> Result<(), Error> {
+        self.inner.register(registration, ttl).await
+    }
+
+    async fn deregister(&self, registration: &Registration) -> Result<(), Error> {
+        self.inner.deregister(registration).await
+    }
+
+    async fn get(&self, service: &str) -> Result<Vec<registry::Service>, Error> {
+        self.inner.get(service).await
+    }
+
+    async fn list(&self) -> Result<Vec<ServiceSummary>, Error> {
+        self.inner.list().await
+    }
+
+    async fn watch(&self, scope: Scope) -> Result<Watch, Error> {
+        self.inner.watch(scope).await
     }
 }
 

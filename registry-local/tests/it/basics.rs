@@ -5,7 +5,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use micro_registry::{ErrorKind, NodeState, Registry, Scope, Update, View};
+use micro_registry::{
+    Endpoint, Endpoints, ErrorKind, NodeState, Registry, Scope, Update, View, encoding, validate,
+};
 use micro_registry_local::LocalRegistry;
 
 use crate::{HOUR, config, directory, eventually, ids, kind, next, registration, registry, until};
@@ -140,6 +142,25 @@ async fn changed_content_is_found() {
     registry.register(&changing, HOUR).await.unwrap();
     let found = registry.get("greeter").await.unwrap();
     assert_eq!((&found[0].nodes[0], &found[0].metadata), (&changing.node, &changing.metadata));
+}
+
+/// The longest record that is taken is found again; a longer one is refused, not left unreadable.
+#[tokio::test]
+async fn what_is_registered_can_be_read() {
+    let directory = directory();
+    let registry = registry(directory.path());
+    let with_doc = |length: usize| {
+        let mut endpoint = Endpoint::new("greeter", "hello");
+        endpoint.doc = "x".repeat(length);
+        let mut long = registration("greeter", "a", 1);
+        long.endpoints = Endpoints::Listed(vec![endpoint]);
+        long
+    };
+    let room = validate::MAX_RECORD_BYTES - encoding::encode(&with_doc(1)).len() + 1;
+    assert_eq!(kind(registry.register(&with_doc(room + 1), HOUR).await), ErrorKind::Invalid);
+    assert!(ids(&registry, "greeter").await.is_empty());
+    registry.register(&with_doc(room), HOUR).await.unwrap();
+    assert_eq!(registry.get("greeter").await.unwrap()[0].endpoints, with_doc(room).endpoints);
 }
 
 /// What is damaged or not ours is left out, and harms nobody else.

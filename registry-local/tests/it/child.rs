@@ -80,6 +80,7 @@ async fn child_role() {
         "register" => register(directory.as_ref(), ttl).await,
         "guard" => hold_guard(directory.as_ref()).await,
         "log" => log_an_outage(directory.as_ref()).await,
+        "damage" => log_damaged_files(directory.as_ref()).await,
         "watch" => watch_and_drop(directory.as_ref()).await,
         other => panic!("unknown role {other}"),
     }
@@ -108,8 +109,7 @@ async fn log_an_outage(directory: &Path) {
     let mut config = config(directory);
     config.use_notify = false;
     let registry = LocalRegistry::new(config).unwrap();
-    let log = Log::default();
-    tracing::subscriber::set_global_default(log.clone()).unwrap();
+    let log = Log::begin();
     let in_the_way = directory.join("micro");
     std::fs::write(&in_the_way, "in the way").unwrap();
     let mut watch = registry.watch(Scope::All).await.unwrap();
@@ -118,7 +118,46 @@ async fn log_an_outage(directory: &Path) {
     tokio::time::sleep(Duration::from_millis(700)).await;
     std::fs::remove_file(&in_the_way).unwrap();
     assert!(matches!(next(&mut watch).await, Update::Reset { .. }));
-    assert_eq!(log.take(), [Level::DEBUG, Level::DEBUG]);
+    let levels: Vec<_> = log.take().into_iter().map(|(level, _)| level).collect();
+    assert_eq!(levels, [Level::DEBUG, Level::DEBUG]);
+    println!("child is ready");
+    std::future::pending::<()>().await;
+}
+
+/// Files that are wrong, each in another way, seen by a watch and by lookups.
+async fn log_damaged_files(directory: &Path) {
+    let (log, registry) = (Log::begin(), registry(directory));
+    registry.register(&registration("greeter", "a", 1), crate::HOUR).await.unwrap();
+    let mut watch = registry.watch(Scope::All).await.unwrap();
+    next(&mut watch).await;
+    let file = |name: &str| directory.join("micro/default").join(name);
+    for length in 0..150 {
+        std::fs::write(file("greeter@broken.json"), "?".repeat(length)).unwrap();
+        registry.get("greeter").await.unwrap();
+    }
+    let node = std::fs::read(file("greeter@a.json")).unwrap();
+    std::fs::write(file("greeter@lies.json"), node).unwrap();
+    std::fs::write(file("greeter@left.left"), "?").unwrap();
+    std::fs::write(file("README"), "hello").unwrap();
+    std::fs::create_dir(file("greeter@directory.json")).unwrap();
+    for _ in 0..3 {
+        registry.list().await.unwrap();
+    }
+    let mut warnings = log.take();
+    warnings.sort_by(|(_, one), (_, two)| one.cmp(two));
+    for ((level, text), (name, why, expected)) in warnings.iter().zip([
+        ("README", "its name is not one of ours", "<service>@<node id>.json"),
+        ("greeter@broken.json", "does not parse: EOF while parsing", "registering the node again"),
+        ("greeter@directory.json", "it is not a regular file", "a regular file that its owner"),
+        ("greeter@left.left", "tombstone does not parse", "remove it"),
+        ("greeter@lies.json", "about another node, `a` of `greeter`", "the record named as the"),
+    ]) {
+        assert_eq!(*level, Level::WARN);
+        for part in [name, why, expected] {
+            assert!(text.contains(part), "no {part}: {text}");
+        }
+    }
+    assert_eq!(warnings.len(), 5, "{warnings:#?}");
     println!("child is ready");
     std::future::pending::<()>().await;
 }

@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use micro_registry::{EmptyReason, ErrorKind, Registry, Update, View};
+use micro_registry_local::LocalRegistry;
 
 use crate::child::Other;
-use crate::{HOUR, directory, greeter, ids, kind, next, registration, registry, until};
+use crate::{HOUR, config, directory, greeter, ids, kind, next, registration, registry, until};
 
 /// The directory is removed: watches are told that nothing is known, not that nodes left; the next
 /// renewal makes all anew, and they are told afresh.
@@ -36,6 +38,14 @@ async fn an_outage_is_logged_once() {
     let directory = directory();
     let path = directory.path().to_owned();
     tokio::task::spawn_blocking(move || Other::start("log", &path, HOUR)).await.unwrap();
+}
+
+/// A damaged file is warned of once, however often it is written and read, with what would be right.
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_files_are_logged_once() {
+    let directory = directory();
+    let path = directory.path().to_owned();
+    tokio::task::spawn_blocking(move || Other::start("damage", &path, HOUR)).await.unwrap();
 }
 
 /// The directory is removed and made anew by a renewal at once: nobody is told that a node left.
@@ -117,6 +127,69 @@ async fn the_directory_cannot_be_made() {
     assert!(matches!(next(&mut watch).await, Update::Stale { .. }));
     fs::remove_file(directory.path().join("micro")).unwrap();
     assert_eq!(next(&mut watch).await, Update::reset(vec![], EmptyReason::Unknown));
+}
+
+/// While a file hangs, as those of a lost network file system do, calls end in time and occupy few
+/// threads, renewals go on, and watches are told; then all is as before.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_hangs() {
+    let directory = directory();
+    let mut config = config(directory.path());
+    config.use_notify = false;
+    config.rescan_interval = Duration::from_millis(50);
+    let registry = LocalRegistry::new(config).unwrap();
+    // A thread for each kind of call, and one for the watches.
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.max_blocking_threads(4).enable_all().build().unwrap();
+    runtime.block_on(async {
+        registry.register(&registration("greeter", "a", 1), HOUR).await.unwrap();
+        let mut watch = registry.watch(greeter()).await.unwrap();
+        assert!(matches!(next(&mut watch).await, Update::Reset { empty: None, .. }));
+        let hanging = HangingFile::new(&directory.path().join("micro/default"));
+        let mut calls = tokio::task::JoinSet::new();
+        for _ in 0..10 {
+            let registry = registry.clone();
+            calls.spawn(async move { kind(registry.list().await) });
+        }
+        assert_eq!(calls.join_all().await, [ErrorKind::Unavailable; 10]);
+        registry.register(&registration("greeter", "a", 1), HOUR).await.unwrap();
+        let mut late = registry.watch(greeter()).await.unwrap();
+        for watch in [&mut watch, &mut late] {
+            let stale = next(watch).await;
+            let is_told = matches!(&stale, Update::Stale { cause, .. } if cause.contains("5s"));
+            assert!(is_told, "{stale:?}");
+        }
+        drop(hanging);
+        for watch in [&mut watch, &mut late] {
+            assert!(matches!(next(watch).await, Update::Reset { empty: None, .. }));
+        }
+        assert_eq!(registry.list().await.unwrap()[0].nodes, 1);
+    });
+}
+
+/// A lock file that whoever opens it waits for; until it is dropped.
+#[cfg(target_os = "linux")]
+struct HangingFile(std::path::PathBuf);
+
+#[cfg(target_os = "linux")]
+impl HangingFile {
+    fn new(namespace: &std::path::Path) -> Self {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let path = namespace.join("00000000-0000-0000-0000-000000000000.lock");
+        mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        Self(path)
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Drop for HangingFile {
+    /// With a writer nobody waits any more.
+    fn drop(&mut self) {
+        let _writer = fs::File::options().read(true).write(true).open(&self.0).unwrap();
+        // Unless a collector did.
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 /// A lock removed by force is made anew by the next renewal, and the node was never gone.

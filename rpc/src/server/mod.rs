@@ -2,8 +2,10 @@
 
 mod accept;
 mod call;
+mod episode;
 #[cfg(feature = "http")]
 mod http;
+mod places;
 mod router;
 mod session;
 mod shared;
@@ -23,6 +25,9 @@ use crate::{Address, Limits, Listener};
 
 /// Answers whether the service can serve, with the reason when it cannot.
 type Ready = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// How long a peer may take to read the last answers and close.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Answers calls with the handlers of a [`Router`], on any number of listeners.
 ///
@@ -155,10 +160,11 @@ impl ServerHandle {
         &self.addresses
     }
 
-    /// Tells every client to go elsewhere, and takes no new calls.
+    /// Announces the end: tells every client to go elsewhere, and answers 503 to
+    /// `GET /health/ready`.
     ///
-    /// Calls that were accepted run on. Later ones are refused, which a client knows as safe to
-    /// repeat elsewhere. Connections are still accepted, and told to go away at once.
+    /// Connections and calls that come nevertheless are served, since clients, registries and load
+    /// balancers take a moment to know. [`ServerHandle::shutdown`] is for after that moment.
     pub fn drain(&self) {
         self.shared.enter(Phase::Draining);
     }
@@ -169,8 +175,11 @@ impl ServerHandle {
         self.shared.running()
     }
 
-    /// Drains, waits for running calls at most `grace` long, and closes all connections such that
-    /// no answer is lost.
+    /// Stops: takes no new calls or connections, waits for running calls at most `grace` long, and
+    /// closes all connections such that no answer is lost.
+    ///
+    /// Each client is told which of its calls was the last to be accepted. Later ones are not
+    /// executed, which the client knows, so that it can repeat them elsewhere.
     ///
     /// # Cancel safety
     ///

@@ -6,20 +6,21 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
+use super::LINGER;
 use super::call::{self, Call, Outcome};
+use super::places::Pulse;
 use super::router::Route;
-use super::shared::{Phase, Running, Shared, report_panic};
+use super::shared::{Phase, Place, Running, Shared, report_panic};
 use super::stall::Owed;
 use crate::outbox::{Outbox, lock};
 use crate::pipe::Pipe;
 use crate::wire::{
-    Head, Incoming, Preface, RequestHead, WireError, decode_request, kind, put_control,
+    Head, Incoming, Preface, RequestHead, STOP_SOON, WireError, decode_request, kind, put_control,
     put_response,
 };
 use crate::{Code, Peer, Request, Status};
@@ -32,25 +33,30 @@ pub(super) enum Fate {
     Fault(String),
 }
 
-/// While more than this waits to be written, nothing is read.
+/// While more than this waits to be written, no frame is looked at and nothing is read. Calls that
+/// run already still add their answers, so what waits is bounded by this and by their number.
 const MAX_UNWRITTEN: usize = 1024 * 1024;
-/// How long the peer may take to read the last answers and close.
-const LINGER: Duration = Duration::from_secs(1);
 
 /// Serves a connection until the client closes it, breaks the protocol or the server stops.
-pub(super) async fn serve(mut pipe: Pipe, peer: Peer, shared: &Arc<Shared>) -> Fate {
+pub(super) async fn serve(
+    mut pipe: Pipe,
+    peer: Peer,
+    shared: &Arc<Shared>,
+    place: &mut Place,
+) -> Fate {
     let mut phases = shared.phases();
     let greeted = tokio::select! {
         _ = super::shared::stopping(&mut phases) => return Fate::Over,
+        () = place.lost() => return Fate::Over,
         greeted = timeout(shared.limits.stall_timeout, greet(&mut pipe)) => greeted,
     };
     let mut session = match greeted {
         Err(_) => return Fault::Stalled.into(),
         Ok(Err(Fault::Wire(error))) => return refuse(pipe, shared, error).await,
         Ok(Err(fault)) => return fault.into(),
-        Ok(Ok(theirs)) => Session::new(pipe, peer, Arc::clone(shared), &theirs),
+        Ok(Ok(theirs)) => Session::new(pipe, peer, Arc::clone(shared), place, &theirs),
     };
-    let ended = session.run().await;
+    let ended = session.run(place).await;
     session.end(ended).await
 }
 
@@ -119,16 +125,33 @@ struct Session {
     pipe: Pipe,
     peer: Peer,
     shared: Arc<Shared>,
+    pulse: Arc<Pulse>,
     /// The longest frame the client accepts.
     max_frame: usize,
     exchange: Arc<Mutex<Exchange>>,
     tasks: JoinSet<()>,
     /// The highest call id so far.
     seen: u64,
-    draining: bool,
+    /// Frames handled so far, which tells one that is coming from the next.
+    frames: u64,
+    /// When the last bytes came, from which the timeouts of their requests count.
+    arrived: Instant,
+    /// Whether frames may be there that nobody has looked at yet.
+    backlog: bool,
+    farewell: Farewell,
     /// When running calls have to end.
     until: Option<Instant>,
     stall: Option<(Pin<Box<Sleep>>, Owed)>,
+}
+
+/// What the client was told about the end; it only moves downwards.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Farewell {
+    Unsaid,
+    /// New calls are better made elsewhere, and accepted still.
+    Announced,
+    /// No new calls; the session ends when those that run have.
+    Said,
 }
 
 /// What a session shares with the tasks of its calls.
@@ -146,34 +169,40 @@ impl AsMut<Outbox> for Exchange {
 }
 
 impl Session {
-    fn new(pipe: Pipe, peer: Peer, shared: Arc<Shared>, theirs: &Preface) -> Self {
+    fn new(pipe: Pipe, peer: Peer, shared: Arc<Shared>, place: &Place, theirs: &Preface) -> Self {
         let mut exchange = Exchange::default();
         exchange.outbox.push(|out| out.put_slice(&Preface::ours(&shared.limits).encode()));
         Self {
             pipe,
             peer,
             shared,
+            pulse: Arc::clone(place.pulse()),
             max_frame: theirs.max_frame as usize,
             exchange: Arc::new(Mutex::new(exchange)),
             tasks: JoinSet::new(),
             seen: 0,
-            draining: false,
+            frames: 0,
+            arrived: Instant::now(),
+            // The first frames may have come together with the preface.
+            backlog: true,
+            farewell: Farewell::Unsaid,
             until: None,
             stall: None,
         }
     }
 
     /// Serves until there is a reason not to; `Ok` is that the server stops.
-    async fn run(&mut self) -> Result<(), Fault> {
+    async fn run(&mut self, place: &mut Place) -> Result<(), Fault> {
         let mut phases = self.shared.phases();
         loop {
             let phase = *phases.borrow_and_update();
             self.enter(phase);
-            let until = self.until;
+            let (until, stays) = (self.until, self.farewell != Farewell::Said);
             tokio::select! {
                 biased;
                 ended = poll_fn(|cx| self.drive(cx)) => return ended,
                 _ = phases.changed() => {}
+                () = place.lost(), if stays => self.say(Farewell::Said),
                 () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => {
                     self.abort_running();
                     return Ok(());
@@ -198,12 +227,24 @@ impl Session {
     }
 
     fn enter(&mut self, phase: Phase) {
-        if phase != Phase::Serving && !std::mem::replace(&mut self.draining, true) {
-            self.push_control(kind::GO_AWAY, self.seen);
+        match phase {
+            Phase::Serving => {}
+            Phase::Draining => self.say(Farewell::Announced),
+            Phase::Stopping(until) => {
+                self.until = Some(until);
+                self.say(Farewell::Said);
+            }
         }
-        if let Phase::Stopping(until) = phase {
-            self.until = Some(until);
+    }
+
+    /// Tells the client to go, unless it was told as much already.
+    fn say(&mut self, farewell: Farewell) {
+        if farewell <= self.farewell {
+            return;
         }
+        self.farewell = farewell;
+        let last = if farewell == Farewell::Said { self.seen } else { STOP_SOON };
+        self.push_control(kind::GO_AWAY, last);
     }
 
     /// Ends the calls that still run, and tells their callers that they may have been executed.
@@ -225,9 +266,9 @@ impl Session {
                 Poll::Ready(Ok(())) => false,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
             };
-            let full = blocked && lock(&self.exchange).outbox.unwritten() > MAX_UNWRITTEN;
+            let full = self.is_full();
             if !full {
-                match self.read(cx) {
+                match self.advance(cx) {
                     Poll::Ready(Ok(())) => continue,
                     Poll::Ready(Err(fault)) => return Poll::Ready(Err(fault)),
                     Poll::Pending => {}
@@ -246,18 +287,18 @@ impl Session {
     fn rest(&self, blocked: bool) -> Option<Poll<()>> {
         let mut exchange = lock(&self.exchange);
         let idle = exchange.running.is_empty() && exchange.outbox.unwritten() == 0;
-        if self.until.is_some() && idle {
+        if self.farewell == Farewell::Said && idle {
             return Some(Poll::Ready(()));
         }
         (blocked || exchange.outbox.rest()).then_some(Poll::Pending)
     }
 
-    /// Whether the peer has owed something for too long. The clock is only looked at when the
+    /// Whether the peer has owed something for too long and hardly moved. The clock is only looked at when the
     /// timer fires, so a peer has between one and two timeouts.
     fn is_stalled(&mut self, cx: &mut Context<'_>, blocked: bool, full: bool) -> bool {
         let mid_frame = !full && self.pipe.inbox.is_mid_frame();
         let now = Owed {
-            frame: mid_frame.then_some(self.pipe.received()),
+            frame: mid_frame.then_some((self.frames, self.pipe.received())),
             reading: blocked.then(|| lock(&self.exchange).outbox.written()),
         };
         loop {
@@ -278,30 +319,44 @@ impl Session {
         }
     }
 
-    /// Reads once and handles all frames that are complete.
-    fn read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
-        match std::task::ready!(self.pipe.poll_read(cx)) {
-            Ok(0) => return Poll::Ready(Err(Fault::Gone)),
-            Err(error) => return Poll::Ready(Err(error.into())),
-            Ok(_) => {}
-        }
-        let arrived = Instant::now();
-        loop {
-            match self.pipe.inbox.next() {
-                Ok(None) => return Poll::Ready(Ok(())),
-                Ok(Some(incoming)) => self.handle(incoming, arrived)?,
+    /// Handles the frames that are there, after reading once if there are none.
+    fn advance(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Fault>> {
+        if !self.backlog {
+            match std::task::ready!(self.pipe.poll_read(cx)) {
+                Ok(0) => return Poll::Ready(Err(Fault::Gone)),
+                Ok(_) => self.arrived = Instant::now(),
                 Err(error) => return Poll::Ready(Err(error.into())),
             }
         }
+        Poll::Ready(self.handle_frames())
     }
 
-    fn handle(&mut self, incoming: Incoming, arrived: Instant) -> Result<(), WireError> {
+    /// Handles all frames that are complete, or those that come before too much waits to be
+    /// written: one read can bring thousands of requests, and each of them a large answer.
+    fn handle_frames(&mut self) -> Result<(), Fault> {
+        self.backlog = true;
+        while !self.is_full() {
+            let Some(incoming) = self.pipe.inbox.next()? else {
+                self.backlog = false;
+                break;
+            };
+            self.frames += 1;
+            self.handle(incoming)?;
+        }
+        Ok(())
+    }
+
+    fn is_full(&self) -> bool {
+        lock(&self.exchange).outbox.unwritten() > MAX_UNWRITTEN
+    }
+
+    fn handle(&mut self, incoming: Incoming) -> Result<(), WireError> {
         let (head, payload) = match incoming {
             Incoming::Frame(head, payload) => (head, Some(payload)),
             Incoming::Oversized(head) => (head, None),
         };
         match head.kind {
-            kind::REQUEST => self.request(&head, payload, arrived)?,
+            kind::REQUEST => self.request(&head, payload)?,
             kind::CANCEL => self.cancel(head.id),
             kind::PING => self.push_control(kind::PONG, head.id),
             kind::PONG | kind::GO_AWAY => {}
@@ -312,18 +367,14 @@ impl Session {
     }
 
     /// Answers a request, or starts the task that will.
-    fn request(
-        &mut self,
-        head: &Head,
-        payload: Option<Bytes>,
-        arrived: Instant,
-    ) -> Result<(), WireError> {
+    fn request(&mut self, head: &Head, payload: Option<Bytes>) -> Result<(), WireError> {
         if head.id <= self.seen || head.id == u64::MAX {
             return Err(WireError::Order(head.id));
         }
         self.seen = head.id;
+        self.pulse.beat(self.arrived);
         let opened = match payload {
-            Some(payload) => self.open(payload, arrived),
+            Some(payload) => self.open(payload),
             None => Err(too_large(head, self.shared.limits.max_frame)),
         };
         match opened {
@@ -334,14 +385,14 @@ impl Session {
     }
 
     /// Reads a request and passes it through the gates.
-    fn open(&self, mut payload: Bytes, arrived: Instant) -> Result<(Arc<Route>, Request), Status> {
-        if self.draining {
+    fn open(&self, mut payload: Bytes) -> Result<(Arc<Route>, Request), Status> {
+        if self.farewell == Farewell::Said {
             return Err(call::draining());
         }
         let head = decode_request(&payload)
             .map_err(|error| Status::new(Code::InvalidArgument, error.to_string()))?;
         self.check_limits(&head)?;
-        let deadline = head.timeout.map(|timeout| arrived + timeout);
+        let deadline = head.timeout.map(|timeout| self.arrived + timeout);
         if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
             return Err(call::expired().refused());
         }
@@ -401,7 +452,7 @@ impl Session {
             return self.respond(id, &outcome);
         }
         self.reap();
-        let running = Running::new(&self.shared);
+        let running = Running::new(&self.shared, &self.pulse);
         let answer = answer(id, call, Arc::clone(&self.exchange), self.max_frame, running);
         // Locked first, so that the task finds its entry however quick it is.
         let mut exchange = lock(&self.exchange);

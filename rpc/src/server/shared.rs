@@ -1,7 +1,5 @@
 //! What all connections of a server share.
 
-use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -10,6 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinError;
 use tokio::time::Instant;
 
+use super::places::{Full, Given, Places, Pulse};
 use super::router::Routes;
 use super::{Ready, ServerConfig};
 use crate::Peer;
@@ -23,7 +22,7 @@ pub(super) struct Shared {
     #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "only HTTP asks"))]
     pub(super) web: Web,
     phase: watch::Sender<Phase>,
-    connections: Mutex<Connections>,
+    places: Mutex<Places>,
     running: AtomicUsize,
     aborted: AtomicUsize,
     told_about_tls: AtomicBool,
@@ -41,26 +40,21 @@ pub(super) struct Web {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     Serving,
-    /// No new calls; running ones go on.
+    /// Clients are told to go elsewhere; what comes nevertheless is served.
     Draining,
-    /// No new connections either, and running calls end at this time.
+    /// No new calls and no new connections, and running calls end at this time.
     Stopping(Instant),
-}
-
-#[derive(Default)]
-struct Connections {
-    total: usize,
-    per_ip: HashMap<IpAddr, usize>,
 }
 
 impl Shared {
     pub(super) fn new(routes: Routes, config: ServerConfig, ready: Ready, describe: Bytes) -> Self {
+        let limits = config.limits.clamped();
         Self {
             routes,
-            limits: config.limits.clamped(),
+            places: Mutex::new(Places::new(&limits, Instant::now())),
+            limits,
             web: Web { hosts: config.hosts, ready, describe },
             phase: watch::Sender::new(Phase::Serving),
-            connections: Mutex::default(),
             running: AtomicUsize::new(0),
             aborted: AtomicUsize::new(0),
             told_about_tls: AtomicBool::new(false),
@@ -87,24 +81,38 @@ impl Shared {
         *self.phase.borrow() == Phase::Serving
     }
 
-    /// Takes a place for a connection, unless there are too many.
+    #[cfg(feature = "http")]
+    pub(super) fn is_stopping(&self) -> bool {
+        matches!(*self.phase.borrow(), Phase::Stopping(_))
+    }
+
+    /// Takes a place for a connection, if need be that of an idle one.
     pub(super) fn admit(self: &Arc<Self>, peer: Peer) -> Option<Place> {
         let ip = match peer {
             Peer::Tcp(address) => Some(address.ip()),
             Peer::Unix | Peer::Memory => None,
         };
-        let mut connections = lock(&self.connections);
-        let of_peer = ip.and_then(|ip| connections.per_ip.get(&ip).copied()).unwrap_or(0);
-        if connections.total >= self.limits.max_connections
-            || of_peer >= self.limits.max_connections_per_peer
-        {
-            return None;
+        let now = Instant::now();
+        let mut places = lock(&self.places);
+        let full = places.full(ip);
+        let is_news = full.is_some() && places.is_short(now);
+        let given = places.take(ip, now);
+        drop(places);
+        if is_news {
+            self.warn_about_shortage(full, peer);
         }
-        connections.total += 1;
-        if let Some(ip) = ip {
-            connections.per_ip.insert(ip, of_peer + 1);
-        }
-        Some(Place { shared: Arc::clone(self), ip })
+        given.ok().map(|given| Place { shared: Arc::clone(self), given })
+    }
+
+    fn warn_about_shortage(&self, full: Option<Full>, peer: Peer) {
+        let (limit, places) = match full {
+            Some(Full::Peer(_)) => {
+                ("max_connections_per_peer", self.limits.max_connections_per_peer)
+            }
+            _ => ("max_connections", self.limits.max_connections),
+        };
+        let message = "all places for connections are taken: new ones take those of the idlest";
+        tracing::warn!(%peer, limit, places, "{message}");
     }
 
     pub(super) fn running(&self) -> usize {
@@ -143,37 +151,47 @@ pub(super) async fn stopping(phases: &mut watch::Receiver<Phase>) -> Instant {
 /// A place among the connections, given back on drop.
 pub(super) struct Place {
     shared: Arc<Shared>,
-    ip: Option<IpAddr>,
+    given: Given,
+}
+
+impl Place {
+    /// Waits until the place is needed for somebody else, which happens once.
+    pub(super) async fn lost(&mut self) {
+        // Nothing is ever sent: that the sender was dropped is the message.
+        let _ = (&mut self.given.stay).await;
+    }
+
+    pub(super) fn pulse(&self) -> &Arc<Pulse> {
+        &self.given.pulse
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut connections = lock(&self.shared.connections);
-        connections.total -= 1;
-        if let Some(ip) = self.ip
-            && let Some(count) = connections.per_ip.get_mut(&ip)
-        {
-            *count -= 1;
-            if *count == 0 {
-                connections.per_ip.remove(&ip);
-            }
+        if lock(&self.shared.places).give_back(self.given.id) {
+            tracing::info!("there are places for connections again");
         }
     }
 }
 
 /// Counts a call among those that wait in a handler, until dropped.
-pub(super) struct Running(Arc<Shared>);
+pub(super) struct Running {
+    shared: Arc<Shared>,
+    pulse: Arc<Pulse>,
+}
 
 impl Running {
-    pub(super) fn new(shared: &Arc<Shared>) -> Self {
+    pub(super) fn new(shared: &Arc<Shared>, pulse: &Arc<Pulse>) -> Self {
         shared.running.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(shared))
+        pulse.began();
+        Self { shared: Arc::clone(shared), pulse: Arc::clone(pulse) }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.running.fetch_sub(1, Ordering::Relaxed);
+        self.shared.running.fetch_sub(1, Ordering::Relaxed);
+        self.pulse.ended();
     }
 }
 

@@ -1,13 +1,17 @@
-//! Whether a peer that owes something still moves: a plain comparison of two moments.
+//! Whether a peer that owes something moves on fast enough: a plain comparison of two moments.
 
 /// What a peer owes at some moment, and how far it has come with it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Owed {
-    /// In the middle of a frame: bytes received so far.
-    pub(super) frame: Option<u64>,
+    /// In the middle of a frame: which one, and bytes received so far.
+    pub(super) frame: Option<(u64, u64)>,
     /// Not reading: bytes written so far.
     pub(super) reading: Option<u64>,
 }
+
+/// Bytes that a peer has to send of one frame, or read, in each stall timeout. Without it a byte
+/// now and then would hold a frame's memory for as long as the peer likes.
+pub(super) const MIN_PROGRESS: u64 = 64 * 1024;
 
 impl Owed {
     /// Whether anything is owed.
@@ -15,10 +19,18 @@ impl Owed {
         *self != Self::default()
     }
 
-    /// Whether something was owed before and has not moved since.
+    /// Whether something was owed before, still is and has hardly moved since.
     pub(super) fn is_stuck_since(&self, before: &Self) -> bool {
-        let stuck = |now: Option<u64>, before: Option<u64>| now.is_some() && now == before;
-        stuck(self.frame, before.frame) || stuck(self.reading, before.reading)
+        let crawls = |now: u64, before: u64| now - before < MIN_PROGRESS;
+        let sending = matches!(
+            (self.frame, before.frame),
+            (Some((frame, now)), Some((same, before))) if frame == same && crawls(now, before)
+        );
+        let reading = matches!(
+            (self.reading, before.reading),
+            (Some(now), Some(before)) if crawls(now, before)
+        );
+        sending || reading
     }
 }
 
@@ -26,14 +38,36 @@ impl Owed {
 mod tests {
     use super::*;
 
-    /// A peer is stuck when one of its debts has not moved, whatever the other did.
+    const ENOUGH: u64 = MIN_PROGRESS;
+
+    fn sending(frame: u64, received: u64) -> Owed {
+        Owed { frame: Some((frame, received)), reading: None }
+    }
+
+    fn reading(written: u64) -> Owed {
+        Owed { frame: None, reading: Some(written) }
+    }
+
+    /// A frame that drips is stuck; another frame, or one that flows, is not.
     #[test]
-    fn movement_counts_per_debt() {
-        let owed = |frame, reading| Owed { frame, reading };
-        assert!(!owed(None, None).is_stuck_since(&owed(None, None)));
-        assert!(!owed(Some(2), None).is_stuck_since(&owed(Some(1), None)));
-        assert!(!owed(None, Some(1)).is_stuck_since(&owed(Some(1), None)));
-        assert!(owed(Some(1), Some(9)).is_stuck_since(&owed(Some(1), Some(2))));
-        assert!(owed(Some(3), Some(9)).is_stuck_since(&owed(Some(1), Some(9))));
+    fn frames_have_to_flow() {
+        assert!(sending(7, 1).is_stuck_since(&sending(7, 1)));
+        assert!(sending(7, ENOUGH).is_stuck_since(&sending(7, 1)));
+        assert!(!sending(7, ENOUGH + 1).is_stuck_since(&sending(7, 1)));
+        assert!(!sending(8, 2).is_stuck_since(&sending(7, 1)));
+        assert!(!Owed::default().is_stuck_since(&sending(7, 1)));
+    }
+
+    /// A peer is stuck when one of its debts is, whatever the other did.
+    #[test]
+    fn progress_counts_per_debt() {
+        assert!(reading(5).is_stuck_since(&reading(1)));
+        assert!(!reading(ENOUGH).is_stuck_since(&reading(0)));
+        assert!(!reading(0).is_stuck_since(&sending(1, 0)));
+        let both = |received, written| Owed { reading: Some(written), ..sending(1, received) };
+        assert!(both(ENOUGH, 1).is_stuck_since(&both(0, 0)));
+        assert!(both(1, ENOUGH).is_stuck_since(&both(0, 0)));
+        assert!(!both(ENOUGH, ENOUGH).is_stuck_since(&both(0, 0)));
+        assert!(!Owed::default().is_any() && reading(0).is_any());
     }
 }

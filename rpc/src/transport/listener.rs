@@ -68,7 +68,8 @@ impl Listener {
         match &mut self.kind {
             Kind::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
-                stream.set_nodelay(true)?;
+                // It fails for a connection that is gone already, which its first read tells.
+                let _ = stream.set_nodelay(true);
                 Ok(Stream::Tcp(stream))
             }
             Kind::Unix { listener, .. } => Ok(Stream::Unix(listener.accept().await?.0)),

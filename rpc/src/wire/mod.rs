@@ -4,6 +4,8 @@ mod frame;
 mod header;
 mod inbox;
 mod preface;
+#[cfg(test)]
+mod vectors;
 
 pub(crate) use frame::{Head, PAD, STOP_SOON, kind, put_control};
 pub(crate) use header::{

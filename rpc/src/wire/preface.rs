@@ -66,15 +66,6 @@ impl Preface {
 mod tests {
     use super::*;
 
-    /// The bytes are those of PROTOCOL.md's first vector, both ways.
-    #[test]
-    fn matches_the_vector() {
-        let vector = *b"\xB5rpc\x01\x00\x00\x06\x00\x40\x00\x00\x00\x00\x04\x00";
-        let ours = Preface::ours(&Limits::default());
-        assert_eq!(ours.encode(), vector);
-        assert_eq!(Preface::decode(&vector), Ok(ours));
-    }
-
     /// Each way a preface can be wrong has its own error.
     #[test]
     fn refuses_what_it_cannot_speak() {

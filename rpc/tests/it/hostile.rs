@@ -1,8 +1,10 @@
 //! Bytes that are wrong: what they cost, and whom.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use micro_rpc::{Code, Limits};
+use micro_rpc::{Code, Limits, MemoryNetwork, Request, Response, Router, Server};
 use tokio::io::AsyncWriteExt;
 
 use crate::support::*;
@@ -107,6 +109,45 @@ async fn the_server_keeps_deadlines() {
     until("a closed connection ends its calls", || counts.over() == 3).await;
 }
 
+/// A frame that comes in the same bytes as the preface is handled at once, not with the next bytes.
+#[tokio::test]
+async fn a_frame_beside_the_preface() {
+    let (server, _) = server().await;
+    let mut raw = Raw::silent(&server).await;
+    let call = frame(REQUEST, 0, 1, &payload("echo", 0, b"hi"));
+    raw.send(&[&PREFACE[..], &call].concat()).await;
+    raw.preface().await;
+    assert_eq!(raw.frame().await, (RESPONSE, 1, b"\0\x02\0\0\0hi".to_vec()));
+}
+
+/// While answers wait for a client that does not read, no further request of it is looked at, not
+/// even one that was read already.
+#[tokio::test]
+async fn answers_do_not_pile_up() {
+    const CALLS: u64 = 200;
+    let network = MemoryNetwork::new();
+    let run = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&run);
+    let router = Router::new().route("test", "large", move |request: Request| {
+        count.fetch_add(1, Ordering::SeqCst);
+        async move { Ok(Response::new(request.codec, vec![0; 100_000].into())) }
+    });
+    let _server = Server::new(router).unwrap().start(vec![network.listen("node").unwrap()]);
+    let mut raw = Raw(network.connect("node").unwrap());
+    let calls = (1..=CALLS).flat_map(|id| frame(REQUEST, 0, id, &payload("large", 0, b"")));
+    raw.send(&[PREFACE.to_vec(), calls.collect()].concat()).await;
+    until("the outbox is full", || run.load(Ordering::SeqCst) >= 10).await;
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    let begun = run.load(Ordering::SeqCst);
+    assert!(begun < 20, "{begun} answers of 100 kB wait for a client that takes 1 MiB");
+    raw.preface().await;
+    for id in 1..=CALLS {
+        assert_eq!(raw.frame().await.1, id, "none is forgotten");
+    }
+}
+
 /// A client that sends more calls than are allowed has the excess refused, not run.
 #[tokio::test]
 async fn too_many_calls() {
@@ -118,29 +159,6 @@ async fn too_many_calls() {
     let (_, id, answer) = raw.frame().await;
     assert_eq!((id, answer[0], answer[2]), (3, Code::ResourceExhausted as u8, 2));
     assert_eq!(counts.begun(), 2);
-}
-
-/// Connections above the limit are closed before they cost anything.
-#[tokio::test]
-async fn too_many_connections() {
-    for limits in [
-        Limits { max_connections: 1, ..Limits::default() },
-        Limits { max_connections_per_peer: 1, ..Limits::default() },
-    ] {
-        let (server, _) = server_with(limits).await;
-        let first = Raw::connect(&server).await;
-        assert!(Raw::silent(&server).await.rest().await.is_empty());
-        drop(first);
-        let channel = channel(&server);
-        let works = async {
-            while call(&channel, "echo").await.is_err() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(20), works)
-            .await
-            .expect("the place is free again");
-    }
 }
 
 /// A peer that stops in the middle, or never begins, or never reads, is dropped.
@@ -170,4 +188,34 @@ async fn stalled_peers() {
     tokio::time::sleep(4 * stall_timeout).await;
     idle.send(&frame(PING, 0, 1, b"")).await;
     assert_eq!(idle.frame().await.0, PONG, "an idle peer owes nothing");
+}
+
+/// A frame that comes drop by drop is given up, however steadily it drips; calls that flow are not.
+#[tokio::test]
+async fn dripping_peers() {
+    let stall_timeout = Duration::from_millis(100);
+    let (server, _) = server_with(Limits { stall_timeout, ..Limits::default() }).await;
+    let mut raw = Raw::connect(&server).await;
+    let call = frame(REQUEST, 0, 1, &payload("echo", 0, &[b'x'; 1_000_000]));
+    raw.send(&call[..100]).await;
+    let dripping = async {
+        for drop in call[100..].chunks(1) {
+            if raw.0.write_all(drop).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let channel = channel(&server);
+    let bystander = async {
+        loop {
+            assert_works(&channel).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::select! {
+        () = dripping => {}
+        () = bystander => {}
+        () = tokio::time::sleep(Duration::from_secs(20)) => panic!("it drips still"),
+    }
 }

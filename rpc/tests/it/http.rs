@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use micro_rpc::{Limits, Server, ServerConfig, ServerHandle};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::*;
 
@@ -121,7 +122,28 @@ async fn health_and_description() {
     server.drain();
     assert_eq!(get("/health/live").await.0, 200);
     assert_eq!(get("/health/ready").await, (503, "draining".into()));
-    assert_eq!(post(&server, "echo", "{}").await.0, 503);
+    assert_eq!(post(&server, "echo", "{}").await.0, 200);
+}
+
+/// While the server drains, HTTP is served still, and each answer says that it is the last one.
+#[tokio::test]
+async fn drain_closes_after_the_answer() {
+    let (server, _) = server().await;
+    let call = b"POST /test/echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
+    let mut kept = Raw::silent(&server).await;
+    kept.send(call).await;
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"{}") {
+        answer.push(kept.0.read_u8().await.unwrap());
+    }
+    server.drain();
+    for mut raw in [kept, Raw::silent(&server).await] {
+        raw.send(&call.repeat(2)).await;
+        let answers = String::from_utf8(raw.rest().await).unwrap().to_lowercase();
+        assert!(answers.starts_with("http/1.1 200") && answers.ends_with("{}"), "{answers}");
+        assert!(answers.contains("\r\nconnection: close\r\n"), "{answers}");
+        assert_eq!(answers.matches("http/1.1").count(), 1, "{answers}");
+    }
 }
 
 /// A shutdown waits for an HTTP call as for any other, and closes idle connections.
@@ -137,4 +159,44 @@ async fn shutdown_waits() {
     let answer = String::from_utf8(busy.rest().await).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("{}"), "{answer}");
     assert!(idle.rest().await.starts_with(b"HTTP/1.1 200"));
+}
+
+/// A body that is announced as too large is refused without waiting for it, and the answer arrives
+/// although the client goes on sending.
+#[tokio::test]
+async fn announced_bodies() {
+    let stall_timeout = Duration::from_secs(3600);
+    let (server, _) = server_with(Limits { stall_timeout, ..Limits::default() }).await;
+    let head = "POST /test/echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n";
+    for body in [0, 3_000_000] {
+        let mut raw = Raw::silent(&server).await;
+        raw.send(head.as_bytes()).await;
+        raw.send(&vec![b'x'; body]).await;
+        let answer = String::from_utf8(raw.rest().await).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 413") && answer.ends_with('}'), "{body}: {answer:?}");
+    }
+}
+
+/// The host in an absolute request target counts, whatever the header says.
+#[tokio::test]
+async fn absolute_targets() {
+    let (server, _) = server().await;
+    let (status, _) = send(&server, "GET http://evil.example/health/live", &[], "").await;
+    assert_eq!(status, 403);
+    let (status, _) = send(&server, "GET http://localhost/health/live", &[], "").await;
+    assert_eq!(status, 200);
+}
+
+/// A client that does not read its answers is given up.
+#[tokio::test]
+async fn answers_nobody_reads() {
+    let stall_timeout = Duration::from_millis(50);
+    let (server, _) = server_with(Limits { stall_timeout, ..Limits::default() }).await;
+    let mut raw = Raw::silent(&server).await;
+    let body = "x".repeat(100_000);
+    let call = format!(
+        "POST /test/echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n{body}"
+    );
+    let flood = async { while raw.0.write_all(call.as_bytes()).await.is_ok() {} };
+    tokio::time::timeout(Duration::from_secs(20), flood).await.expect("the server gives up");
 }

@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod calls;
+mod connections;
 mod drain;
 mod failures;
 mod hostile;
 #[cfg(feature = "http")]
 mod http;
+mod log;
 mod support;

@@ -10,7 +10,7 @@ use micro_rpc::{
     Channel, ChannelConfig, Code, Codec, Error, Limits, Listener, MemoryNetwork, Request, Response,
     Router, Server, ServerConfig, ServerHandle, Status,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// Counts handlers of `test/hang` that have begun and that were dropped or have ended.
@@ -129,22 +129,29 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 pub(crate) const PREFACE: [u8; 16] = *b"\xB5rpc\x01\x00\x00\x06\x00\x40\x00\x00\x00\x00\x04\x00";
 
 /// A peer that writes and reads bytes as PROTOCOL.md has them, without this crate's code.
-pub(crate) struct Raw(pub(crate) TcpStream);
+pub(crate) struct Raw<S = TcpStream>(pub(crate) S);
 
 impl Raw {
     /// Connects and exchanges prefaces.
     pub(crate) async fn connect(server: &ServerHandle) -> Self {
         let mut raw = Self::silent(server).await;
         raw.send(&PREFACE).await;
-        let mut theirs = [0; 16];
-        raw.0.read_exact(&mut theirs).await.unwrap();
-        assert_eq!(theirs[..5], PREFACE[..5]);
+        raw.preface().await;
         raw
     }
 
     /// Connects and says nothing.
     pub(crate) async fn silent(server: &ServerHandle) -> Self {
         Self(TcpStream::connect(server.addresses()[0].to_string()).await.unwrap())
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
+    /// Reads the server's preface.
+    pub(crate) async fn preface(&mut self) {
+        let mut theirs = [0; 16];
+        self.0.read_exact(&mut theirs).await.unwrap();
+        assert_eq!(theirs[..5], PREFACE[..5]);
     }
 
     pub(crate) async fn send(&mut self, bytes: &[u8]) {

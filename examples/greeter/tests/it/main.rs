@@ -6,8 +6,10 @@
 mod processes;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -159,9 +161,9 @@ async fn flags_that_make_no_sense_are_refused() {
         ),
         (
             &["--register-ttl", "abc"],
-            ["\"abc\"", "flag --register-ttl", "expected a number and a unit, for example 200ms"],
+            ["\"abc\"", "flag --register-ttl", "expected a number and a unit (us, ms, s, m or h)"],
         ),
-        (&["--address", "x"], ["\"x\"", "flag --address", "write `host:port`"]),
+        (&["--address", "x"], ["\"x\"", "flag --address", "expected host:port"]),
     ];
     for (number, (flags, expected)) in cases.into_iter().enumerate() {
         let scene = Scene::new();
@@ -177,6 +179,67 @@ async fn flags_that_make_no_sense_are_refused() {
             assert!(said.contains(part), "{flags:?}: {part:?} is not in: {said}");
         }
     }
+}
+
+/// A variable that makes no sense ends the program in the same way, and names the variable.
+#[tokio::test]
+async fn variables_that_make_no_sense_are_refused() {
+    let scene = Scene::new();
+    let not_utf8 = OsStr::from_bytes(b"\xff");
+    let cases: [(&str, &OsStr, [&str; 2]); 6] = [
+        ("MICRO_SELECTOR", "foo".as_ref(), ["selector \"foo\"", "round-robin"]),
+        ("MICRO_NAMESPACE", "No".as_ref(), ["namespace \"No\"", "expected 1 to 128 of a-z"]),
+        ("MICRO_ZONE", not_utf8, ["zone \"\u{fffd}\"", "expected UTF-8"]),
+        ("MICRO_CONFIG", "none.toml".as_ref(), ["file \"none.toml\"", "No such file"]),
+        ("MICRO_CONFIG", "".as_ref(), ["is empty", "expected the path of a file"]),
+        ("MICRO_ADDRESS", "192.0.2.1:1".as_ref(), ["\"192.0.2.1:1\"", "annot assign"]),
+    ];
+    for (number, (variable, value, expected)) in cases.into_iter().enumerate() {
+        let name = format!("case-{number}");
+        let arguments = ["--registry", &scene.url()];
+        let mut server = scene.run_with(SERVER, &name, &arguments, &[(variable, value)]);
+        let status = server.ended().await;
+        assert_eq!(status.code(), Some(1), "{variable}: {status}");
+        let said = server.stderr();
+        assert!(said.contains(&format!("environment variable {variable}")), "{said}");
+        for part in expected {
+            assert_eq!(said.matches(part).count(), 1, "{variable}: {part:?} once in: {said}");
+        }
+    }
+}
+
+/// What is nobody's variable, and a runtime directory that cannot be one, cost one warning each.
+#[tokio::test]
+async fn odd_variables_are_warned_of() {
+    let scene = Scene::new();
+    let not_utf8 = OsStr::from_bytes(b"\xff");
+    let cases: [(&str, &OsStr, &str); 2] = [
+        ("MICRO_NOSUCH", not_utf8, "unknown environment variable"),
+        ("XDG_RUNTIME_DIR", "relative".as_ref(), "not an absolute path"),
+    ];
+    for (variable, value, expected) in cases {
+        // The directory for temporary files is that of the test, as is the registry in it.
+        let directory = scene.registry();
+        fs::create_dir_all(&directory).unwrap();
+        let environment = [(variable, value), ("TMPDIR", directory.as_os_str())];
+        let server = scene.run_with(SERVER, variable, &[], &environment);
+        eventually("it has started", async || server.stdout().ends_with('\n').then_some(())).await;
+        let said = server.stderr();
+        let warnings: Vec<_> = said.lines().filter(|line| line.contains("WARN")).collect();
+        assert!(matches!(warnings[..], [one] if one.contains(expected)), "{said}");
+        assert!(directory.read_dir().unwrap().next().is_some(), "it registers in {directory:?}");
+    }
+}
+
+/// A runtime directory is a path, whatever its bytes.
+#[tokio::test]
+async fn a_runtime_directory_need_not_be_utf8() {
+    let scene = Scene::new();
+    let runtime = scene.registry().join(OsStr::from_bytes(b"\xff"));
+    fs::create_dir_all(&runtime).unwrap();
+    let environment = [("XDG_RUNTIME_DIR", runtime.as_os_str())];
+    let _server = scene.run_with(SERVER, "server", &[], &environment);
+    eventually("it registers there", async || runtime.join("micro").exists().then_some(())).await;
 }
 
 /// What a client printed when it ended.

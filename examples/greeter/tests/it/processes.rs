@@ -1,5 +1,6 @@
 //! Processes of a test: started in a directory of their own, killed by their id when dropped.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -66,10 +67,22 @@ impl Scene {
 
     /// Starts a program; nothing of the environment or of a `micro.toml` around here reaches it.
     pub(crate) fn run(&self, program: &str, name: &str, arguments: &[&str]) -> Process {
+        self.run_with(program, name, arguments, &[])
+    }
+
+    /// The same with an environment, and nothing else in it.
+    pub(crate) fn run_with(
+        &self,
+        program: &str,
+        name: &str,
+        arguments: &[&str],
+        environment: &[(&str, &OsStr)],
+    ) -> Process {
         let (stdout, stderr) = (self.file(name, "stdout"), self.file(name, "stderr"));
         let child = Command::new(program)
             .args(arguments)
             .env_clear()
+            .envs(environment.iter().copied())
             .current_dir(self.directory.path())
             .stdin(Stdio::null())
             .stdout(File::create(&stdout).unwrap())

@@ -42,6 +42,19 @@ fn health_and_description_are_open() {
     assert_eq!(hello.get("/nosuch").0, 404);
 }
 
+/// An argument it does not know is refused with its usage; `--help` says what there is.
+#[test]
+fn arguments_are_not_ignored() {
+    let run = |argument: &str| Command::new(PROGRAM).arg(argument).env_clear().output().unwrap();
+    let unknown = run("--nosuch");
+    assert_eq!(unknown.status.code(), Some(2), "{unknown:?}");
+    let said = String::from_utf8(unknown.stderr).unwrap();
+    assert!(said.contains("'--nosuch'") && said.contains("Usage: hello"), "{said}");
+    let help = run("--help");
+    assert_eq!(help.status.code(), Some(0), "{help:?}");
+    assert!(String::from_utf8(help.stdout).unwrap().contains("MICRO_REGISTRY"));
+}
+
 /// Two of them find each other by the runtime directory, and one that is interrupted takes its
 /// node out and ends well.
 #[test]
@@ -58,6 +71,8 @@ fn two_of_them_share_a_registry() {
     assert_eq!(directory.registered(), std::slice::from_ref(&second.node));
     assert_eq!(second.get("/health/live").0, 200);
 }
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_hello");
 
 /// What `XDG_RUNTIME_DIR` names: only its owner may enter.
 pub(crate) struct RuntimeDirectory(TempDir);
@@ -106,7 +121,7 @@ impl<'a> Hello<'a> {
         let number = fs::read_dir(path).unwrap().count();
         let stdout = path.join(format!("{number}.stdout"));
         let stderr = path.join(format!("{number}.stderr"));
-        let child = Command::new(env!("CARGO_BIN_EXE_hello"))
+        let child = Command::new(PROGRAM)
             .env_clear()
             .env("XDG_RUNTIME_DIR", path)
             .current_dir(path)

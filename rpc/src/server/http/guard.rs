@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use hyper::Uri;
 use hyper::header::{self, HeaderMap, HeaderName};
+use hyper::http::uri::Authority;
 
 use super::reply::Refusal;
 
@@ -15,8 +17,12 @@ use super::reply::Refusal;
 /// - `Host`, if there is one, must be an IP address, `localhost`, a name without a dot, or one of
 ///   the service's own names: a page that pointed its own name at this server (DNS rebinding)
 ///   sends that name.
-pub(super) fn check(headers: &HeaderMap, own: &[String]) -> Result<(), Refusal> {
-    let host = text(headers, &header::HOST)?;
+///
+/// A request for `http://name/path` rather than `/path` names the host there, and `Host` does not
+/// count (RFC 9112, section 3.2.2).
+pub(super) fn check(uri: &Uri, headers: &HeaderMap, own: &[String]) -> Result<(), Refusal> {
+    let header = text(headers, &header::HOST)?;
+    let host = uri.authority().map(Authority::as_str).or(header);
     if let Some(host) = host
         && !is_own(name_of(host), own)
     {
@@ -48,6 +54,10 @@ fn name_of(host: &str) -> &str {
 }
 
 fn is_own(name: &str, own: &[String]) -> bool {
+    // What stands before an `@` is no host.
+    if name.contains('@') {
+        return false;
+    }
     let is_ip = name.parse::<IpAddr>().is_ok() || name.parse::<Ipv6Addr>().is_ok();
     let is_single_label = !name.is_empty() && !name.contains('.');
     is_ip || is_single_label || own.iter().any(|own| own.eq_ignore_ascii_case(name))
@@ -66,10 +76,14 @@ mod tests {
     use super::*;
 
     fn allowed(host: Option<&str>, origin: Option<&str>) -> bool {
+        allowed_at("/", host, origin)
+    }
+
+    fn allowed_at(target: &'static str, host: Option<&str>, origin: Option<&str>) -> bool {
         let mut headers = HeaderMap::new();
         host.map(|host| headers.insert(header::HOST, host.parse().unwrap()));
         origin.map(|origin| headers.insert(header::ORIGIN, origin.parse().unwrap()));
-        check(&headers, &["api.example.com".into()]).is_ok()
+        check(&Uri::from_static(target), &headers, &["api.example.com".into()]).is_ok()
     }
 
     /// Only addresses, plain names and the service's own names are believed.
@@ -106,5 +120,17 @@ mod tests {
             assert!(!allowed(Some("localhost:80"), Some(origin)), "{origin}");
         }
         assert!(!allowed(None, Some("http://localhost")));
+    }
+
+    /// The host of an absolute target stands for the header, in both checks.
+    #[test]
+    fn absolute_targets() {
+        let (own, foreign) = ("http://localhost:80/a", "http://evil.example/a");
+        assert!(allowed_at(own, Some("localhost:80"), Some("http://localhost:80")));
+        assert!(allowed_at(own, Some("evil.example"), None));
+        assert!(!allowed_at(foreign, Some("localhost:80"), None));
+        assert!(!allowed_at(foreign, None, None));
+        assert!(!allowed_at(own, Some("evil.example"), Some("http://evil.example")));
+        assert!(!allowed_at("http://evil.example@localhost/", Some("localhost"), None));
     }
 }

@@ -1,0 +1,154 @@
+//! From what a builder and the settings say to what is done: every rule on a value is checked here,
+//! before anything happens.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use micro_registry::{Endpoints, Node, Registration, Registry, validate};
+use micro_rpc::{Address, Limits, MemoryNetwork};
+
+use super::Service;
+use crate::layer::Layers;
+use crate::registrar::Timing;
+use crate::settings::{Resolved, Settings};
+use crate::{Contract, Error, Result, client, duration, open};
+
+/// Everything settled that can be before anything happens.
+pub(super) struct Plan {
+    /// Without the node's address, which is known once it is bound.
+    pub(super) registration: Registration,
+    pub(super) address: Resolved<Address>,
+    pub(super) advertise: Option<Resolved<String>>,
+    pub(super) timing: Timing,
+    pub(super) registry: Arc<dyn Registry>,
+    pub(super) contracts: Vec<Contract>,
+    pub(super) layers: Layers,
+    pub(super) limits: Limits,
+    pub(super) memory: Option<MemoryNetwork>,
+    pub(super) shutdown_timeout: Duration,
+    pub(super) settings: Settings,
+}
+
+impl Service {
+    pub(super) async fn plan(self) -> Result<Plan> {
+        let settings = self.settings.clone().map_or_else(Settings::from_process, Ok)?;
+        let registry = open::registry(&settings, self.registry.clone()).await?;
+        let address = address(&settings, self.address.clone(), registry.is_one_host())?;
+        let advertise = settings.resolve("advertise", self.advertise.clone(), text)?;
+        let timing = timing(&settings, self.register_ttl, self.register_interval)?;
+        // The client this service gives would refuse it, perhaps in the middle of the night.
+        settings.resolve("selector", None, client::parse_strategy)?;
+        Ok(Plan {
+            registration: self.registration(&settings)?,
+            address,
+            advertise,
+            timing,
+            registry,
+            contracts: self.contracts,
+            layers: self.layers,
+            limits: self.limits,
+            memory: self.memory,
+            shutdown_timeout: self.shutdown_timeout.unwrap_or(DEFAULT_SHUTDOWN).min(FOREVER),
+            settings,
+        })
+    }
+
+    fn registration(&self, settings: &Settings) -> Result<Registration> {
+        let name = settings.checked("name", self.name.clone(), validate::service_name)?;
+        let service = match name {
+            Some(name) => name.value,
+            None => default_name(&self.contracts)?.to_owned(),
+        };
+        let version = settings.checked("version", self.version.clone(), validate::version)?;
+        let zone = settings.checked("zone", self.zone.clone(), validate::zone)?;
+        let id = self.id.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+        let id = Resolved::by_code(id).check("id", validate::node_id)?.value;
+        let endpoints = self.contracts.iter().flat_map(Contract::endpoints).collect();
+        // The address is set once it is bound.
+        let mut node = Node::new(id, String::new());
+        node.epoch = unix_milliseconds();
+        node.weight = self.weight.unwrap_or(Node::DEFAULT_WEIGHT);
+        node.zone = zone.map(|zone| zone.value);
+        let version = version.map_or_else(|| "latest".to_owned(), |version| version.value);
+        let mut registration = Registration::new(service, version, node);
+        registration.metadata = self.metadata.clone();
+        registration.endpoints = Endpoints::Listed(endpoints);
+        Ok(registration)
+    }
+}
+
+const DEFAULT_SHUTDOWN: Duration = Duration::from_secs(30);
+/// As good as no bound, and within what clocks can add.
+const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
+const DEFAULT_TTL: Duration = Duration::from_secs(30);
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
+/// Below this the registry is busy with nothing but renewals.
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
+
+fn timing(
+    settings: &Settings,
+    ttl: Option<Duration>,
+    interval: Option<Duration>,
+) -> Result<Timing> {
+    let ttl = settings.resolve("register_ttl", ttl, duration::parse)?;
+    let ttl = ttl.unwrap_or(Resolved::by_default(DEFAULT_TTL));
+    let interval = settings.resolve("register_interval", interval, duration::parse)?;
+    let interval = interval.unwrap_or(Resolved::by_default(DEFAULT_INTERVAL));
+    if interval.value < MIN_INTERVAL {
+        return Err(interval.invalid("register_interval", "expected 100ms or more"));
+    }
+    if ttl.value > validate::MAX_TTL {
+        return Err(ttl.invalid("register_ttl", "expected a year, 8760h, or less"));
+    }
+    if ttl.value < interval.value.saturating_mul(2) {
+        return Err(Error::invalid(format!(
+            "register_ttl {:?} from {} is less than twice register_interval {:?} from {}: one lost \
+             renewal would take the service out; expected {:?} or more",
+            ttl.value,
+            ttl.origin,
+            interval.value,
+            interval.origin,
+            interval.value.saturating_mul(2),
+        )));
+    }
+    Ok(Timing { ttl: ttl.value, interval: interval.value })
+}
+
+/// Where to listen: a free port when nobody says, on the loopback when nobody else could find it.
+fn address(
+    settings: &Settings,
+    code: Option<String>,
+    is_one_host: bool,
+) -> Result<Resolved<Address>> {
+    let default = if is_one_host { "127.0.0.1:0" } else { "0.0.0.0:0" };
+    let resolved = settings.resolve("address", code, text)?;
+    let resolved = resolved.unwrap_or_else(|| Resolved::by_default(default.to_owned()));
+    let Ok(value) = resolved.value.parse() else {
+        let expected = "expected host:port, [ipv6]:port, unix:/path or memory:name";
+        return Err(resolved.invalid("address", expected));
+    };
+    Ok(Resolved { value, origin: resolved.origin })
+}
+
+fn text(text: &str) -> std::result::Result<String, String> {
+    Ok(text.to_owned())
+}
+
+fn default_name(contracts: &[Contract]) -> Result<&str> {
+    match contracts {
+        [only] => Ok(only.name()),
+        [] => Err(Error::invalid("the service has no name and nothing to serve: call `.serve(…)`")),
+        several => {
+            let names: Vec<_> = several.iter().map(Contract::name).collect();
+            let names = names.join(", ");
+            Err(Error::invalid(format!(
+                "the service has no name, and several contracts ({names}): call `.name(…)`"
+            )))
+        }
+    }
+}
+
+fn unix_milliseconds() -> u64 {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+}

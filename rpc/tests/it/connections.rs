@@ -1,0 +1,133 @@
+//! More connections than a server has room for.
+
+use std::process::Command;
+use std::time::Duration;
+
+use micro_rpc::Limits;
+use tokio::net::TcpStream;
+
+use crate::log::Log;
+use crate::support::*;
+
+/// Each of the two limits, at `places`.
+fn limits(places: usize) -> [Limits; 2] {
+    [
+        Limits { max_connections: places, ..Limits::default() },
+        Limits { max_connections_per_peer: places, ..Limits::default() },
+    ]
+}
+
+/// However many connections do nothing, others get through, health checks included; who is idle for
+/// the longest is told to go, and the log hears of it once.
+#[tokio::test]
+async fn idle_connections_make_room() {
+    for limits in limits(50) {
+        let log = Log::new();
+        let (server, _) = server_with(limits).await;
+        let mut idle = Vec::new();
+        for _ in 0..150 {
+            idle.push(Raw::connect(&server).await);
+        }
+        assert_eq!(idle[0].frame().await, (GO_AWAY, 0, Vec::new()));
+        assert!(idle[0].rest().await.is_empty());
+        assert_works(&channel(&server)).await;
+        let mut health = Raw::silent(&server).await;
+        health.send(b"GET /health/live HTTP/1.0\r\n\r\n").await;
+        assert!(health.rest().await.starts_with(b"HTTP/1.0 200"));
+        assert_eq!(log.count("WARN message=all places for connections are taken"), 1);
+        drop(idle);
+        until("the end is told", || log.count("INFO message=there are places") == 1).await;
+    }
+}
+
+/// A channel that had to make room calls again without noticing.
+#[tokio::test]
+async fn idle_channels_come_back() {
+    for limits in limits(2) {
+        let (server, _) = server_with(limits).await;
+        let channel = channel(&server);
+        assert_works(&channel).await;
+        let _others = [Raw::connect(&server).await, Raw::connect(&server).await];
+        until("it is told", || channel.is_draining()).await;
+        assert_works(&channel).await;
+    }
+}
+
+/// Connections of every protocol make room, and those that have not even chosen one.
+#[tokio::test]
+async fn every_protocol_makes_room() {
+    for limits in limits(3) {
+        let patient = Limits { stall_timeout: Duration::from_secs(3600), ..limits };
+        let (server, _) = server_with(patient).await;
+        let mut silent = Raw::silent(&server).await;
+        let mut half_preface = Raw::silent(&server).await;
+        half_preface.send(&PREFACE[..7]).await;
+        let mut http = Raw::silent(&server).await;
+        http.send(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        http.0.readable().await.unwrap();
+        let newcomers = [channel(&server), channel(&server), channel(&server)];
+        for channel in &newcomers {
+            assert_works(channel).await;
+        }
+        for raw in [&mut silent, &mut half_preface, &mut http] {
+            raw.rest().await;
+        }
+    }
+}
+
+/// A connection whose calls run keeps its place; when all are such, a newcomer is closed until one
+/// is free.
+#[tokio::test]
+async fn busy_connections_stay() {
+    for limits in limits(1) {
+        let (server, counts) = server_with(limits).await;
+        let mut busy = Raw::connect(&server).await;
+        busy.send(&frame(REQUEST, 0, 1, &payload("hang", 0, b""))).await;
+        until("it runs", || server.in_flight() == 1).await;
+        assert!(Raw::silent(&server).await.rest().await.is_empty());
+        busy.send(&frame(PING, 0, 1, b"")).await;
+        assert_eq!(busy.frame().await.0, PONG);
+        assert_eq!((counts.begun(), counts.over()), (1, 0));
+        busy.send(&frame(CANCEL, 0, 1, b"")).await;
+        until("it does not run", || server.in_flight() == 0).await;
+        assert_works(&channel(&server)).await;
+    }
+}
+
+/// A process without file descriptors says so once, and once that it has some again; connections
+/// that were open work meanwhile.
+#[test]
+fn descriptors_run_out() {
+    let this = std::env::current_exe().unwrap();
+    let script = format!(
+        "ulimit -n 40 && exec '{}' --exact connections::with_few_descriptors --ignored",
+        this.display()
+    );
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
+/// The part of [`descriptors_run_out`] that is in a process of its own.
+#[tokio::test]
+#[ignore = "takes all file descriptors of its process"]
+async fn with_few_descriptors() {
+    let log = Log::new();
+    let (server, _) = server().await;
+    let channel = channel(&server);
+    assert_works(&channel).await;
+    for round in 1..=2 {
+        let mut taken = Vec::new();
+        while let Ok(stream) = TcpStream::connect(server.addresses()[0].to_string()).await {
+            taken.push(stream);
+        }
+        until("it fails", || log.count("WARN message=cannot accept connections") > 0).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_works(&channel).await;
+        drop(taken);
+        let reached = Raw::connect(&server).await;
+        drop(reached);
+        assert_eq!(log.count("cannot accept connections"), 1, "round {round}");
+        assert_eq!(log.count("INFO message=connections can be accepted again"), 1);
+    }
+}
