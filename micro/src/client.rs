@@ -196,7 +196,9 @@ impl ClientBuilder {
         self
     }
 
-    /// Calls `memory:` addresses in this network inside the process, for tests.
+    /// Calls `memory:` addresses in this network inside the process, as [`test::Net`] does.
+    ///
+    /// [`test::Net`]: crate::test::Net
     pub fn memory_network(mut self, network: MemoryNetwork) -> Self {
         self.channel.memory = Some(network);
         self

@@ -33,8 +33,9 @@
 //! ```
 //!
 //! [`Service`] serves contracts and keeps them registered, [`Client`] finds services and calls them
-//! through the generated clients, [`Settings`] is where configuration comes from. What lies below
-//! is at [`registry`], [`selector`] and [`rpc`].
+//! through the generated clients, [`Settings`] is where configuration comes from, [`test`](mod@test)
+//! is for tests of what is built on them. What lies below is at [`registry`], [`selector`] and
+//! [`rpc`].
 
 mod advertise;
 mod call;

@@ -274,7 +274,7 @@ impl SeenByNode {
     /// Waits until the node does not hang; for ever, when it was killed meanwhile.
     async fn runs(&self) {
         if self.faults.clone().wait_for(|faults| !faults.hangs).await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }
