@@ -10,7 +10,8 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// What was taken from a stream and is delivered later, in order.
+/// What was taken from a stream and is delivered later, in order: a piece that would arrive before
+/// its predecessor waits for it.
 #[derive(Debug, Default)]
 pub(super) struct Late {
     /// When each piece arrives; an empty one is the end.
@@ -46,8 +47,7 @@ impl Late {
                 buffer.put_slice(&piece[..count]);
                 piece.advance(count);
                 self.held -= count;
-                // The end stays where it is, for whoever reads again.
-                if piece.is_empty() && count > 0 {
+                if piece.is_empty() {
                     self.pieces.pop_front();
                 }
                 return Poll::Ready(Ok(()));
@@ -71,9 +71,7 @@ impl Late {
             ready!(Pin::new(&mut *stream).poll_read(cx, &mut read))?;
             let piece = Bytes::copy_from_slice(read.filled());
             self.held += piece.len();
-            // A shorter delay lets nothing overtake what is on the way already.
-            let at = self.pieces.back().map_or_else(Instant::now, |&(before, _)| before);
-            self.pieces.push_back((at.max(Instant::now() + delay), piece));
+            self.pieces.push_back((Instant::now() + delay, piece));
         }
         Poll::Ready(Ok(()))
     }
