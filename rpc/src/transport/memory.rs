@@ -167,7 +167,7 @@ mod tests {
         let waiting = tokio::spawn(async move { far.read_exact(&mut [0; 4]).await.map(|_| far) });
         sleep(SECOND).await;
         network.set_silent("a", false);
-        drop(waiting.await.unwrap().unwrap());
+        drop(timeout(SECOND, waiting).await.unwrap().unwrap().unwrap());
         let mut rest = Vec::new();
         near.read_to_end(&mut rest).await.unwrap();
         assert_eq!(rest, b"pong");
@@ -204,7 +204,7 @@ mod tests {
         let expected = sent.clone();
         let writing = tokio::spawn(async move { far.write_all(&sent).await });
         let mut received = Vec::new();
-        near.read_to_end(&mut received).await.unwrap();
+        timeout(3_600 * SECOND, near.read_to_end(&mut received)).await.unwrap().unwrap();
         writing.await.unwrap().unwrap();
         assert!(received == expected);
     }
@@ -218,7 +218,7 @@ mod tests {
         let waiting = tokio::spawn(async move { near.read_u8().await });
         tokio::task::yield_now().await;
         network.crash("a");
-        let error = waiting.await.unwrap().unwrap_err();
+        let error = timeout(SECOND, waiting).await.unwrap().unwrap().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
         assert_eq!(far.write(b"x").await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
         assert_eq!(network.connect("a").unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
