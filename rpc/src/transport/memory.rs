@@ -200,7 +200,7 @@ mod tests {
         let network = MemoryNetwork::new();
         let (mut near, mut far, _listener) = connected(&network).await;
         network.set_delay("a", SECOND);
-        let sent: Vec<u8> = (0..1_000_000_u32).map(|n| (n % 251) as u8).collect();
+        let sent: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
         let expected = sent.clone();
         let writing = tokio::spawn(async move { far.write_all(&sent).await });
         let mut received = Vec::new();
