@@ -28,6 +28,10 @@ impl Errors {
         result.map_err(|error| self.add(error)).ok()
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Returns what the compiler is to print, if anything went wrong.
     pub(crate) fn into_compile_errors(self) -> Option<TokenStream> {
         self.0.map(|errors| errors.into_compile_error())

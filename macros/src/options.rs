@@ -49,6 +49,16 @@ pub(crate) fn text<'a>(option: &'a Meta, example: &str) -> Result<&'a LitStr> {
     }
 }
 
+/// Sets an option that is only there or not.
+pub(crate) fn switch_on(slot: &mut bool, option: &Meta, name: &str) -> Result<()> {
+    option.require_path_only().map_err(|_| {
+        let advice = format!("this option has no value: write `{name}`, or leave it out");
+        Error::new_spanned(option, advice)
+    })?;
+    *slot = true;
+    Ok(())
+}
+
 /// Sets an option that may be given once.
 pub(crate) fn set<T>(slot: &mut Option<T>, option: &Meta, value: T) -> Result<()> {
     match slot.replace(value) {

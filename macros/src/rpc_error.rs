@@ -2,7 +2,10 @@
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote};
-use syn::{Attribute, Data, DeriveInput, Error, Expr, ExprLit, Ident, Lit, Meta, Result, Variant};
+use syn::{
+    Attribute, Data, DataStruct, DeriveInput, Error, Expr, ExprLit, Ident, Lit, Meta, Result,
+    Variant,
+};
 
 use crate::errors::Errors;
 use crate::{names, options};
@@ -34,10 +37,22 @@ pub(crate) fn expand(item: TokenStream) -> TokenStream {
         Err(error) => return error.into_compile_error(),
     };
     let mut errors = Errors::default();
-    let expanded = implementation(&input, &mut errors);
-    // With mistakes the implementation is there all the same: only ours are reported.
+    check(&input, &mut errors);
+    // With other mistakes the implementation is there all the same: only ours are reported.
+    let expanded = errors.is_empty().then(|| implementation(&input, &mut errors));
     let errors = errors.into_compile_errors();
     quote!(#errors #expanded)
+}
+
+/// Refuses what has no implementation at all.
+fn check(input: &DeriveInput, errors: &mut Errors) {
+    if let Data::Union(data) = &input.data {
+        errors.push(data.union_token, "a union cannot be an error: write an enum or a struct");
+    }
+    if !input.generics.params.is_empty() {
+        let advice = "both sides must know the type: write concrete types";
+        errors.push(&input.generics, format!("an error cannot be generic, {advice}"));
+    }
 }
 
 fn implementation(input: &DeriveInput, errors: &mut Errors) -> TokenStream {
@@ -49,22 +64,19 @@ fn implementation(input: &DeriveInput, errors: &mut Errors) -> TokenStream {
             let arms = data.variants.iter().map(|variant| arm(variant, &default, errors));
             quote!(match self { #(#arms)* })
         }
-        Data::Struct(data) => {
-            for field in &data.fields {
+        Data::Struct(DataStruct { fields, .. }) => {
+            for field in fields {
                 refuse(&field.attrs, errors);
             }
             quote!(::micro::Code::#default)
         }
-        Data::Union(data) => {
-            errors.push(data.union_token, "a union cannot be an error: write an enum or a struct");
-            quote!(::micro::Code::#default)
-        }
+        Data::Union(_) => unreachable!("it was refused"),
     };
-    let (generics, arguments, conditions) = input.generics.split_for_impl();
+    let conditions = &input.generics.where_clause;
     quote! {
         #[automatically_derived]
         #[allow(deprecated)]
-        impl #generics ::micro::RpcError for #name #arguments #conditions {
+        impl ::micro::RpcError for #name #conditions {
             fn code(&self) -> ::micro::Code {
                 #body
             }

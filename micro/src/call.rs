@@ -1,6 +1,7 @@
 //! One call: its options, then its way.
 
 use std::convert::Infallible;
+use std::error::Error as _;
 use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use crate::client::Target;
-use crate::contract::MethodInfo;
+use crate::contract::{MethodInfo, Served};
 use crate::send::{Plan, send, site};
 use crate::{CallError, Code, Context, Error, Phase, RpcError};
 
@@ -34,7 +35,7 @@ pub struct Call<T, E> {
 }
 
 /// Makes a call of encoded arguments; what the generated clients' methods do.
-pub fn call<A: Serialize, T, E>(
+pub(crate) fn call<A: Serialize, T, E>(
     target: &Target,
     method: &'static MethodInfo,
     arguments: &A,
@@ -254,8 +255,8 @@ pub trait MethodError: Send + 'static {
     where
         Self: Sized;
 
-    /// What its server answers; what callers must not see, it logs.
-    fn into_status(self, codec: Codec) -> Status;
+    /// What its server answers; what callers do not see, it logs with the call's name.
+    fn into_status(self, codec: Codec, served: &Served<'_>) -> Status;
 
     /// What those see who do not know its type.
     fn into_error(self) -> Error;
@@ -266,12 +267,12 @@ impl<E: RpcError> MethodError for E {
         codec.decode(details).ok()
     }
 
-    fn into_status(self, codec: Codec) -> Status {
+    fn into_status(self, codec: Codec, served: &Served<'_>) -> Status {
         let status = Status::new(self.code(), self.to_string());
         match codec.encode(&self) {
             Ok(details) => status.with_details(codec, details),
             Err(error) => {
-                tracing::error!(%error, "a method's error does not encode");
+                tracing::error!(%error, %served, "the error of a method does not encode");
                 status
             }
         }
@@ -288,8 +289,10 @@ impl MethodError for Error {
         None
     }
 
-    fn into_status(self, _: Codec) -> Status {
-        tracing::warn!(error = ?self, "a method failed");
+    fn into_status(self, _: Codec, served: &Served<'_>) -> Status {
+        if self.source().is_some() {
+            tracing::warn!(error = ?self, %served, "a method failed");
+        }
         Status::new(self.code(), self.to_string())
     }
 
@@ -305,8 +308,8 @@ impl MethodError for anyhow::Error {
     }
 
     /// Its text may hold what is not for callers, so it stays in the log.
-    fn into_status(self, _: Codec) -> Status {
-        tracing::error!(error = ?self, "a method failed");
+    fn into_status(self, _: Codec, served: &Served<'_>) -> Status {
+        tracing::error!(error = ?self, %served, "a method failed");
         Status::new(Code::Internal, "the method failed")
     }
 
@@ -320,7 +323,7 @@ impl MethodError for Infallible {
         None
     }
 
-    fn into_status(self, _: Codec) -> Status {
+    fn into_status(self, _: Codec, _: &Served<'_>) -> Status {
         match self {}
     }
 

@@ -129,9 +129,9 @@ impl ContractBuilder {
         F: Fn(Arc<S>, Context, A) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = Result<T, E>> + Send + 'static,
     {
-        self.method(implementation, info, method, |codec, result| match result {
-            Ok(value) => respond(codec, &value),
-            Err(error) => Err(error.into_status(codec)),
+        self.method(implementation, info, method, |codec, result, served| match result {
+            Ok(value) => respond(codec, &value, served),
+            Err(error) => Err(error.into_status(codec, served)),
         })
     }
 
@@ -149,7 +149,9 @@ impl ContractBuilder {
         F: Fn(Arc<S>, Context, A) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = T> + Send + 'static,
     {
-        self.method(implementation, info, method, |codec, value| respond(codec, &value))
+        self.method(implementation, info, method, |codec, value, served| {
+            respond(codec, &value, served)
+        })
     }
 
     /// The contract.
@@ -162,7 +164,7 @@ impl ContractBuilder {
         implementation: &Arc<S>,
         info: &'static MethodInfo,
         method: F,
-        answer: fn(Codec, O) -> Result<Response, Status>,
+        answer: fn(Codec, O, &Served<'_>) -> Result<Response, Status>,
     ) -> Self
     where
         S: Send + Sync + 'static,
@@ -184,7 +186,7 @@ impl ContractBuilder {
                 let arguments = codec.decode_map::<A>(&request.body);
                 let arguments = arguments.map_err(|error| bad_arguments(info, &error))?;
                 let result = method(implementation, own.clone(), arguments).await;
-                match answer(codec, result) {
+                match answer(codec, result, &Served { method: info, context: &own }) {
                     Ok(mut response) => {
                         response.metadata = own.take_reply();
                         Ok(response)
@@ -199,11 +201,34 @@ impl ContractBuilder {
     }
 }
 
-fn respond<T: Serialize>(codec: Codec, value: &T) -> Result<Response, Status> {
+/// A call that was served, for the log.
+pub struct Served<'a> {
+    method: &'static MethodInfo,
+    context: &'a Context,
+}
+
+impl fmt::Display for Served<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (contract, method) = self.method.key();
+        write!(f, "{contract}/{method}")?;
+        match self.context.trace() {
+            Some(trace) => write!(f, ", trace {}", trace.trace_id()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Served<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Served({self})")
+    }
+}
+
+fn respond<T: Serialize>(codec: Codec, value: &T, served: &Served<'_>) -> Result<Response, Status> {
     match codec.encode(value) {
         Ok(body) => Ok(Response::new(codec, body)),
         Err(error) => {
-            tracing::error!(%error, "an answer does not encode");
+            tracing::error!(%error, %served, "the answer of a method does not encode");
             Err(Status::new(Code::Internal, "the answer does not encode"))
         }
     }

@@ -34,7 +34,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
     message = "`{Self}` is not an error a method can return",
     label = "not a `micro::RpcError`",
     note = "give it `#[derive(Debug, thiserror::Error, micro::RpcError, serde::Serialize, \
-            serde::Deserialize)]`, or return a type of your own that has it"
+            serde::Deserialize)]`, or return `micro::Error` or `anyhow::Error`"
 )]
 pub trait RpcError: StdError + Portable + Send + Sync + 'static {
     /// The status code callers without the type see.
@@ -133,6 +133,8 @@ pub enum Phase {
     Wait,
     /// Understanding the answer.
     Decode,
+    /// Ending a service.
+    Stop,
     /// Running the method itself.
     Execute,
 }
@@ -147,6 +149,7 @@ impl Phase {
             Self::Send => "send",
             Self::Wait => "wait",
             Self::Decode => "decode",
+            Self::Stop => "stop",
             Self::Execute => "execute",
         }
     }

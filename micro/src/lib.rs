@@ -45,7 +45,11 @@ mod contract;
 mod describe;
 mod duration;
 mod error;
+mod health;
+mod hooks;
 pub mod layer;
+mod method;
+mod mock;
 mod mount;
 mod open;
 mod registrar;
@@ -53,6 +57,7 @@ mod running;
 mod send;
 mod service;
 mod settings;
+mod signals;
 pub mod test;
 
 pub use call::{Call, MethodError, Reply};
@@ -60,6 +65,7 @@ pub use client::{Client, ClientBuilder};
 pub use context::Context;
 pub use contract::Contract;
 pub use error::{CallError, Error, Phase, Result, RpcError};
+pub use layer::BoxError;
 pub use micro_macros::{RpcError, service};
 pub use micro_registry as registry;
 pub use micro_rpc as rpc;
@@ -74,14 +80,26 @@ pub use settings::{Origin, Settings};
 /// What the macros' expansions call; no part of the public API.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::call::call;
     pub use crate::client::Target;
     pub use crate::contract::{ContractBuilder, MethodInfo, contract};
     pub use crate::error::Portable;
-    pub use serde;
+    pub use crate::method::{
+        Answer, Argument, Arguments, Method, Returned, ReturnedOther, always_answers, call,
+        fallible, infallible,
+    };
+    pub use crate::mock::Mocked;
 }
 
 /// The code in the README compiles.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+/// The code in the guide compiles.
+#[cfg(doctest)]
+mod guide {
+    #[doc = include_str!("../../docs/src/how-to/errors.md")]
+    struct Errors;
+    #[doc = include_str!("../../docs/src/how-to/layers.md")]
+    struct Layers;
+}

@@ -19,7 +19,8 @@ pub(crate) async fn registry(
         (Some(url), _) => by_url(&url, namespace, settings).await,
         (None, Some(registry)) => Ok(registry),
         (None, None) => {
-            by_url(&Resolved::by_default(DEFAULT_URL.to_owned()), namespace, settings).await
+            let url = Resolved::by_default(DEFAULT_URL.to_owned());
+            by_url(&url, namespace, settings).await
         }
     }
 }
@@ -99,10 +100,8 @@ mod tests {
     #[tokio::test]
     async fn opens_what_the_url_names() {
         let given: Arc<dyn Registry> = Arc::new(MemoryRegistry::new());
-        assert_eq!(
-            registry(&Settings::none(), Some(given.clone())).await.unwrap().name(),
-            "memory"
-        );
+        let chosen = registry(&Settings::none(), Some(given.clone())).await.unwrap();
+        assert_eq!(chosen.name(), "memory");
         let settings = Settings::none().flag("registry", "static:a=10.0.0.1:1").unwrap();
         assert_eq!(registry(&settings, Some(given)).await.unwrap().name(), "static");
         assert!(open("memory:").await.unwrap().is_one_host());
@@ -117,6 +116,9 @@ mod tests {
             ("nosuch:", "`nosuch:` from flag --registry is unknown; compiled in are memory:"),
             ("memory:?x=1", "query key `x`"),
             ("static:greeter", "expected name=address"),
+            ("memory:x", "`memory:x` is invalid: expected memory: alone"),
+            #[cfg(feature = "local")]
+            ("local:/dev/null/x", "flag --registry: local registry: cannot write into /dev/null/x"),
         ] {
             let error = open(url).await.unwrap_err().to_string();
             assert!(error.contains(expected), "{url}: {error}");

@@ -28,8 +28,7 @@ pub enum Registered {
         /// What the registry said, with the causes.
         cause: String,
     },
-    /// A newer process owns the node id. It is tried again on every interval, since that lease may
-    /// end.
+    /// A newer process owns the node id. It is tried again once per TTL, since that lease may end.
     Fenced {
         /// What the registry said.
         cause: String,
@@ -48,12 +47,31 @@ pub(crate) struct Timing {
 #[derive(Debug)]
 pub(crate) struct Registrar {
     registry: Arc<dyn Registry>,
-    /// What to announce; dropping it ends the task after the write under way.
-    wanted: Option<watch::Sender<Registration>>,
-    registration: Registration,
+    wanted: Announcer,
     state: watch::Receiver<Registered>,
-    timing: Timing,
+    /// The node's state at the end of the last attempt.
+    tried: watch::Receiver<Option<NodeState>>,
     task: JoinHandle<()>,
+}
+
+/// What to register: a change of it is told to the registry at once. `None` ends the registrar,
+/// after the write under way.
+#[derive(Clone, Debug)]
+pub(crate) struct Announcer(watch::Sender<Option<Registration>>);
+
+impl Announcer {
+    /// Announces another state of the node; one that drains keeps to that.
+    pub(crate) fn set(&self, state: NodeState) {
+        self.0.send_if_modified(|wanted| match wanted {
+            Some(Registration { node, .. })
+                if node.state != state && node.state != NodeState::Draining =>
+            {
+                node.state = state;
+                true
+            }
+            _ => false,
+        });
+    }
 }
 
 impl Registrar {
@@ -63,10 +81,11 @@ impl Registrar {
         registration: Registration,
         timing: Timing,
     ) -> Self {
-        let (wanted, changes) = watch::channel(registration.clone());
+        let (wanted, changes) = watch::channel(Some(registration));
         let (report, state) = watch::channel(Registered::Starting);
-        let task = tokio::spawn(keep(registry.clone(), changes, timing, report));
-        Self { registry, wanted: Some(wanted), registration, state, timing, task }
+        let (tries, tried) = watch::channel(None);
+        let task = tokio::spawn(keep(registry.clone(), changes, timing, report, tries));
+        Self { registry, wanted: Announcer(wanted), state, tried, task }
     }
 
     /// What it knows, now and as it changes.
@@ -74,31 +93,37 @@ impl Registrar {
         self.state.clone()
     }
 
-    /// Announces another state of the node and waits until the registry knows, at most `patience`.
-    pub(crate) async fn announce(&mut self, node_state: NodeState, patience: Duration) {
-        self.registration.node.state = node_state;
-        if let Some(wanted) = &self.wanted {
-            // The task goes on renewing with it, and mends a write of the old state under way now.
-            wanted.send_replace(self.registration.clone());
-        }
-        let told = self.registry.register(&self.registration, self.timing.ttl);
-        if let Ok(Err(error)) = timeout(patience, told).await {
-            let error = chain(&error);
-            tracing::warn!(error, state = %node_state, "the registry was not told of the new state");
+    /// Whether others may have seen it in the registry.
+    pub(crate) fn was_registered(&self) -> bool {
+        let state = self.state.borrow();
+        matches!(*state, Registered::Yes | Registered::Retrying { was_registered: true, .. })
+    }
+
+    /// The means to announce other states of the node.
+    pub(crate) fn announcer(&self) -> Announcer {
+        self.wanted.clone()
+    }
+
+    /// Announces that the node drains, and waits until the registry was told, at most `patience`.
+    pub(crate) async fn drain(&mut self, patience: Duration) {
+        self.wanted.set(NodeState::Draining);
+        let told = self.tried.wait_for(|tried| *tried == Some(NodeState::Draining));
+        if timeout(patience, told).await.is_err() {
+            tracing::warn!("the registry was not told in time that the node drains");
         }
     }
 
     /// Ends the task and takes the registration out, each within `patience`.
     pub(crate) async fn deregister(mut self, patience: Duration) {
         // A write cut off could still land after the removal, so it is let finish.
-        self.wanted = None;
+        let Some(registration) = self.wanted.0.send_replace(None) else { return };
         match timeout(patience, &mut self.task).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "the registrar failed"),
             Err(_) => self.task.abort(),
         }
-        match timeout(patience, self.registry.deregister(&self.registration)).await {
-            Ok(Ok(())) => tracing::info!(node = self.registration.node.id, "deregistered"),
+        match timeout(patience, self.registry.deregister(&registration)).await {
+            Ok(Ok(())) => tracing::info!(node = registration.node.id, "deregistered"),
             Ok(Err(error)) => {
                 tracing::warn!(error = chain(&error), "not deregistered: the TTL will do it");
             }
@@ -115,22 +140,36 @@ impl Drop for Registrar {
 
 async fn keep(
     registry: Arc<dyn Registry>,
-    mut wanted: watch::Receiver<Registration>,
+    mut wanted: watch::Receiver<Option<Registration>>,
     timing: Timing,
     report: watch::Sender<Registered>,
+    tries: watch::Sender<Option<NodeState>>,
 ) {
     let mut schedule = Schedule::new(timing);
     loop {
-        let registration = wanted.borrow_and_update().clone();
-        let result = registry.register(&registration, timing.ttl).await;
-        let now = Instant::now();
-        let next = schedule.after(&result, now);
+        let Some(registration) = wanted.borrow_and_update().clone() else { return };
+        let result = attempt(&*registry, &registration, timing.ttl).await;
+        let next = schedule.after(&result, Instant::now());
         report_change(&report, &registration, registry.name(), schedule.state(&result));
+        tries.send_replace(Some(registration.node.state));
         tokio::select! {
             () = sleep_until(next) => {}
             changed = wanted.changed() => if changed.is_err() { return },
         }
     }
+}
+
+/// Registers once. A registry that hangs fails the attempt, and does not stop the next one.
+async fn attempt(
+    registry: &dyn Registry,
+    registration: &Registration,
+    ttl: Duration,
+) -> Result<(), Error> {
+    let patience = ttl / 2;
+    timeout(patience, registry.register(registration, ttl)).await.unwrap_or_else(|_| {
+        let message = format!("the registry did not answer within {patience:?}");
+        Err(Error::new(ErrorKind::Unavailable, message))
+    })
 }
 
 /// Logs what is new and keeps quiet about what goes on.
@@ -180,7 +219,7 @@ impl Schedule {
             Err(error) if error.kind() == ErrorKind::Fenced => {
                 self.failing_since = None;
                 self.was_registered = false;
-                now + jittered(self.timing.interval)
+                now + jittered(self.timing.ttl)
             }
             Err(_) => {
                 self.failing_since.get_or_insert(now);
@@ -248,7 +287,7 @@ mod tests {
         reached(&registrar, |state| *state == Registered::Yes).await;
         tokio::time::sleep(Duration::from_secs(600)).await;
         registry.get("greeter").await.unwrap();
-        registrar.announce(NodeState::Draining, Duration::from_secs(1)).await;
+        registrar.drain(Duration::from_secs(1)).await;
         let services = registry.get("greeter").await.unwrap();
         assert_eq!(services[0].nodes[0].state, NodeState::Draining);
         registrar.deregister(Duration::from_secs(1)).await;
@@ -286,5 +325,17 @@ mod tests {
         assert_eq!(registry.get("greeter").await.unwrap()[0].nodes[0].epoch, 2);
         reached(&registrar, |state| *state == Registered::Yes).await;
         assert_eq!(registry.get("greeter").await.unwrap()[0].nodes[0].epoch, 1);
+    }
+
+    /// A node that drains keeps to that, whatever else is announced.
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_is_final() {
+        let registry = MemoryRegistry::new();
+        let mut registrar = Registrar::spawn(Arc::new(registry.clone()), registration(1), TIMING);
+        registrar.drain(Duration::from_secs(1)).await;
+        registrar.announcer().set(NodeState::Serving);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let services = registry.get("greeter").await.unwrap();
+        assert_eq!(services[0].nodes[0].state, NodeState::Draining);
     }
 }

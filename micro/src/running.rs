@@ -2,34 +2,39 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use micro_registry::{NodeState, Registration, Registry};
+use micro_registry::{Registration, Registry};
 use micro_rpc::{Address, Limits, Listener, MemoryNetwork, Server, ServerConfig, ServerHandle};
 use tokio::sync::watch;
+use tokio::time::sleep;
 
 use crate::client::ClientBuilder;
 use crate::describe::describe;
+use crate::health::{Health, HealthCheck, HealthTask};
+use crate::hooks::{Hooks, Stage};
 use crate::layer::Layers;
 use crate::mount;
 use crate::registrar::{Registrar, Timing};
-use crate::{Client, Contract, Error, Registered, Result, Settings};
+use crate::signals::Signals;
+use crate::{Client, Code, Contract, Error, Phase, Registered, Result, Settings};
 
 /// A service that listens, serves and registers.
 ///
 /// It owns all of it: dropping it closes the listener, aborts running calls and leaves the
-/// registration to its TTL; [`shutdown`](Self::shutdown) does all that in good order.
+/// registration to its TTL, and runs no hooks; [`shutdown`](Self::shutdown) does all that in good
+/// order.
 #[must_use = "dropping it stops the service"]
 pub struct RunningService {
     registration: Registration,
     server: ServerHandle,
     registrar: Registrar,
+    health: HealthTask,
     registry: Arc<dyn Registry>,
     settings: Settings,
     memory: Option<MemoryNetwork>,
-    stopping: Arc<AtomicBool>,
-    shutdown_timeout: Duration,
+    ending: Ending,
+    pub(crate) hooks: Hooks,
 }
 
 /// What [`RunningService::start`] needs.
@@ -41,9 +46,19 @@ pub(crate) struct Start {
     pub(crate) limits: Limits,
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) timing: Timing,
-    pub(crate) shutdown_timeout: Duration,
+    pub(crate) health: Option<HealthCheck>,
+    pub(crate) ending: Ending,
     pub(crate) settings: Settings,
     pub(crate) memory: Option<MemoryNetwork>,
+}
+
+/// How a service ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ending {
+    /// How long calls are still accepted once clients are told to go elsewhere.
+    pub(crate) drain_delay: Duration,
+    /// How long running calls may then take, and each hook.
+    pub(crate) grace: Duration,
 }
 
 /// How long the registry may take to hear that a service stops. Calls are safe without it: the
@@ -57,8 +72,8 @@ impl RunningService {
         let router = mount::router(contracts, &start.layers);
         let server = Server::new(router).map_err(|error| Error::invalid(error.to_string()))?;
         let registrar = Registrar::spawn(registry.clone(), registration.clone(), timing);
-        let stopping = Arc::new(AtomicBool::new(false));
-        let ready = readiness(registrar.state(), stopping.clone());
+        let health = HealthTask::spawn(start.health, registrar.announcer());
+        let ready = readiness(registrar.state(), health.state());
         let server = server
             .config(ServerConfig { limits: start.limits, hosts: hosts(&registration) })
             .ready(Arc::new(ready))
@@ -68,20 +83,33 @@ impl RunningService {
             registration,
             server,
             registrar,
+            health,
             registry,
             settings: start.settings,
             memory: start.memory,
-            stopping,
-            shutdown_timeout: start.shutdown_timeout,
+            ending: start.ending,
+            hooks: Hooks::default(),
         })
     }
 
-    /// What it registers: its name, id and advertised address.
+    /// What it registers: its name, id and advertised address. The state of the node is the one it
+    /// starts with.
     pub fn registration(&self) -> &Registration {
         &self.registration
     }
 
     /// Whether it is registered, now and as that changes.
+    ///
+    /// # Examples
+    ///
+    /// Waiting until it is:
+    ///
+    /// ```no_run
+    /// # async fn example(running: micro::RunningService) {
+    /// let is_registered = |state: &micro::Registered| *state == micro::Registered::Yes;
+    /// running.registered().wait_for(is_registered).await.expect("the service runs");
+    /// # }
+    /// ```
     pub fn registered(&self) -> watch::Receiver<Registered> {
         self.registrar.state()
     }
@@ -99,48 +127,80 @@ impl RunningService {
         builder.build_on(&self.settings, self.registry.clone())
     }
 
-    /// Serves until SIGINT or SIGTERM, then [shuts down](Self::shutdown); a second signal ends it
-    /// at once. The signals are listened for from this call on, before it is awaited.
+    /// Serves until SIGINT or SIGTERM, then [shuts down](Self::shutdown). The signals are listened
+    /// for from this call on, before it is awaited.
     ///
     /// # Errors
     ///
-    /// `internal` when the signals cannot be listened for.
+    /// `internal` when the signals cannot be listened for; `aborted` when a second signal forced the
+    /// end: running calls were aborted, hooks that had not run did not, and the registration, which
+    /// says *draining*, is left to its TTL.
     ///
     /// # Panics
     ///
     /// Outside a tokio runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the service.
     pub fn run(self) -> impl Future<Output = Result<()>> + Send {
         let signals = Signals::listen();
         async move {
-            self.run_until(signals?).await;
-            Ok(())
+            let mut signals = signals?;
+            let first = signals.next().await;
+            self.stop(first, signals).await
         }
     }
 
-    pub(crate) async fn run_until(self, mut signals: Signals) {
-        let first = signals.next().await;
+    /// Shuts down because of a first signal, unless a second one comes.
+    pub(crate) async fn stop(self, first: &'static str, mut signals: Signals) -> Result<()> {
         tracing::info!(signal = first, "stopping");
         tokio::select! {
-            () = self.shutdown() => {}
-            second = signals.next() => tracing::warn!(signal = second, "stopping at once"),
+            () = self.shutdown() => Ok(()),
+            second = signals.next() => {
+                let message = format!("stopped at once by a second signal, {second}");
+                Err(Error::at(Code::Aborted, Phase::Stop, message))
+            }
         }
     }
 
-    /// Stops in good order: the registry says *draining* and connected clients are told to go
-    /// elsewhere, running calls finish within the shutdown timeout, then it deregisters and closes.
+    /// Stops in good order:
+    ///
+    /// 1. The `before_stop` hooks run.
+    /// 2. The registry is told that the node is *draining*, and connected clients that they had
+    ///    better go elsewhere, both at once. Calls are accepted for `drain_delay` longer, unless the
+    ///    service never was in the registry.
+    /// 3. Later calls are refused, which makes clients repeat them elsewhere. Running calls finish,
+    ///    within `shutdown_timeout`, and all connections are closed.
+    /// 4. The node is deregistered, and the `after_deregister` hooks run.
+    /// 5. What the service holds is dropped, and the `after_stop` hooks run.
+    ///
+    /// A registry that cannot be reached delays this by a few seconds at most; the TTL takes the
+    /// node out then.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future aborts what still runs, as dropping the service does.
-    pub async fn shutdown(mut self) {
-        self.stopping.store(true, Ordering::Relaxed);
-        self.server.drain();
-        self.registrar.announce(NodeState::Draining, GOODBYE_PATIENCE).await;
-        let report = self.server.shutdown(self.shutdown_timeout).await;
+    pub async fn shutdown(self) {
+        let Self { server, mut registrar, health, registry, ending, mut hooks, .. } = self;
+        hooks.stop(Stage::BeforeStop, ending.grace).await;
+        drop(health);
+        server.drain();
+        let was_registered = registrar.was_registered();
+        let serve_out = async {
+            if was_registered {
+                sleep(ending.drain_delay).await;
+            }
+            server.shutdown(ending.grace).await
+        };
+        let ((), report) = tokio::join!(registrar.drain(GOODBYE_PATIENCE), serve_out);
         if report.aborted > 0 {
             tracing::warn!(calls = report.aborted, "calls did not finish in time, aborted");
         }
-        self.registrar.deregister(GOODBYE_PATIENCE).await;
+        registrar.deregister(GOODBYE_PATIENCE).await;
+        hooks.stop(Stage::AfterDeregister, ending.grace).await;
+        drop(registry);
+        hooks.stop(Stage::AfterStop, ending.grace).await;
     }
 }
 
@@ -161,64 +221,23 @@ fn hosts(registration: &Registration) -> Vec<String> {
     }
 }
 
-/// Ready once it has been registered; an outage of the registry later does not make it less so.
+/// Ready once it has been registered and its check passes; an outage of the registry later does not
+/// make it less so. That it drains the server knows itself.
 fn readiness(
     registered: watch::Receiver<Registered>,
-    stopping: Arc<AtomicBool>,
+    health: watch::Receiver<Health>,
 ) -> impl Fn() -> std::result::Result<(), String> + Send + Sync {
     move || {
-        if stopping.load(Ordering::Relaxed) {
-            return Err("draining".to_owned());
+        match &*health.borrow() {
+            Health::Good => {}
+            Health::Unknown => return Err("the first health check has not ended".to_owned()),
+            Health::Bad(reason) => return Err(format!("not serving: {reason}")),
         }
         match &*registered.borrow() {
             Registered::Yes | Registered::Retrying { was_registered: true, .. } => Ok(()),
             Registered::Starting => Err("not registered yet".to_owned()),
             Registered::Retrying { cause, .. } => Err(format!("not registered: {cause}")),
             Registered::Fenced { cause } => Err(format!("fenced: {cause}")),
-        }
-    }
-}
-
-/// The signals that end a service.
-pub(crate) struct Signals {
-    #[cfg(unix)]
-    terminate: tokio::signal::unix::Signal,
-    #[cfg(unix)]
-    interrupt: tokio::signal::unix::Signal,
-}
-
-#[cfg(unix)]
-impl Signals {
-    pub(crate) fn listen() -> Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let listen = |kind| {
-            signal(kind).map_err(|error| {
-                let message = format!("cannot listen for signals: {error}");
-                Error::at(crate::Code::Internal, crate::Phase::Start, message).with_source(error)
-            })
-        };
-        let terminate = listen(SignalKind::terminate())?;
-        Ok(Self { terminate, interrupt: listen(SignalKind::interrupt())? })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
-    }
-}
-
-#[cfg(not(unix))]
-impl Signals {
-    pub(crate) fn listen() -> Result<Self> {
-        Ok(Self {})
-    }
-
-    async fn next(&mut self) -> &'static str {
-        match tokio::signal::ctrl_c().await {
-            Ok(()) => "ctrl-c",
-            Err(_) => std::future::pending().await,
         }
     }
 }

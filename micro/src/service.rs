@@ -3,16 +3,21 @@
 mod plan;
 
 use std::fmt;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use micro_registry::{Metadata, Registry, validate};
 use micro_rpc::{Address, Limits, Listener, MemoryNetwork, Request, Response};
 use tower::Layer;
 
+use crate::health::Check;
+use crate::hooks::{Hooks, Stage};
 use crate::layer::{BoxError, Layers, Next};
-use crate::running::{RunningService, Signals, Start};
+use crate::running::{RunningService, Start};
 use crate::settings::{Resolved, Settings};
+use crate::signals::Signals;
 use crate::{Code, Contract, Error, Phase, Result, advertise};
 
 /// A service: what it serves, under which name, and where it registers.
@@ -60,7 +65,11 @@ pub struct Service {
     metadata: Metadata,
     register_ttl: Option<Duration>,
     register_interval: Option<Duration>,
+    health_check: Option<Arc<Check>>,
+    health_interval: Option<Duration>,
+    drain_delay: Option<Duration>,
     shutdown_timeout: Option<Duration>,
+    hooks: Hooks,
     limits: Limits,
     memory: Option<MemoryNetwork>,
     contracts: Vec<Contract>,
@@ -162,10 +171,116 @@ impl Service {
         self
     }
 
-    /// How long running calls may take to finish when it stops. Default: 30 s.
+    /// Asks the program on every interval whether it can serve, and at the start before it does.
+    ///
+    /// While the check fails, panics or does not end within the interval, the node is registered as
+    /// *not serving*: it gets no new calls, and `/health/ready` answers 503 with the reason. That is
+    /// told to the registry at once, and taken back as soon as the check passes. A failing check
+    /// never deregisters, and calls that arrive all the same are served. Default: none, always well.
+    ///
+    /// ```
+    /// # async fn ping() -> Result<(), std::io::Error> { Ok(()) }
+    /// micro::Service::new().health_check(|| async {
+    ///     ping().await?;
+    ///     Ok(())
+    /// });
+    /// ```
+    pub fn health_check<F, Fut>(mut self, check: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
+    {
+        self.health_check = Some(Arc::new(move || check().boxed()));
+        self
+    }
+
+    /// How long after a health check the next one begins, and how long one may take: at least
+    /// 100 ms. Default: 10 s.
+    pub fn health_interval(mut self, interval: Duration) -> Self {
+        self.health_interval = Some(interval);
+        self
+    }
+
+    /// How long it still accepts calls when it stops, after its clients and the registry were told
+    /// that it will: long enough for the news to get around. Default: 2 s; tests do well with zero.
+    pub fn drain_delay(mut self, delay: Duration) -> Self {
+        self.drain_delay = Some(delay);
+        self
+    }
+
+    /// How long running calls may take to finish when it stops, and each hook. Default: 30 s.
     pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
         self.shutdown_timeout = Some(timeout);
         self
+    }
+
+    /// Runs this before it listens, once its settings are known to make sense.
+    ///
+    /// # Hooks
+    ///
+    /// The hooks of one kind run one after the other, in the order in which they were added. When
+    /// one of the start fails, or panics, the start does: no further ones of the start run, but
+    /// those of the end do, all of them after an `after_start` hook and `after_stop` alone after a
+    /// `before_start` hook. A hook of the end that fails, panics or does not end within the
+    /// [`shutdown_timeout`](Self::shutdown_timeout) is logged, and what follows happens all the
+    /// same. Nothing runs when a service is dropped or its end is forced.
+    ///
+    /// ```
+    /// # async fn warm_up() -> Result<(), std::io::Error> { Ok(()) }
+    /// micro::Service::new()
+    ///     .before_start(|| async {
+    ///         warm_up().await?;
+    ///         Ok(())
+    ///     })
+    ///     .after_stop(|| async {
+    ///         println!("bye");
+    ///         Ok(())
+    ///     });
+    /// ```
+    pub fn before_start<F, Fut>(self, hook: F) -> Self
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
+    {
+        self.hook(Stage::BeforeStart, hook)
+    }
+
+    /// Runs this once it listens and has begun to register. See [Hooks](Self::before_start#hooks).
+    pub fn after_start<F, Fut>(self, hook: F) -> Self
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
+    {
+        self.hook(Stage::AfterStart, hook)
+    }
+
+    /// Runs this first when it stops, while everything still works. See
+    /// [Hooks](Self::before_start#hooks).
+    pub fn before_stop<F, Fut>(self, hook: F) -> Self
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
+    {
+        self.hook(Stage::BeforeStop, hook)
+    }
+
+    /// Runs this when its last call has ended and it has been taken out of the registry, or the
+    /// attempt has failed. See [Hooks](Self::before_start#hooks).
+    pub fn after_deregister<F, Fut>(self, hook: F) -> Self
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
+    {
+        self.hook(Stage::AfterDeregister, hook)
+    }
+
+    /// Runs this last. See [Hooks](Self::before_start#hooks).
+    pub fn after_stop<F, Fut>(self, hook: F) -> Self
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
+    {
+        self.hook(Stage::AfterStop, hook)
     }
 
     /// What it accepts from peers.
@@ -190,42 +305,119 @@ impl Service {
     }
 
     /// Serves until the process is told to stop by SIGINT or SIGTERM, then [shuts
-    /// down](RunningService::shutdown); a second signal ends it at once.
+    /// down](RunningService::shutdown). A signal during the start ends that too.
     ///
     /// # Errors
     ///
-    /// As [`start`](Self::start).
+    /// As [`start`](Self::start), and `aborted` when a second signal forced the end: running calls
+    /// were aborted, hooks that had not run did not, and the registration, which says *draining*, is
+    /// left to its TTL. Return it from `main`, and the process ends with exit code 1.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future aborts the service without deregistering it.
     pub async fn run(self) -> Result<()> {
-        let signals = Signals::listen()?;
-        self.start().await?.run_until(signals).await;
-        Ok(())
+        let mut signals = Signals::listen()?;
+        let started = self.start_until(pin!(signals.next())).await?;
+        let Some((running, first)) = started else { return Ok(()) };
+        let first = match first {
+            Some(signal) => signal,
+            None => signals.next().await,
+        };
+        running.stop(first, signals).await
     }
 
     /// Serves until the future ends, then [shuts down](RunningService::shutdown). Installs no
-    /// signal handler.
+    /// signal handler. The future may end during the start.
     ///
     /// # Errors
     ///
     /// As [`start`](Self::start).
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future aborts the service without deregistering it.
     pub async fn serve_until(self, stop: impl Future<Output = ()>) -> Result<()> {
-        let running = self.start().await?;
-        stop.await;
+        let mut stop = pin!(stop);
+        let started = self.start_until(stop.as_mut()).await?;
+        let Some((running, told)) = started else { return Ok(()) };
+        if told.is_none() {
+            stop.await;
+        }
         running.shutdown().await;
         Ok(())
     }
 
-    /// Listens, serves and begins to register. Does not wait for the registry.
+    /// Listens, serves and begins to register. Does not wait for the registry:
+    /// [`RunningService::registered`] tells when it is done.
     ///
     /// # Errors
     ///
     /// `invalid_argument` for what makes no sense, naming the value, its origin and what would be
-    /// right; `unavailable` when it cannot listen.
+    /// right; `unavailable` when it cannot listen; `failed_precondition` when a hook fails, with its
+    /// error as the source.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves nothing running, as dropping the service does.
     pub async fn start(self) -> Result<RunningService> {
+        let started = self.start_until(pin!(std::future::pending::<()>())).await?;
+        let (running, _) = started.expect("nobody tells it to stop");
+        Ok(running)
+    }
+
+    /// Starts, unless it is told to stop: then it gives nothing, when that was before it served, or
+    /// what runs and what it was told.
+    async fn start_until<T>(
+        mut self,
+        mut stop: Pin<&mut impl Future<Output = T>>,
+    ) -> Result<Option<(RunningService, Option<T>)>> {
+        let (mut hooks, grace) = (std::mem::take(&mut self.hooks), self.grace());
+        let launched = tokio::select! {
+            biased;
+            launched = self.launch(&mut hooks) => launched.map(Some),
+            _ = stop.as_mut() => {
+                tracing::info!("told to stop before it served");
+                Ok(None)
+            }
+        };
+        let mut running = match launched {
+            Ok(Some(running)) => running,
+            other => {
+                hooks.give_up(grace).await;
+                return other.map(|_| None);
+            }
+        };
+        running.hooks = hooks;
+        let told = tokio::select! {
+            biased;
+            started = running.hooks.start(Stage::AfterStart) => started.map(|()| None),
+            told = stop => Ok(Some(told)),
+        };
+        match told {
+            Ok(told) => Ok(Some((running, told))),
+            Err(error) => {
+                running.shutdown().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn launch(self, hooks: &mut Hooks) -> Result<RunningService> {
         let plan = self.plan().await?;
+        hooks.start(Stage::BeforeStart).await?;
         let listener = listen(&plan.address, plan.memory.as_ref()).await?;
         let bound = listener.local_address();
         let advertised = advertise::choose(&bound, plan.advertise, &advertise::interfaces())?;
@@ -241,10 +433,20 @@ impl Service {
             limits: plan.limits,
             registry: plan.registry,
             timing: plan.timing,
-            shutdown_timeout: plan.shutdown_timeout,
+            health: plan.health,
+            ending: plan.ending,
             settings: plan.settings,
             memory: plan.memory,
         })
+    }
+
+    fn hook<F, Fut>(mut self, stage: Stage, hook: F) -> Self
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<(), BoxError>> + Send + 'static,
+    {
+        self.hooks.add(stage, hook);
+        self
     }
 }
 

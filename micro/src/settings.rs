@@ -24,6 +24,7 @@ use crate::Error;
 /// | `zone` | `MICRO_ZONE` | `eu-1a` |
 /// | `register_ttl` | `MICRO_REGISTER_TTL` | `30s`: at least twice the interval |
 /// | `register_interval` | `MICRO_REGISTER_INTERVAL` | `10s`: at least `100ms` |
+/// | `drain_delay` | `MICRO_DRAIN_DELAY` | `2s` |
 /// | `selector` | `MICRO_SELECTOR` | `least-loaded`, `round-robin`, `random` |
 ///
 /// Durations are a number and a unit: `us`, `ms`, `s`, `m` or `h`. The namespace is for a registry
@@ -89,7 +90,7 @@ impl fmt::Display for Origin {
     }
 }
 
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "registry",
     "namespace",
     "name",
@@ -99,6 +100,7 @@ const KEYS: [&str; 10] = [
     "zone",
     "register_ttl",
     "register_interval",
+    "drain_delay",
     "selector",
 ];
 

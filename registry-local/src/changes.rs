@@ -111,8 +111,9 @@ mod linux {
                 Name::Node(key) | Name::Left(key) => drop(self.nodes.insert(key)),
                 _ => {}
             }
-            if self.nodes.len() > MAX_NOTED {
+            if self.nodes.len() + self.closed.len() > MAX_NOTED {
                 self.nodes.clear();
+                self.closed.clear();
                 self.everything = true;
             }
         }
@@ -176,6 +177,11 @@ mod linux {
                 noted.take_in_file(Name::Node(key), false);
             }
             assert!(noted.everything && noted.nodes.is_empty());
+            let mut noted = Noted::default();
+            for _ in 0..=MAX_NOTED {
+                noted.take_in_file(Name::Lock(Uuid::now_v7()), true);
+            }
+            assert!(noted.everything && noted.closed.is_empty());
         }
     }
 }

@@ -114,3 +114,38 @@ impl Session {
 
 /// How often to look at everything although changes are notified.
 const SAFETY_NET: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::LocalConfig;
+    use crate::directory::Directory;
+    use crate::writer::Writer;
+    use micro_registry::{Node, Registration, RemoveReason};
+    use std::thread;
+    use std::time::Instant;
+
+    /// Who was stopped for longer than a TTL looks again before it takes anybody for dead; what
+    /// nobody renewed meanwhile is.
+    #[test]
+    fn being_stopped_evicts_nobody_else() {
+        let root = tempfile::tempdir().unwrap();
+        let reader = Reader::new(Directory::new(&LocalConfig::new(root.path().join("micro"))));
+        let writer = Writer::new(reader.clone());
+        let node = |id| Registration::new("greeter", "1.0.0", Node::new(id, "127.0.0.1:1"));
+        let (renewed, silent) = (node("renewed"), node("silent"));
+        let ttl = Duration::from_secs(2);
+        let put = |node| writer.put(node, ttl, Instant::now() + ttl).unwrap();
+        put(&renewed);
+        put(&silent);
+        // Without notifications, as they would have been lost in a long stop.
+        let hour = Duration::from_secs(3_600);
+        let plan = Plan { reader, rescan_interval: hour, use_notify: false };
+        let mut session = Session::open(&plan).unwrap();
+        assert_eq!(session.tracker().view().len(), 2);
+        thread::sleep(ttl);
+        put(&renewed);
+        let updates = session.step().unwrap();
+        assert_eq!(updates, [Update::remove(&silent, RemoveReason::Expired)]);
+    }
+}

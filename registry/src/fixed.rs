@@ -138,7 +138,8 @@ impl Registry for StaticRegistry {
 
     async fn watch(&self, scope: Scope) -> Result<Watch, Error> {
         scope.validate()?;
-        let registrations: Vec<_> = self.view.iter().cloned().collect();
+        let in_scope = self.view.iter().filter(|known| scope.contains(&known.service));
+        let registrations: Vec<_> = in_scope.cloned().collect();
         let (sender, watch) = Watch::channel(scope);
         sender.send(&Update::reset(registrations, EmptyReason::NeverSeen));
         let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);

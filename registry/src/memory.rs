@@ -72,8 +72,9 @@ impl MemoryRegistry {
     /// Makes it reachable again; watchers get a fresh `Reset`.
     pub fn restore(&self) {
         let mut state = self.shared.lock();
-        state.interrupted = None;
+        // Still unreachable: those who watch are told by the reset alone.
         state.expire(Instant::now());
+        state.interrupted = None;
         let State { watchers, .. } = &mut *state;
         let watchers = std::mem::take(watchers);
         for watcher in &watchers {
@@ -308,7 +309,8 @@ impl State {
 mod tests {
     use super::*;
     use crate::{Node, NodeState};
-    use futures::StreamExt;
+    use futures::{FutureExt, StreamExt};
+    use std::task::{Context, Poll, Wake};
 
     const TTL: Duration = Duration::from_secs(30);
 
@@ -395,6 +397,112 @@ mod tests {
         draining.node.state = NodeState::Draining;
         registry.register(&draining, TTL).await.unwrap();
         assert_eq!(watch.next().await, Some(Update::Put(Arc::new(draining))));
+    }
+
+    /// Reads a watch at the very moment it has something.
+    struct Eager(Mutex<(Watch, Vec<Update>)>);
+
+    impl Wake for Eager {
+        fn wake(self: Arc<Self>) {
+            let waker = self.clone().into();
+            let (watch, read) = &mut *self.0.lock().unwrap();
+            let mut context = Context::from_waker(&waker);
+            while let Poll::Ready(Some(update)) = watch.poll_next_unpin(&mut context) {
+                read.push(update);
+            }
+        }
+    }
+
+    /// What expired in an outage is told by the reset that ends it, not before.
+    #[tokio::test]
+    async fn nothing_comes_between_stale_and_reset() {
+        let registry = MemoryRegistry::new();
+        registry.register(&registration("a"), Duration::from_millis(1)).await.unwrap();
+        let watch = registry.watch(Scope::Service("greeter".into())).await.unwrap();
+        let eager = Arc::new(Eager(Mutex::new((watch, vec![]))));
+        eager.clone().wake();
+        registry.interrupt("stopped by the test");
+        // The task that expires shares this thread, so it cannot come first.
+        std::thread::sleep(Duration::from_millis(5));
+        registry.restore();
+        let told = std::mem::take(&mut eager.0.lock().unwrap().1);
+        let empty = Update::reset(vec![], EmptyReason::AllExpired);
+        assert!(matches!(&told[..], [_, Update::Stale { .. }, end] if *end == empty), "{told:?}");
+    }
+
+    /// All that expire at once are told of, each.
+    #[tokio::test(start_paused = true)]
+    async fn a_mass_expiry_is_told_in_full() {
+        let registry = MemoryRegistry::new();
+        for id in 0..100 {
+            registry.register(&registration(&id.to_string()), TTL).await.unwrap();
+        }
+        let mut watch = registry.watch(Scope::All).await.unwrap();
+        let mut view = View::new();
+        view.apply(&watch.next().await.unwrap());
+        assert_eq!(view.len(), 100);
+        while !view.is_empty() {
+            let update = tokio::time::timeout(2 * TTL, watch.next()).await.unwrap().unwrap();
+            assert!(matches!(update, Update::Remove { reason: RemoveReason::Expired, .. }));
+            assert!(view.apply(&update));
+        }
+    }
+
+    /// A node that leaves takes nothing from another one at the same address.
+    #[tokio::test]
+    async fn an_old_node_leaves_its_successor_at_the_same_address() {
+        let registry = MemoryRegistry::new();
+        for id in ["old", "new"] {
+            registry.register(&registration(id), TTL).await.unwrap();
+        }
+        registry.deregister(&registration("old")).await.unwrap();
+        assert_eq!(registry.get("greeter").await.unwrap()[0].nodes, [registration("new").node]);
+    }
+
+    /// A watch that opens amid changes misses none: what it tells leads to what is true.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_watch_that_opens_amid_changes_misses_none() {
+        let registry = MemoryRegistry::new();
+        let writing = tokio::spawn({
+            let registry = registry.clone();
+            async move {
+                for round in 0..1_000 {
+                    let node = registration(&format!("n{round}"));
+                    registry.register(&node, TTL).await.unwrap();
+                    if round % 2 == 0 {
+                        registry.deregister(&node).await.unwrap();
+                    }
+                    tokio::task::yield_now().await;
+                }
+            }
+        });
+        let mut watches = vec![];
+        while !writing.is_finished() && watches.len() < 50 {
+            watches.push(registry.watch(Scope::Service("greeter".into())).await.unwrap());
+            tokio::task::yield_now().await;
+        }
+        writing.await.unwrap();
+        let truth = registry.reach().unwrap().view.clone();
+        for watch in &mut watches {
+            let mut view = View::new();
+            while let Some(Some(update)) = watch.next().now_or_never() {
+                view.apply(&update);
+            }
+            assert_eq!(view, truth);
+        }
+    }
+
+    /// A thousand lookups and watches of unknown names leave nothing behind.
+    #[tokio::test]
+    async fn unknown_names_leave_nothing() {
+        let registry = MemoryRegistry::new();
+        for name in 0..1_000 {
+            let watch = registry.watch(Scope::Service(format!("s{name}"))).await.unwrap();
+            registry.get(&format!("s{name}")).await.unwrap_err();
+            drop(watch);
+            assert!(registry.shared.lock().watchers.len() <= 1);
+        }
+        assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0);
     }
 
     /// While it is unreachable it says so, and afterwards watchers start afresh, told why a service

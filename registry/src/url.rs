@@ -123,14 +123,19 @@ impl fmt::Debug for RegistryUrl {
 }
 
 fn is_secret(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
     ["pass", "pwd", "secret", "token", "key", "auth", "credential"]
         .iter()
         .any(|word| key.contains(word))
 }
 
-/// Does not repeat what may hold a password.
+/// Does not repeat what may hold a password: what belongs to an `@`, and a query.
 fn malformed(text: &str) -> Error {
-    let shown = if text.contains('@') { "***" } else { text };
+    let shown = match text.split_once('?') {
+        _ if text.contains('@') => "***".to_owned(),
+        Some((shown, _)) => format!("{shown}?***"),
+        None => text.to_owned(),
+    };
     Error::new(
         ErrorKind::Invalid,
         format!(
@@ -173,8 +178,12 @@ mod tests {
             let url: RegistryUrl = hidden.parse().unwrap();
             assert!(!url.to_string().contains("hunter2"), "{url}");
         }
-        let error = "ETCD://user:hunter2@h".parse::<RegistryUrl>().unwrap_err();
-        assert!(!error.to_string().contains("hunter2"));
+        let url: RegistryUrl = "etcd://h:1/x?apiKey=hunter2&TOKEN=hunter2".parse().unwrap();
+        assert_eq!(url.to_string(), "etcd://h:1/x?apiKey=***&TOKEN=***");
+        for malformed in ["ETCD://user:hunter2@h", "etcd://h:1?hunter2", "etcd://h?a=1&hunter2"] {
+            let error = malformed.parse::<RegistryUrl>().unwrap_err();
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
     }
 
     /// Unknown keys and malformed texts are errors that say what would be right.

@@ -11,6 +11,9 @@ mod client;
 mod code;
 mod codec;
 mod error;
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub mod fuzz;
 mod limits;
 mod metadata;
 mod name;

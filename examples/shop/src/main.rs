@@ -19,7 +19,7 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use micro::{Client, Service, Settings};
+use micro::{Client, Service};
 use shop::{
     OrdersClient, OrdersServer, StockClient, StockServer, StorefrontClient, StorefrontServer,
 };
@@ -30,10 +30,6 @@ use crate::services::{Clerk, Counter, Shelf};
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// Registry they find each other in [default: what MICRO_REGISTRY or micro.toml says, else
-    /// local:]
-    #[arg(long, global = true, value_name = "URL")]
-    registry: Option<String>,
     #[command(subcommand)]
     role: Role,
 }
@@ -69,18 +65,13 @@ async fn main() -> anyhow::Result<()> {
         .with_env_filter(tracing_subscriber::EnvFilter::new("info"))
         .init();
     let arguments = Arguments::parse();
-    let mut settings = Settings::from_process()?;
-    if let Some(url) = arguments.registry {
-        settings = settings.flag("registry", url)?;
-    }
     let client = Client::connect()
-        .settings(settings.clone())
         // Whoever is called may start later: everybody can be started in any order.
         .wait_for_ready(true)
         // Long, since calls made for a customer end with the customer's own deadline.
         .timeout(Duration::from_secs(60))
         .await?;
-    let service = Service::new().settings(settings);
+    let service = Service::new();
     match arguments.role {
         Role::Stock { delay_ms } => {
             let shelf = Shelf::new(Duration::from_millis(delay_ms));

@@ -5,8 +5,8 @@
 use micro::CallError;
 use serde::{Deserialize, Serialize};
 
-/// Somebody else's service, of which we know the contract.
-#[micro::service]
+/// Somebody else's service, of which we know the contract; the option makes `MockPrices`.
+#[micro::service(mock)]
 pub trait Prices {
     /// What one of a thing costs, in cents.
     #[rpc(idempotent)]

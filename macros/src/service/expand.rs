@@ -1,9 +1,12 @@
 //! The code made of a contract. It only calls functions of `micro::__private`.
 
-use proc_macro2::{Span, TokenStream};
-use quote::{format_ident, quote};
-use syn::{Ident, ItemTrait, ReturnType, TraitItem, Type, Visibility, parse_quote};
+use proc_macro2::{Delimiter, Group, Span, TokenStream};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
+use syn::ext::IdentExt;
+use syn::spanned::Spanned;
+use syn::{Ident, Index, ItemTrait, ReturnType, TraitItem, Type, Visibility, parse_quote};
 
+use super::mock;
 use super::parse::{Argument, Contract, Method};
 
 pub(super) fn contract(contract: &Contract, definition: ItemTrait) -> TokenStream {
@@ -12,33 +15,30 @@ pub(super) fn contract(contract: &Contract, definition: ItemTrait) -> TokenStrea
     let methods = contract.methods.iter().map(|method| method_items(&names, method));
     let client = client(&names, &contract.methods);
     let registration = registration(&names, contract);
+    let (mock_type, mock) = mock::expand(&names).unzip();
     let definition = definition_for_servers(definition);
     let cfgs = &contract.cfgs;
     quote! {
         #definition
         #types
+        #mock_type
         #(#cfgs)*
-        #[allow(
-            clippy::all,
-            clippy::pedantic,
-            dead_code,
-            deprecated,
-            non_camel_case_types,
-            non_upper_case_globals
-        )]
+        #[allow(clippy::all, clippy::pedantic, dead_code, deprecated, nonstandard_style, unused_imports)]
         const _: () = {
+            use ::micro::__private::ReturnedOther as _;
             #(#methods)*
             #client
             #registration
+            #mock
         };
     }
 }
 
 /// What the generated items are called.
-struct Names<'a> {
-    contract: &'a Contract,
-    visibility: Visibility,
-    definition: Ident,
+pub(super) struct Names<'a> {
+    pub(super) contract: &'a Contract,
+    pub(super) visibility: Visibility,
+    pub(super) definition: Ident,
     server: Ident,
     client: Ident,
 }
@@ -130,30 +130,59 @@ fn types(names: &Names<'_>) -> TokenStream {
     }
 }
 
-/// What is known of the method, and the arguments as they travel.
+/// What is known of the method, as a type.
 fn method_items(names: &Names<'_>, method: &Method) -> TokenStream {
-    let (info, arguments) = (info_name(method), arguments_name(method));
-    let (contract, name, cfgs) = (&names.contract.name, &method.name, &method.cfgs);
+    let (marker, cfgs) = (marker(method), &method.cfgs);
+    let info = info(names, method);
+    let arguments = argument_names(method);
+    let types = argument_types(method);
+    let fallible = method.output.error.is_some();
+    let always_answers = (!fallible).then(|| assert_always_answers(method));
+    quote! {
+        #(#cfgs)*
+        enum #marker {}
+
+        #(#cfgs)*
+        impl ::micro::__private::Method for #marker {
+            const INFO: &'static ::micro::__private::MethodInfo = &#info;
+            const NAMES: &'static [&'static str] = &[#(#arguments),*];
+            type Arguments = #types;
+        }
+
+        #always_answers
+    }
+}
+
+fn info(names: &Names<'_>, method: &Method) -> TokenStream {
+    let (contract, name, doc) = (&names.contract.name, &method.name, &method.doc);
     let idempotent = method.idempotent.then(|| quote!(.idempotent()));
     let timeout = method.timeout.map(|timeout| {
         let nanos = u64::try_from(timeout.as_nanos()).expect("it was parsed from a u64 of them");
         quote!(.timeout(::core::time::Duration::from_nanos(#nanos)))
     });
-    let text = &method.doc;
-    let doc = (!text.is_empty()).then(|| quote!(.doc(#text)));
-    let fields = method.arguments.iter().map(|Argument { ident, ty }| quote!(#ident: #ty));
-    let expecting = format!("the arguments of `{name}`");
-    quote! {
-        #(#cfgs)*
-        static #info: ::micro::__private::MethodInfo =
-            ::micro::__private::MethodInfo::new(#contract, #name) #idempotent #timeout #doc;
+    let doc = (!doc.is_empty()).then(|| quote!(.doc(#doc)));
+    quote!(::micro::__private::MethodInfo::new(#contract, #name) #idempotent #timeout #doc)
+}
 
+fn argument_names(method: &Method) -> impl Iterator<Item = String> {
+    method.arguments.iter().map(|argument| argument.ident.unraw().to_string())
+}
+
+/// The arguments' tuple, in whose place the compiler says that one of them does not travel.
+pub(super) fn argument_types(method: &Method) -> TokenStream {
+    let types = method.arguments.iter().map(|argument| &argument.ty);
+    let mut tuple = Group::new(Delimiter::Parenthesis, quote!(#(#types,)*));
+    tuple.set_span(method.arguments_span);
+    tuple.into_token_stream()
+}
+
+/// Refuses a `Result` that is not named so, as its error would not be seen.
+fn assert_always_answers(method: &Method) -> TokenStream {
+    let (answer, cfgs) = (&method.output.answer, &method.cfgs);
+    let is_result = quote!(::micro::__private::Returned::<#answer>::IS_RESULT);
+    quote_spanned! {answer.span()=>
         #(#cfgs)*
-        #[derive(::micro::__private::serde::Serialize, ::micro::__private::serde::Deserialize)]
-        #[serde(crate = "::micro::__private::serde", expecting = #expecting)]
-        struct #arguments {
-            #(#fields),*
-        }
+        const _: () = ::micro::__private::always_answers(#is_result);
     }
 }
 
@@ -185,8 +214,8 @@ fn client(names: &Names<'_>, methods: &[Method]) -> TokenStream {
 }
 
 fn client_method(visibility: &Visibility, method: &Method) -> TokenStream {
-    let Method { ident, docs, cfgs, .. } = method;
-    let (info, arguments) = (info_name(method), arguments_name(method));
+    let Method { ident, docs, deprecated, cfgs, .. } = method;
+    let marker = marker(method);
     let default_doc = format!("Calls `{}`.", method.name);
     let default_doc = docs.is_empty().then(|| quote!(#[doc = #default_doc]));
     let parameters = method.arguments.iter().map(|argument| match argument {
@@ -195,9 +224,9 @@ fn client_method(visibility: &Visibility, method: &Method) -> TokenStream {
         }
         Argument { ident, ty } => quote!(#ident: #ty),
     });
-    let fields = method.arguments.iter().map(|argument| match argument {
+    let values = method.arguments.iter().map(|argument| match argument {
         Argument { ident, .. } if argument.is_string() => {
-            quote!(#ident: ::core::convert::Into::into(#ident))
+            quote!(::core::convert::Into::into(#ident))
         }
         Argument { ident, .. } => quote!(#ident),
     });
@@ -210,8 +239,9 @@ fn client_method(visibility: &Visibility, method: &Method) -> TokenStream {
         #(#cfgs)*
         #(#docs)*
         #default_doc
+        #(#deprecated)*
         #visibility fn #ident(&self, #(#parameters),*) -> ::micro::Call<#answer, #error> {
-            ::micro::__private::call(&self.target, &#info, &#arguments { #(#fields),* })
+            ::micro::__private::call::<#marker, _, _>(&self.target, (#(#values,)*))
         }
     }
 }
@@ -234,32 +264,35 @@ fn registration(names: &Names<'_>, contract: &Contract) -> TokenStream {
 /// A statement, not a link of a chain, because only a statement takes `#[cfg]`.
 fn handler(definition: &Ident, method: &Method) -> TokenStream {
     let Method { ident, cfgs, .. } = method;
-    let (info, arguments) = (info_name(method), arguments_name(method));
-    let fallible = method.output.error.is_some();
-    let add = if fallible { quote!(fallible) } else { quote!(infallible) };
-    let context = if method.context { quote!(context) } else { quote!(_) };
-    let pass_context = method.context.then(|| quote!(&context,));
-    let bound = if method.arguments.is_empty() { quote!(_) } else { quote!(arguments) };
-    let fields = method.arguments.iter().map(|Argument { ident, .. }| quote!(arguments.#ident));
+    let marker = marker(method);
+    let answer = &method.output.answer;
+    let add = match &method.output.error {
+        Some(error) => quote!(fallible::<#marker, #answer, #error, _, _, _>),
+        None => quote!(infallible::<#marker, #answer, _, _, _>),
+    };
+    let context = method.context.map_or_else(Span::mixed_site, |span| {
+        // Where it stands in the trait, so that the compiler says there that it is another type.
+        Span::mixed_site().located_at(span)
+    });
+    let context = Ident::new("context", context);
+    let pass_context = method.context.map(|_| quote_spanned!(context.span()=> &#context,));
+    let context = if method.context.is_some() { quote!(#context) } else { quote!(_) };
+    let arguments = (0..method.arguments.len()).map(Index::from);
     // The trait is named, because the implementation may have an inherent method of this name.
     quote! {
         #(#cfgs)*
-        let contract = contract.#add(
+        let contract = ::micro::__private::#add(
+            contract,
             &server.implementation,
-            &#info,
-            |implementation, #context, #bound: #arguments| async move {
-                <T as #definition>::#ident(&implementation, #pass_context #(#fields),*).await
+            |implementation, #context, arguments| async move {
+                <T as #definition>::#ident(&implementation, #pass_context #(arguments.#arguments),*)
+                    .await
             },
         );
     }
 }
 
-// Unlike with other cases, two methods that the trait can have never get the same name here.
-
-fn info_name(method: &Method) -> Ident {
-    format_ident!("__{}_method", method.ident, span = Span::call_site())
-}
-
-fn arguments_name(method: &Method) -> Ident {
-    format_ident!("__{}_arguments", method.ident, span = Span::call_site())
+/// The type that stands for the method. Two methods that the trait can have never get the same one.
+pub(super) fn marker(method: &Method) -> Ident {
+    format_ident!("__{}", method.ident, span = Span::call_site())
 }

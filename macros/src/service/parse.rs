@@ -5,15 +5,19 @@ use std::time::Duration;
 
 use proc_macro2::{Span, TokenStream};
 use syn::ext::IdentExt;
+use syn::spanned::Spanned;
 use syn::visit_mut::{self, VisitMut};
 use syn::{
     Attribute, Error, Expr, ExprLit, FnArg, GenericArgument, Generics, Ident, ItemTrait, Lifetime,
     Lit, Meta, Pat, PatType, Path, PathArguments, ReceiverKind, Result, ReturnType, Safety,
-    Signature, TraitItem, TraitItemFn, Type, TypeImplTrait, TypeReference, parse_quote,
+    Signature, Token, TraitItem, TraitItemFn, Type, TypeImplTrait, TypeReference, parse_quote,
 };
 
 use crate::errors::Errors;
 use crate::{duration, names, options};
+
+/// How many arguments `micro` can send.
+const MAX_ARGUMENTS: usize = 12;
 
 const NAME_EXAMPLE: &str = "name = \"greeter\"";
 
@@ -23,6 +27,8 @@ pub(super) struct Contract {
     pub(super) name: String,
     pub(super) doc: String,
     pub(super) cfgs: Vec<Attribute>,
+    /// Whether a mock is wanted.
+    pub(super) mock: bool,
     pub(super) methods: Vec<Method>,
 }
 
@@ -32,13 +38,16 @@ pub(super) struct Method {
     pub(super) name: String,
     pub(super) doc: String,
     pub(super) docs: Vec<Attribute>,
+    pub(super) deprecated: Vec<Attribute>,
     pub(super) cfgs: Vec<Attribute>,
     pub(super) idempotent: bool,
     pub(super) timeout: Option<Duration>,
-    /// Whether the implementation wants the `Context`.
-    pub(super) context: bool,
+    /// Where the implementation's `Context` stands, if it wants one.
+    pub(super) context: Option<Span>,
     /// What the caller passes: everything but the context.
     pub(super) arguments: Vec<Argument>,
+    /// Where they stand.
+    pub(super) arguments_span: Span,
     pub(super) output: Output,
 }
 
@@ -48,6 +57,9 @@ pub(super) struct Argument {
 }
 
 pub(super) struct Output {
+    /// What the method returns.
+    pub(super) returned: Type,
+    /// What of it the caller gets when all is well.
     pub(super) answer: Type,
     /// The method's own error, when it returns a `Result`.
     pub(super) error: Option<Type>,
@@ -62,10 +74,12 @@ pub(super) fn contract(
     let methods: Vec<Method> =
         definition.items.iter().filter_map(|item| method(item, errors)).collect();
     check_duplicates(&methods, errors);
+    let options = contract_options(options, errors);
     Contract {
-        name: contract_name(options, definition, errors),
+        name: contract_name(options.name, definition, errors),
         doc: doc_text(&definition.attrs),
         cfgs: attributes(&definition.attrs, "cfg"),
+        mock: options.mock,
         methods,
     }
 }
@@ -81,11 +95,37 @@ impl Argument {
     }
 }
 
-fn contract_name(options: TokenStream, definition: &ItemTrait, errors: &mut Errors) -> String {
-    let mut name = None;
-    for option in errors.ok(options::parse(options)).unwrap_or_default() {
-        errors.ok(set_contract_option(&mut name, &option));
+#[derive(Default)]
+struct ContractOptions {
+    name: Option<(String, Span)>,
+    mock: bool,
+}
+
+fn contract_options(tokens: TokenStream, errors: &mut Errors) -> ContractOptions {
+    let mut options = ContractOptions::default();
+    for option in errors.ok(options::parse(tokens)).unwrap_or_default() {
+        errors.ok(set_contract_option(&mut options, &option));
     }
+    options
+}
+
+fn set_contract_option(options: &mut ContractOptions, option: &Meta) -> Result<()> {
+    let path = option.path();
+    if path.is_ident("mock") {
+        options::switch_on(&mut options.mock, option, "mock")
+    } else if path.is_ident("name") {
+        let text = options::text(option, NAME_EXAMPLE)?;
+        options::set(&mut options.name, option, (text.value(), text.span()))
+    } else {
+        Err(options::unknown(option, &format!("`{NAME_EXAMPLE}` or `mock`")))
+    }
+}
+
+fn contract_name(
+    name: Option<(String, Span)>,
+    definition: &ItemTrait,
+    errors: &mut Errors,
+) -> String {
     let ident = definition.ident.unraw();
     let (name, span) =
         name.unwrap_or_else(|| (names::kebab_case(&ident.to_string()), ident.span()));
@@ -98,14 +138,6 @@ fn contract_name(options: TokenStream, definition: &ItemTrait, errors: &mut Erro
     name
 }
 
-fn set_contract_option(name: &mut Option<(String, Span)>, option: &Meta) -> Result<()> {
-    if !option.path().is_ident("name") {
-        return Err(options::unknown(option, &format!("`{NAME_EXAMPLE}`")));
-    }
-    let text = options::text(option, NAME_EXAMPLE)?;
-    options::set(name, option, (text.value(), text.span()))
-}
-
 fn check_trait(definition: &ItemTrait, errors: &mut Errors) {
     if !definition.generics.params.is_empty() {
         let advice = "it is the same for every server and client: write concrete types";
@@ -115,6 +147,9 @@ fn check_trait(definition: &ItemTrait, errors: &mut Errors) {
         errors.push(token, "a contract cannot be unsafe: remove `unsafe`");
     }
     errors.ok(definition.modifiers.require_empty());
+    if let Some(attribute) = definition.attrs.iter().find(|attribute| options::is_rpc(attribute)) {
+        errors.push(attribute, "options of a contract stand in `#[micro::service(…)]`: move them");
+    }
 }
 
 fn check_duplicates(methods: &[Method], errors: &mut Errors) {
@@ -142,10 +177,12 @@ fn method(item: &TraitItem, errors: &mut Errors) -> Option<Method> {
         name: options.name.unwrap_or_else(|| method.sig.ident.unraw().to_string()),
         doc: doc_text(&method.attrs),
         docs: attributes(&method.attrs, "doc"),
+        deprecated: attributes(&method.attrs, "deprecated"),
         cfgs: attributes(&method.attrs, "cfg"),
         idempotent: options.idempotent,
         timeout: options.timeout,
         context,
+        arguments_span: method.sig.paren_token.span.join(),
         arguments,
         output: output(&method.sig.output, errors),
     })
@@ -213,13 +250,7 @@ fn method_options(method: &TraitItemFn, errors: &mut Errors) -> MethodOptions {
 fn set_method_option(options: &mut MethodOptions, option: &Meta) -> Result<()> {
     let path = option.path();
     if path.is_ident("idempotent") {
-        options.idempotent = true;
-        option.require_path_only().map(drop).map_err(|_| {
-            Error::new_spanned(
-                option,
-                "this option has no value: write `idempotent`, or leave it out",
-            )
-        })
+        options::switch_on(&mut options.idempotent, option, "idempotent")
     } else if path.is_ident("timeout") {
         let text = options::text(option, "timeout = \"200ms\"")?;
         let timeout = duration::parse(&text.value()).map_err(|e| Error::new(text.span(), e))?;
@@ -241,24 +272,36 @@ fn bad_method_name(name: &str, span: Span) -> Error {
     Error::new(span, format!("`{name}` cannot be the name of a method: {advice}"))
 }
 
-/// Returns whether the first argument is the context, and the others.
-fn arguments(sig: &Signature, errors: &mut Errors) -> (bool, Vec<Argument>) {
+/// Returns where the context stands, if it is the first argument, and the others.
+fn arguments(sig: &Signature, errors: &mut Errors) -> (Option<Span>, Vec<Argument>) {
     let typed = sig.inputs.iter().filter_map(|input| match input {
         FnArg::Typed(input) => Some(input),
         FnArg::Receiver(_) => None,
     });
     let inputs: Vec<&PatType> = typed.collect();
-    let context = inputs.first().is_some_and(|input| is_context(&input.ty));
-    let arguments = inputs.into_iter().skip(context.into());
-    (context, arguments.filter_map(|input| argument(input, errors)).collect())
+    let context = inputs.first().filter(|input| is_context(&input.ty));
+    let context = context.map(|input| input.ty.span());
+    let inputs = inputs.into_iter().skip(context.iter().len());
+    let arguments: Vec<_> = inputs.filter_map(|input| argument(input, errors)).collect();
+    if arguments.len() > MAX_ARGUMENTS {
+        let advice = format!("a method has at most {MAX_ARGUMENTS} arguments: write a struct");
+        errors.push(&arguments[MAX_ARGUMENTS].ident, advice);
+    }
+    (context, arguments)
 }
 
 fn argument(input: &PatType, errors: &mut Errors) -> Option<Argument> {
     if let Some(attribute) = input.attrs.first() {
         errors.push(attribute, "an argument has no attributes here: remove this");
     }
-    if is_context(&input.ty) {
-        errors.push(input, "the context comes first: move this right behind `&self`");
+    if let Some(mutability) = context_mutability(&input.ty) {
+        errors.push(
+            input,
+            match mutability {
+                None => "the context comes first: move this right behind `&self`",
+                Some(_) => "the context is only read: write `&micro::Context`",
+            },
+        );
         return None;
     }
     check_type(&input.ty, "take it owned, for example `String` instead of `&str`", errors);
@@ -276,28 +319,36 @@ fn argument(input: &PatType, errors: &mut Errors) -> Option<Argument> {
     }
 }
 
-/// Whether this is `&Context`, by any path.
+/// Whether this is `&Context`.
 fn is_context(ty: &Type) -> bool {
-    let Type::Reference(TypeReference { mutability: None, elem, .. }) = ungrouped(ty) else {
-        return false;
+    matches!(context_mutability(ty), Some(None))
+}
+
+/// Returns the `mut` there may be in a borrow of a `Context`, by any path.
+fn context_mutability(ty: &Type) -> Option<Option<Token![mut]>> {
+    let Type::Reference(TypeReference { mutability, elem, .. }) = ungrouped(ty) else {
+        return None;
     };
-    let Type::Path(path) = ungrouped(elem) else { return false };
-    path.path.segments.last().is_some_and(|segment| segment.ident == "Context")
+    let Type::Path(path) = ungrouped(elem) else { return None };
+    let last = path.path.segments.last()?;
+    (last.ident == "Context").then_some(*mutability)
 }
 
 fn output(output: &ReturnType, errors: &mut Errors) -> Output {
-    let answer: Type = match output {
+    let returned: Type = match output {
         ReturnType::Default => parse_quote!(()),
         ReturnType::Type(_, ty) => (**ty).clone(),
     };
-    check_type(&answer, "return it owned, for example `String` instead of `&str`", errors);
-    let Some(result) = result_arguments(&answer) else { return Output { answer, error: None } };
-    if let Some((answer, error)) = result_types(result) {
-        return Output { answer, error: Some(error) };
+    check_type(&returned, "return it owned, for example `String` instead of `&str`", errors);
+    let types = result_arguments(&returned).map(result_types);
+    if let Some(None) = types {
+        let advice = "cannot see the error behind an alias of `Result`: write `Result<T, E>`";
+        errors.push(&returned, format!("`#[micro::service]` {advice}"));
     }
-    let advice = "cannot see the error behind an alias of `Result`: write `Result<T, E>`";
-    errors.push(&answer, format!("`#[micro::service]` {advice}"));
-    Output { answer, error: None }
+    match types.flatten() {
+        Some((answer, error)) => Output { returned, answer, error: Some(error) },
+        None => Output { answer: returned.clone(), returned, error: None },
+    }
 }
 
 /// Returns what is between the angle brackets when the type is a path that ends in `Result`.

@@ -4,12 +4,14 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use micro_registry::{Endpoints, Node, Registration, Registry, validate};
+use micro_registry::{Endpoints, Node, NodeState, Registration, Registry, validate};
 use micro_rpc::{Address, Limits, MemoryNetwork};
 
 use super::Service;
+use crate::health::HealthCheck;
 use crate::layer::Layers;
 use crate::registrar::Timing;
+use crate::running::Ending;
 use crate::settings::{Resolved, Settings};
 use crate::{Contract, Error, Result, client, duration, open};
 
@@ -25,7 +27,8 @@ pub(super) struct Plan {
     pub(super) layers: Layers,
     pub(super) limits: Limits,
     pub(super) memory: Option<MemoryNetwork>,
-    pub(super) shutdown_timeout: Duration,
+    pub(super) health: Option<HealthCheck>,
+    pub(super) ending: Ending,
     pub(super) settings: Settings,
 }
 
@@ -36,6 +39,8 @@ impl Service {
         let address = address(&settings, self.address.clone(), registry.is_one_host())?;
         let advertise = settings.resolve("advertise", self.advertise.clone(), text)?;
         let timing = timing(&settings, self.register_ttl, self.register_interval)?;
+        let health = self.health()?;
+        let ending = Ending { drain_delay: self.delay(&settings)?, grace: self.grace() };
         // The client this service gives would refuse it, perhaps in the middle of the night.
         settings.resolve("selector", None, client::parse_strategy)?;
         Ok(Plan {
@@ -48,9 +53,29 @@ impl Service {
             layers: self.layers,
             limits: self.limits,
             memory: self.memory,
-            shutdown_timeout: self.shutdown_timeout.unwrap_or(DEFAULT_SHUTDOWN).min(FOREVER),
+            health,
+            ending,
             settings,
         })
+    }
+
+    /// How long calls and hooks may take when it stops.
+    pub(super) fn grace(&self) -> Duration {
+        self.shutdown_timeout.unwrap_or(DEFAULT_SHUTDOWN).min(FOREVER)
+    }
+
+    fn delay(&self, settings: &Settings) -> Result<Duration> {
+        let delay = settings.resolve("drain_delay", self.drain_delay, duration::parse)?;
+        Ok(delay.map_or(DEFAULT_DRAIN_DELAY, |delay| delay.value).min(FOREVER))
+    }
+
+    fn health(&self) -> Result<Option<HealthCheck>> {
+        let interval = Resolved::by_code(self.health_interval.unwrap_or(DEFAULT_INTERVAL));
+        if interval.value < MIN_INTERVAL {
+            return Err(interval.invalid("health_interval", "expected 100ms or more"));
+        }
+        let interval = interval.value.min(FOREVER);
+        Ok(self.health_check.clone().map(|check| HealthCheck { check, interval }))
     }
 
     fn registration(&self, settings: &Settings) -> Result<Registration> {
@@ -63,15 +88,18 @@ impl Service {
         let zone = settings.checked("zone", self.zone.clone(), validate::zone)?;
         let id = self.id.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
         let id = Resolved::by_code(id).check("id", validate::node_id)?.value;
-        let endpoints = self.contracts.iter().flat_map(Contract::endpoints).collect();
         // The address is set once it is bound.
         let mut node = Node::new(id, String::new());
         node.epoch = unix_milliseconds();
         node.weight = self.weight.unwrap_or(Node::DEFAULT_WEIGHT);
         node.zone = zone.map(|zone| zone.value);
+        if self.health_check.is_some() {
+            node.state = NodeState::Starting;
+        }
         let version = version.map_or_else(|| "latest".to_owned(), |version| version.value);
         let mut registration = Registration::new(service, version, node);
         registration.metadata = self.metadata.clone();
+        let endpoints = self.contracts.iter().flat_map(Contract::endpoints).collect();
         registration.endpoints = Endpoints::Listed(endpoints);
         Ok(registration)
     }
@@ -80,9 +108,10 @@ impl Service {
 const DEFAULT_SHUTDOWN: Duration = Duration::from_secs(30);
 /// As good as no bound, and within what clocks can add.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
+const DEFAULT_DRAIN_DELAY: Duration = Duration::from_secs(2);
 const DEFAULT_TTL: Duration = Duration::from_secs(30);
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
-/// Below this the registry is busy with nothing but renewals.
+/// Below this there would be nothing but renewals and checks.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
 fn timing(

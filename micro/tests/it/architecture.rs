@@ -13,7 +13,8 @@ use serde::Deserialize;
 #[test]
 fn every_member_has_a_rule() {
     for package in Workspace::load().packages {
-        let known = ["micro", "micro-macros", "micro-registry", "micro-rpc", "micro-selector"];
+        let known =
+            ["micro", "micro-macros", "micro-registry", "micro-rpc", "micro-selector", TESTKIT];
         assert!(
             known.contains(&package.name.as_str()) || package.is_backend() || package.is_example(),
             "{} has no rule in {}: say there which crates it may know",
@@ -100,6 +101,12 @@ fn backends_know_the_registry_only() {
     }
 }
 
+/// The suite judges backends by the registry's contract: it knows that, and none of them.
+#[test]
+fn the_testkit_knows_the_registry_only() {
+    Workspace::load().assert_knows(TESTKIT, &["micro-registry"]);
+}
+
 /// The engine calls addresses; where they come from is none of its business.
 #[test]
 fn the_engine_knows_no_other_crate() {
@@ -170,6 +177,9 @@ fn examples_know_the_facade_only() {
 
 /// What the names of the packages of registry backends begin with.
 const BACKEND: &str = "micro-registry-";
+
+/// Named like a backend, and none: the suite every one of them is judged by.
+const TESTKIT: &str = "micro-registry-testkit";
 
 /// Crates that open sockets or watch files, or exist for crates that do.
 const SOCKETS: &[&str] = &[
@@ -262,7 +272,7 @@ impl Workspace {
 
 impl Package {
     fn is_backend(&self) -> bool {
-        self.name.starts_with(BACKEND)
+        self.name.starts_with(BACKEND) && self.name != TESTKIT
     }
 
     fn is_example(&self) -> bool {

@@ -1,12 +1,24 @@
 //! The facade: what users write, over a registry and a network inside the process.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod architecture;
 mod calls;
+mod contracts;
+mod drain;
+mod fragile;
+mod health;
+mod hooks;
 mod hops;
+mod hygiene;
 mod layers;
 mod lifecycle;
+mod methods;
+mod mocks;
 mod net;
+mod rpc_errors;
 mod settings;
+pub mod strict;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,6 +28,7 @@ use micro::registry::MemoryRegistry;
 use micro::rpc::MemoryNetwork;
 use micro::{Client, ClientBuilder, Context, RpcError, RunningService, Service, Settings};
 use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// A contract with one method of each kind.
 #[micro::service]
@@ -141,6 +154,18 @@ impl Town {
         let shop = Corner { node: id.to_owned(), ..Corner::default() };
         let service = self.service(id).serve(ShopServer::new(shop.clone()));
         (registered(service).await, shop)
+    }
+
+    /// Asks a node over HTTP; returns the status and the body.
+    async fn http(&self, id: &str, path: &str) -> (u16, String) {
+        let mut stream = self.network.connect(id).expect("it listens");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("it answers");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("it speaks HTTP");
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        (status.expect("it has a status"), body.to_owned())
     }
 
     async fn client(&self) -> Client {

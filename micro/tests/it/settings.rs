@@ -1,7 +1,7 @@
 //! What makes no sense is refused when a service or client is built, with advice.
 
 use super::*;
-use micro::registry::{self, Error, Registration, Registry, Scope, ServiceSummary, Watch};
+use crate::fragile::Fragile;
 
 async fn refusal(service: Service) -> String {
     match service.start().await {
@@ -63,6 +63,11 @@ async fn bad_values_are_refused() {
             "expected 100ms or more",
         ),
         (flag("selector", "ewwma"), "selector \"ewwma\" from flag --selector", "round-robin"),
+        (
+            flag("drain_delay", "-1s"),
+            "drain_delay \"-1s\" from flag --drain-delay",
+            "expected a number and a unit",
+        ),
         (flag("namespace", "No"), "namespace \"No\" from flag --namespace", "expected 1 to 128"),
         (shop().weight(10_001), "weight \"10001\"", "10000"),
         (flag("registry", "etcd://h:1"), "`etcd:` from flag --registry", "compiled in are"),
@@ -95,7 +100,8 @@ async fn a_taken_address_is_named() {
 #[tokio::test]
 async fn a_registry_of_one_host_is_served_on_the_loopback() {
     for (is_one_host, expected) in [(true, true), (false, false)] {
-        let registry = Layer { inner: MemoryRegistry::new(), is_one_host };
+        let mut registry = Fragile::default();
+        registry.is_one_host = is_one_host;
         let service = Service::new().settings(Settings::none()).registry(registry);
         let running = registered(service.serve(ShopServer::new(Corner::default()))).await;
         let address = &running.registration().node.address;
@@ -103,44 +109,6 @@ async fn a_registry_of_one_host_is_served_on_the_loopback() {
         // Only where every interface is bound does it answer on another address of the loopback.
         let elsewhere = tokio::net::TcpStream::connect(("127.0.0.2", port)).await;
         assert_eq!(elsewhere.is_err(), expected, "{address}: {elsewhere:?}");
-    }
-}
-
-/// A registry around another, which reaches as far as it is told.
-#[derive(Debug)]
-struct Layer {
-    inner: MemoryRegistry,
-    is_one_host: bool,
-}
-
-#[async_trait::async_trait]
-impl Registry for Layer {
-    fn name(&self) -> &str {
-        "layer"
-    }
-
-    fn is_one_host(&self) -> bool {
-        self.is_one_host
-    }
-
-    async fn register(&self, registration: &Registration, ttl: Duration) -> Result<(), Error> {
-        self.inner.register(registration, ttl).await
-    }
-
-    async fn deregister(&self, registration: &Registration) -> Result<(), Error> {
-        self.inner.deregister(registration).await
-    }
-
-    async fn get(&self, service: &str) -> Result<Vec<registry::Service>, Error> {
-        self.inner.get(service).await
-    }
-
-    async fn list(&self) -> Result<Vec<ServiceSummary>, Error> {
-        self.inner.list().await
-    }
-
-    async fn watch(&self, scope: Scope) -> Result<Watch, Error> {
-        self.inner.watch(scope).await
     }
 }
 

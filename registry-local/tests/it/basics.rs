@@ -84,6 +84,17 @@ async fn epochs_fence() {
     assert_eq!(new.get("greeter").await.unwrap()[0].nodes[0].epoch, 2);
 }
 
+/// A node that leaves takes nothing from another one at the same address.
+#[tokio::test]
+async fn an_old_node_leaves_its_successor_at_the_same_address() {
+    let directory = directory();
+    let (old, new) = (registry(directory.path()), registry(directory.path()));
+    old.register(&registration("greeter", "old", 1), HOUR).await.unwrap();
+    new.register(&registration("greeter", "new", 2), HOUR).await.unwrap();
+    old.deregister(&registration("greeter", "old", 1)).await.unwrap();
+    assert_eq!(ids(&new, "greeter").await, ["new"]);
+}
+
 /// The dead do not fence: neither one whose owner is gone, nor one whose time is over.
 #[tokio::test]
 async fn the_dead_do_not_fence() {

@@ -4,6 +4,7 @@
 
 mod basics;
 mod child;
+mod conformance;
 mod log;
 mod processes;
 mod suffering;

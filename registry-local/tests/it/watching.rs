@@ -7,7 +7,9 @@ use futures::StreamExt;
 use micro_registry::{EmptyReason, Registry, RemoveReason, Scope, Update, View};
 use micro_registry_local::LocalRegistry;
 
-use crate::{HOUR, config, directory, greeter, next, registration, registry, until};
+use crate::{
+    HOUR, config, directory, eventually, greeter, ids, next, registration, registry, until,
+};
 
 fn empty(reason: EmptyReason) -> Update {
     Update::reset(vec![], reason)
@@ -124,6 +126,77 @@ async fn a_watch_ends_with_its_registry() {
     drop(clone);
     let end = tokio::time::timeout(crate::PATIENCE, watch.next()).await.unwrap();
     assert_eq!(end, None);
+}
+
+/// Watches that open amid changes miss none: what they tell leads to what is true.
+#[tokio::test(flavor = "multi_thread")]
+async fn opening_amid_changes() {
+    let directory = directory();
+    let one = registry(directory.path());
+    let writing = tokio::spawn(async move {
+        for round in 0..200 {
+            let node = registration("greeter", &format!("n{round:03}"), 1);
+            one.register(&node, HOUR).await.unwrap();
+            if round % 2 == 0 {
+                one.deregister(&node).await.unwrap();
+            }
+        }
+        one
+    });
+    let mut watches = vec![];
+    while !writing.is_finished() && watches.len() < 20 {
+        // A handle for each, so that each opens the directory.
+        let two = registry(directory.path());
+        let mut watch = two.watch(greeter()).await.unwrap();
+        let mut view = View::new();
+        view.apply(&next(&mut watch).await);
+        watches.push((two, watch, view));
+    }
+    let one = writing.await.unwrap();
+    let truth = ids(&one, "greeter").await;
+    for (_, watch, view) in &mut watches {
+        let is_true = |view: &View| view.iter().map(|r| &r.node.id).eq(&truth);
+        until(watch, view, is_true).await;
+    }
+}
+
+/// A thousand watches of names nobody registered share one task, and leave nothing behind.
+#[tokio::test]
+async fn unknown_names_leave_nothing() {
+    let directory = directory();
+    let registry = registry(directory.path());
+    let mut watches = vec![];
+    for name in 0..1_000 {
+        let name = format!("s{name}");
+        watches.push(registry.watch(Scope::Service(name.clone())).await.unwrap());
+        assert!(ids(&registry, &name).await.is_empty());
+    }
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    for watch in &mut watches {
+        assert_eq!(next(watch).await, empty(EmptyReason::NeverSeen));
+    }
+    assert_eq!(tasks(), 1);
+    drop(watches);
+    eventually("the task ends", async || tasks() == 0).await;
+}
+
+/// All that die at once are told of, each, and a node beside them stays.
+#[tokio::test]
+async fn a_mass_death_is_told_in_full() {
+    let directory = directory();
+    let (dying, living) = (registry(directory.path()), registry(directory.path()));
+    for id in 0..300 {
+        dying.register(&registration("greeter", &format!("n{id}"), 1), HOUR).await.unwrap();
+    }
+    living.register(&registration("greeter", "stays", 1), HOUR).await.unwrap();
+    let mut watch = living.watch(greeter()).await.unwrap();
+    let mut view = View::new();
+    until(&mut watch, &mut view, |view| view.len() == 301).await;
+    drop(dying);
+    let updates = until(&mut watch, &mut view, |view| view.len() == 1).await;
+    let is_expiry = |u: &Update| matches!(u, Update::Remove { reason: RemoveReason::Expired, .. });
+    assert!(updates.len() == 300 && updates.iter().all(is_expiry), "{updates:?}");
+    assert_eq!(ids(&living, "greeter").await, ["stays"]);
 }
 
 /// A thousand changes one after the other end in what is true.

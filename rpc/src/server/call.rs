@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant as Clock};
+use std::time::Instant as Clock;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -14,9 +14,6 @@ use crate::{Code, Request, Response, Status};
 
 /// What a call ends with.
 pub(super) type Outcome = Result<Response, Status>;
-
-/// A first poll that takes longer counts as slow.
-const SLOW: Duration = Duration::from_micros(100);
 
 /// A handler that runs.
 pub(super) struct Call {
@@ -40,7 +37,7 @@ impl Call {
         let start = Clock::now();
         let mut cx = Context::from_waker(Waker::noop());
         let polled = catch_unwind(AssertUnwindSafe(|| self.future.as_mut().poll(&mut cx)));
-        self.route.polled(start.elapsed() > SLOW);
+        self.route.polled(start.elapsed());
         polled.unwrap_or_else(|_| Poll::Ready(Err(self.route.panicked())))
     }
 

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -126,10 +127,14 @@ pub(super) struct Route {
     slowness: AtomicU32,
 }
 
-/// What one slow first poll adds; a quick one takes 1 away.
-const SLOW: u32 = 64;
+/// A first poll that takes longer counts as slow.
+const SLOW: Duration = Duration::from_micros(100);
+/// A first poll that takes longer blocks the connection: once is enough.
+const BLOCKING: Duration = Duration::from_millis(10);
+/// What a slow first poll adds; a quick one takes 1 away.
+const WEIGHT: u32 = 64;
 /// From here on every call of the method gets a task of its own.
-const SPAWN: u32 = 3 * SLOW - SLOW / 2;
+const SPAWN: u32 = 3 * WEIGHT - WEIGHT / 2;
 
 impl Route {
     fn new(contract: Name, method: Name, handler: impl Handler) -> Self {
@@ -164,10 +169,15 @@ impl Route {
     }
 
     /// Notes how long a first poll took. Being preempted looks slow too, but is rare: it takes
-    /// three slow polls, not diluted by many quick ones, to change a method for good.
-    pub(super) fn polled(&self, slow: bool) {
+    /// three slow polls, not diluted by many quick ones, to change a method for good, or one that
+    /// is longer than a preemption nearly ever is.
+    pub(super) fn polled(&self, took: Duration) {
         let before = self.slowness.load(Ordering::Relaxed);
-        let after = if slow { before + SLOW } else { before.saturating_sub(1) };
+        let after = match took {
+            took if took > BLOCKING => SPAWN,
+            took if took > SLOW => before + WEIGHT,
+            _ => before.saturating_sub(1),
+        };
         // Calls that race here lose a note, which delays the change by a call.
         if after != before && before < SPAWN {
             self.slowness.store(after, Ordering::Relaxed);
@@ -209,12 +219,21 @@ mod tests {
     fn learns_which_methods_compute() {
         let route = Route::new("a".into(), "x".into(), echo);
         for _ in 0..100 {
-            route.polled(true);
-            (0..1000).for_each(|_| route.polled(false));
+            route.polled(2 * SLOW);
+            (0..1000).for_each(|_| route.polled(SLOW / 2));
         }
         assert!(!route.spawns());
-        (0..3).for_each(|_| route.polled(true));
-        (0..1000).for_each(|_| route.polled(false));
+        (0..3).for_each(|_| route.polled(2 * SLOW));
+        (0..1000).for_each(|_| route.polled(SLOW / 2));
+        assert!(route.spawns());
+    }
+
+    /// A method that blocked once is given tasks from the next call on.
+    #[test]
+    fn learns_at_once_which_methods_block() {
+        let route = Route::new("a".into(), "x".into(), echo);
+        route.polled(2 * BLOCKING);
+        (0..1000).for_each(|_| route.polled(SLOW / 2));
         assert!(route.spawns());
     }
 }

@@ -5,7 +5,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, BufMut, Bytes};
 use tokio::task::{AbortHandle, JoinSet};
@@ -458,6 +458,13 @@ impl Session {
         let mut exchange = lock(&self.exchange);
         let task = self.tasks.spawn(answer);
         exchange.running.insert(id, task);
+        if route.spawns() {
+            // The new task is next on this worker, and may block it. Yielding this one has another
+            // worker woken, which takes the connection over and waits for input.
+            let session = exchange.outbox.wake_always();
+            drop(exchange);
+            session.into_iter().for_each(Waker::wake);
+        }
     }
 
     /// Forgets tasks that have ended.
@@ -500,7 +507,7 @@ async fn answer(
     exchange.outbox.push(|out| put_response(out, id, &outcome, max_frame));
     let session = exchange.outbox.wake();
     drop(exchange);
-    session.into_iter().for_each(std::task::Waker::wake);
+    session.into_iter().for_each(Waker::wake);
 }
 
 fn too_large(head: &Head, limit: usize) -> Status {

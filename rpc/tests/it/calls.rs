@@ -1,5 +1,7 @@
 //! Calls that go well, and calls whose failure is the application's.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -232,4 +234,50 @@ async fn cancellation() {
     calling.abort();
     until("the handler is dropped", || counts.over() == 1 && server.in_flight() == 0).await;
     assert_works(&channel).await;
+}
+
+/// A handler that blocks its thread holds up the other calls of its connection once, not twice.
+#[test]
+fn blocking_handlers() {
+    let (release, gate) = std::sync::mpsc::channel::<()>();
+    let (gate, begun) = (Arc::new(Mutex::new(gate)), Arc::new(AtomicUsize::new(0)));
+    let count = Arc::clone(&begun);
+    let router = router(&Counts::default()).route("test", "block", move |request: Request| {
+        let (gate, count) = (Arc::clone(&gate), Arc::clone(&count));
+        async move {
+            count.fetch_add(1, Ordering::SeqCst);
+            // It ends when the test does, too.
+            let _ = gate.lock().unwrap().recv();
+            Ok(Response::new(request.codec, request.body))
+        }
+    });
+    // The test has a runtime of its own: blocked workers may hold up even the timers of theirs.
+    let workers = runtime(tokio::runtime::Builder::new_multi_thread().worker_threads(2));
+    let server = workers.block_on(async { Server::new(router).unwrap().start(vec![tcp().await]) });
+    runtime(&mut tokio::runtime::Builder::new_current_thread()).block_on(async move {
+        let channel = channel(&server);
+        let first = call(&channel, "block");
+        let unblock = async {
+            until("it blocks", || begun.load(Ordering::SeqCst) == 1).await;
+            // Long enough to be noticed.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            release.send(()).unwrap();
+        };
+        let (first, ()) = tokio::join!(first, unblock);
+        first.unwrap();
+        let second = call(&channel, "block");
+        let meanwhile = async {
+            until("it blocks again", || begun.load(Ordering::SeqCst) == 2).await;
+            let other = tokio::time::timeout(Duration::from_secs(20), call(&channel, "echo"));
+            let answered = other.await.is_ok_and(|answer| answer.is_ok());
+            release.send(()).unwrap();
+            assert!(answered, "other calls are answered meanwhile");
+        };
+        let (second, ()) = tokio::join!(second, meanwhile);
+        second.unwrap();
+    });
+}
+
+fn runtime(builder: &mut tokio::runtime::Builder) -> tokio::runtime::Runtime {
+    builder.enable_all().build().unwrap()
 }

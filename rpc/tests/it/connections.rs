@@ -1,5 +1,6 @@
 //! More connections than a server has room for.
 
+use std::collections::VecDeque;
 use std::process::Command;
 use std::time::Duration;
 
@@ -92,6 +93,34 @@ async fn busy_connections_stay() {
         until("it does not run", || server.in_flight() == 0).await;
         assert_works(&channel(&server)).await;
     }
+}
+
+/// Thousands of connections from one address, with and without a preface, cost the server no more
+/// than its limits, and somebody who calls notices nothing.
+#[tokio::test]
+async fn thousands_of_connections() {
+    let (server, _) = server_with(Limits { max_connections: 100, ..Limits::default() }).await;
+    let channel = channel(&server);
+    assert_works(&channel).await;
+    let mut flood = VecDeque::new();
+    for number in 0..5000 {
+        // Many a process may open 1 024 files and no more.
+        if flood.len() == 300 {
+            flood.pop_front();
+        }
+        let mut raw = Raw::silent(&server).await;
+        if number % 2 == 0 {
+            raw.send(&PREFACE).await;
+        }
+        flood.push_back(raw);
+        if number % 20 == 0 {
+            assert_works(&channel).await;
+        }
+    }
+    assert_works(&channel).await;
+    let mut health = Raw::silent(&server).await;
+    health.send(b"GET /health/live HTTP/1.0\r\n\r\n").await;
+    assert!(health.rest().await.starts_with(b"HTTP/1.0 200"));
 }
 
 /// A process without file descriptors says so once, and once that it has some again; connections

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use micro_rpc::{Channel, Code, Execution, Request, Response, Router, Server};
 
+use tokio::sync::Notify;
+
 use crate::support::*;
 
 const GRACE: Duration = Duration::from_secs(10);
@@ -115,12 +117,22 @@ async fn load(channel: Channel, caller: usize) -> usize {
 /// with bytes unread would have thrown it away.
 #[tokio::test]
 async fn the_last_answer_arrives() {
-    let (server, _) = server().await;
+    let release = Arc::new(Notify::new());
+    let gate = Arc::clone(&release);
+    let router = Router::new().route("test", "wait", move |request: Request| {
+        let gate = Arc::clone(&gate);
+        async move {
+            gate.notified().await;
+            Ok(Response::new(request.codec, request.body))
+        }
+    });
+    let server = Server::new(router).unwrap().start(vec![tcp().await]);
     let mut raw = Raw::connect(&server).await;
-    raw.send(&frame(REQUEST, 0, 1, &payload("later", 0, b"last"))).await;
+    raw.send(&frame(REQUEST, 0, 1, &payload("wait", 0, b"last"))).await;
     until("the handler runs", || server.in_flight() == 1).await;
     let stopping = tokio::spawn(server.shutdown(GRACE));
     assert_eq!(raw.frame().await, (GO_AWAY, 1, Vec::new()));
+    release.notify_one();
     tokio::time::sleep(Duration::from_millis(50)).await;
     // The server has closed its side by now; what comes still must not become a reset.
     raw.send(&frame(PING, 0, 1, b"").repeat(100)).await;

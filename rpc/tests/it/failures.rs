@@ -11,7 +11,7 @@ use crate::support::*;
 
 fn impatient(address: String) -> Channel {
     let config = ChannelConfig {
-        connect_timeout: Duration::from_millis(50),
+        connect_timeout: Duration::from_secs(1),
         keepalive_interval: Duration::from_millis(20),
         keepalive_timeout: Duration::from_millis(50),
         ..Default::default()

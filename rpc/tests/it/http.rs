@@ -200,3 +200,14 @@ async fn answers_nobody_reads() {
     let flood = async { while raw.0.write_all(call.as_bytes()).await.is_ok() {} };
     tokio::time::timeout(Duration::from_secs(20), flood).await.expect("the server gives up");
 }
+
+/// A client that closes its connection ends its call.
+#[tokio::test]
+async fn callers_that_leave() {
+    let (server, counts) = server().await;
+    let mut raw = Raw::silent(&server).await;
+    raw.send(b"POST /test/hang HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}").await;
+    until("the handler runs", || counts.begun() == 1).await;
+    drop(raw);
+    until("the handler is dropped", || counts.over() == 1 && server.in_flight() == 0).await;
+}

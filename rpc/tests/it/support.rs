@@ -38,14 +38,21 @@ impl Drop for Over {
     }
 }
 
-/// `echo`, `later` (echo after a while), `fail`, `panic`, `panic_later`, `hang`, `large`.
+/// What `greet` takes, as the arguments of a generated service are.
+#[derive(serde::Deserialize)]
+struct Greet {
+    name: String,
+}
+
+/// `echo`, `later` (echo after a while), `fail`, `panic`, `panic_later`, `hang`, `large` and
+/// `greet`, which reads its arguments.
 pub(crate) fn router(counts: &Counts) -> Router {
     let counts = counts.clone();
     Router::new()
         .route("test", "echo", |request: Request| async move { echo(request) })
         .route("test", "later", |request: Request| async move {
             tokio::task::yield_now().await;
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
             echo(request)
         })
         .route("test", "fail", |request: Request| async move {
@@ -59,6 +66,12 @@ pub(crate) fn router(counts: &Counts) -> Router {
         })
         .route("test", "large", |request: Request| async move {
             Ok(Response::new(request.codec, vec![0; 100_000].into()))
+        })
+        .route("test", "greet", |request: Request| async move {
+            match request.codec.decode_map::<Greet>(&request.body) {
+                Ok(Greet { name }) => Ok(Response::new(request.codec, name.into())),
+                Err(error) => Err(Status::new(Code::InvalidArgument, error.to_string())),
+            }
         })
         .route("test", "hang", move |_: Request| {
             counts.begun.fetch_add(1, Ordering::SeqCst);
@@ -93,7 +106,13 @@ pub(crate) async fn server_with(limits: Limits) -> (ServerHandle, Counts) {
 }
 
 pub(crate) fn channel(server: &ServerHandle) -> Channel {
-    Channel::new(server.addresses()[0].clone(), ChannelConfig::default())
+    Channel::new(server.addresses()[0].clone(), patient())
+}
+
+/// A configuration for machines that do many other things.
+pub(crate) fn patient() -> ChannelConfig {
+    let patience = Duration::from_secs(20);
+    ChannelConfig { connect_timeout: patience, keepalive_timeout: patience, ..Default::default() }
 }
 
 pub(crate) fn on(network: &MemoryNetwork, name: &str) -> Channel {

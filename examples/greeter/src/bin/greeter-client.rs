@@ -5,14 +5,18 @@
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Parser;
 use greeter::GreeterClient;
+use tokio::signal::ctrl_c;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-/// Calls the greeters for a while and reports who answered. Exit code 1 when a call failed.
+/// Calls the greeters for a while, or until Ctrl-C, and reports who answered. Exit code 1 when a
+/// call failed.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -64,45 +68,73 @@ async fn main() -> anyhow::Result<ExitCode> {
     let period = arguments.rate.map(|rate| {
         Duration::from_secs(1).mul_f64(f64::from(arguments.concurrency) / f64::from(rate))
     });
+    let enough = Arc::new(AtomicBool::new(false));
     let mut callers = JoinSet::new();
     for _ in 0..arguments.concurrency {
-        callers.spawn(call_until(end, greeter.clone(), period, arguments.idempotent));
+        let caller = Caller {
+            greeter: greeter.clone(),
+            end,
+            enough: enough.clone(),
+            period,
+            idempotent: arguments.idempotent,
+        };
+        callers.spawn(caller.call());
     }
     let mut total = Tally::default();
-    while let Some(tally) = callers.join_next().await {
-        let tally = tally?;
-        total.failed += tally.failed;
-        for (node, calls) in tally.by_node {
-            *total.by_node.entry(node).or_default() += calls;
-        }
-    }
-    Ok(report(&total))
-}
-
-async fn call_until(
-    end: Instant,
-    greeter: GreeterClient,
-    period: Option<Duration>,
-    idempotent: bool,
-) -> Tally {
-    let mut tally = Tally::default();
-    let mut ticks = period.map(interval);
-    if let Some(ticks) = &mut ticks {
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    }
-    while Instant::now() < end {
-        if let Some(ticks) = &mut ticks {
-            ticks.tick().await;
-        }
-        match greeter.hello("Ann").idempotent(idempotent).await {
-            Ok(greeting) => *tally.by_node.entry(greeting.node).or_default() += 1,
-            Err(error) => {
-                tally.failed += 1;
-                eprintln!("failed: {error}");
+    loop {
+        tokio::select! {
+            tally = callers.join_next() => match tally {
+                Some(tally) => total.add(tally?),
+                None => return Ok(report(&total)),
+            },
+            interrupted = ctrl_c(), if !enough.load(Ordering::Relaxed) => {
+                interrupted?;
+                enough.store(true, Ordering::Relaxed);
             }
         }
     }
-    tally
+}
+
+impl Tally {
+    fn add(&mut self, other: Self) {
+        self.failed += other.failed;
+        for (node, calls) in other.by_node {
+            *self.by_node.entry(node).or_default() += calls;
+        }
+    }
+}
+
+/// One call after the other.
+struct Caller {
+    greeter: GreeterClient,
+    end: Instant,
+    /// Set to stop before the end.
+    enough: Arc<AtomicBool>,
+    period: Option<Duration>,
+    idempotent: bool,
+}
+
+impl Caller {
+    async fn call(self) -> Tally {
+        let mut tally = Tally::default();
+        let mut ticks = self.period.map(interval);
+        if let Some(ticks) = &mut ticks {
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        }
+        while Instant::now() < self.end && !self.enough.load(Ordering::Relaxed) {
+            if let Some(ticks) = &mut ticks {
+                ticks.tick().await;
+            }
+            match self.greeter.hello("Ann").idempotent(self.idempotent).await {
+                Ok(greeting) => *tally.by_node.entry(greeting.node).or_default() += 1,
+                Err(error) => {
+                    tally.failed += 1;
+                    eprintln!("failed: {error}");
+                }
+            }
+        }
+        tally
+    }
 }
 
 fn report(total: &Tally) -> ExitCode {

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use greeter::GreeterClient;
-use micro::registry::{Registry, RemoveReason, Scope, Update, Watch};
+use micro::registry::{NodeState, Registry, RemoveReason, Scope, Update, Watch};
 use micro::{CallError, Client, Code, Settings};
 use rustix::process::Signal;
 use tokio::time::{sleep, timeout};
@@ -52,6 +52,61 @@ async fn a_stopped_server_fails_no_call_at_all() {
     let fourth = scene.server("server-4", &[]).await;
     let report = Report::of(&mut client).await;
     report.assert_all_answered_by([&first, &second, &third, &fourth]);
+}
+
+/// Replacing all servers, one after the other and again and again, fails no call either.
+#[tokio::test]
+async fn rolling_restarts_fail_no_call_at_all() {
+    let scene = Scene::new();
+    let start = async |round: usize, place: usize| {
+        let delay = [("MICRO_DRAIN_DELAY", OsStr::new("200ms"))];
+        scene.server_with(&format!("server-{place}-{round}"), &[], &delay).await
+    };
+    let mut servers = Vec::new();
+    for place in 0..3 {
+        servers.push(start(0, place).await);
+    }
+    registered(&scene, &servers).await;
+    let mut client = scene.load(600, &["--idempotent", "false"]);
+    let mut nodes: Vec<_> = servers.iter().map(|server| server.node.clone()).collect();
+    for round in 1..=10 {
+        for place in 0..3 {
+            let old = &mut servers[place];
+            old.process.signal(Signal::TERM);
+            let status = old.process.ended().await;
+            assert_eq!(status.code(), Some(0), "{status}");
+            servers[place] = start(round, place).await;
+            nodes.push(servers[place].node.clone());
+            registered(&scene, &servers).await;
+        }
+    }
+    client.signal(Signal::INT);
+    let report = Report::of(&mut client).await;
+    let calls: u64 = report.by_node.values().sum();
+    assert_eq!(report.summary, format!("calls={calls} ok={calls} failed=0"));
+    let answered = nodes.iter().filter(|node| report.by_node.contains_key(*node)).count();
+    assert!(answered > 20, "of {} nodes only {answered} answered", nodes.len());
+}
+
+/// A second signal ends a server at once, with an error, whatever it still has to do.
+#[tokio::test]
+async fn a_second_signal_forces_the_end() {
+    let scene = Scene::new();
+    let delay = [("MICRO_DRAIN_DELAY", OsStr::new("1h"))];
+    let mut server = scene.server_with("server", &[], &delay).await;
+    registered(&scene, [&server]).await;
+    server.process.signal(Signal::TERM);
+    let registry = registry_of(&scene).await;
+    eventually("it drains", async || {
+        let services = registry.get("greeter").await.ok()?;
+        (services[0].nodes[0].state == NodeState::Draining).then_some(())
+    })
+    .await;
+    server.process.signal(Signal::INT);
+    let status = server.process.ended().await;
+    assert_eq!(status.code(), Some(1), "{status}");
+    let said = server.process.stderr();
+    assert!(said.contains("stopped at once by a second signal, SIGINT"), "{said}");
 }
 
 /// The registry may vanish while calls run: clients go on with the nodes they know and say so

@@ -33,10 +33,20 @@ impl Scene {
 
     /// Starts a greeter in this registry, and returns when it has said who it is.
     pub(crate) async fn server(&self, name: &str, flags: &[&str]) -> Server {
+        self.server_with(name, flags, &[]).await
+    }
+
+    /// The same with an environment, and nothing else in it.
+    pub(crate) async fn server_with(
+        &self,
+        name: &str,
+        flags: &[&str],
+        environment: &[(&str, &OsStr)],
+    ) -> Server {
         let url = self.url();
         let mut arguments = vec!["--registry", &url];
         arguments.extend(flags);
-        let process = self.run(SERVER, name, &arguments);
+        let process = self.run_with(SERVER, name, &arguments, environment);
         let node = eventually(&format!("{name} starts"), async || {
             let stdout = process.stdout();
             let (node, _) = stdout.strip_prefix("node=")?.split_once(" address=")?;
@@ -57,8 +67,14 @@ impl Scene {
 
     /// Starts a client that calls the greeters of this registry for ten seconds.
     pub(crate) fn client(&self, flags: &[&str]) -> Process {
-        let url = self.url();
-        let load = ["--seconds", "10", "--concurrency", "16", "--rate", "2000"];
+        self.load(10, flags)
+    }
+
+    /// Starts a client that calls the greeters of this registry for so many seconds, or until it is
+    /// interrupted.
+    pub(crate) fn load(&self, seconds: u64, flags: &[&str]) -> Process {
+        let (url, seconds) = (self.url(), seconds.to_string());
+        let load = ["--seconds", &seconds, "--concurrency", "16", "--rate", "2000"];
         let mut arguments = vec!["--registry", &url];
         arguments.extend(load);
         arguments.extend(flags);

@@ -12,6 +12,7 @@ use middleware::{
     DiaryClient, DiaryServer, Shared, Timing, authenticate, limit_rate, log_attempt, per_hour,
     send_token,
 };
+use testbed::Scene;
 
 async fn diary(net: &Net, id: &str, calls: u32) -> Result<Node> {
     let limiter = per_hour(NonZeroU32::new(calls).expect("the tests allow some"));
@@ -115,18 +116,12 @@ async fn attempts() -> Result<()> {
 
 /// The program prints what its header says: three entries, two refusals for want of calls, and one
 /// of the guessed token.
-#[test]
-fn the_program() {
-    let directory = tempfile::tempdir().expect("there is room for a directory");
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_middleware"))
-        .env_clear()
-        .env("MICRO_REGISTRY", format!("local:{}", directory.path().join("r").display()))
-        .current_dir(directory.path())
-        .output()
-        .expect("it starts");
-    let log = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{log}");
-    let printed = String::from_utf8_lossy(&output.stdout);
+#[tokio::test]
+async fn the_program() {
+    let scene = Scene::new();
+    let mut program = scene.run(env!("CARGO_BIN_EXE_middleware"), "middleware", &[]);
+    assert!(program.ended().await.success());
+    let (printed, log) = (program.stdout(), program.stderr());
     let lines: Vec<_> = printed.lines().collect();
     assert_eq!(lines.len(), 6, "{printed}");
     assert_eq!(lines[..3], ["the diary of Ann"; 3]);

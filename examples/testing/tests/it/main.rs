@@ -1,30 +1,24 @@
-//! How to test a service: with a fake of what it calls, and with nodes that die, hang and come late.
+//! How to test a service: with a mock of what it calls, and with nodes that die, hang and come late.
 //!
 //! Run it: `cargo test -p testing`. It takes no time, opens no port and writes no file: registry and
 //! network are in memory, and time is tokio's, paused. Waiting for a minute is free.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use micro::test::{Net, Node};
 use micro::{CallError, Code, Result, Service};
 use testing::{
-    Checkout, CheckoutClient, CheckoutError, CheckoutServer, PriceError, Prices, PricesClient,
+    Checkout, CheckoutClient, CheckoutError, CheckoutServer, MockPrices, PriceError, PricesClient,
     PricesServer, Till,
 };
 
-/// A fake is an implementation like any other. This one knows tea, and counts.
-#[derive(Clone, Default)]
-struct Tea {
-    asked: Arc<AtomicU32>,
-}
-
-impl Prices for Tea {
-    async fn price(&self, thing: String) -> std::result::Result<u64, PriceError> {
-        self.asked.fetch_add(1, Ordering::Relaxed);
-        if thing == "tea" { Ok(350) } else { Err(PriceError::NotSold { thing }) }
-    }
+/// The generated mock answers as it is told and notes what it was asked; a fake of one's own is an
+/// implementation like any other.
+fn tea_shop() -> MockPrices {
+    MockPrices::new().on_price(|thing| match thing.as_str() {
+        "tea" => Ok(350),
+        _ => Err(PriceError::NotSold { thing }),
+    })
 }
 
 /// Starts the service under test; what it calls is up to each test.
@@ -35,7 +29,7 @@ async fn checkout(net: &Net) -> Result<(Node, CheckoutClient)> {
 }
 
 async fn prices(net: &Net, id: &str) -> Result<Node> {
-    net.start(Service::new().id(id).serve(PricesServer::new(Tea::default()))).await
+    net.start(Service::new().id(id).serve(PricesServer::new(tea_shop()))).await
 }
 
 fn basket(things: &[&str]) -> Vec<String> {
@@ -52,11 +46,11 @@ async fn an_empty_basket_costs_nothing() {
 /// Each thing is asked for once.
 #[tokio::test(start_paused = true)]
 async fn adds_up() -> Result<()> {
-    let (net, tea) = (Net::new(), Tea::default());
-    let _prices = net.serve("prices", PricesServer::new(tea.clone())).await?;
+    let (net, tea_shop) = (Net::new(), tea_shop());
+    let _prices = net.serve("prices", PricesServer::new(tea_shop.clone())).await?;
     let (_node, checkout) = checkout(&net).await?;
     assert_eq!(checkout.total(basket(&["tea", "tea"])).await?, 700);
-    assert_eq!(tea.asked.load(Ordering::Relaxed), 2);
+    assert_eq!(tea_shop.calls_of_price(), ["tea", "tea"]);
     Ok(())
 }
 

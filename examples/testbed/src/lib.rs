@@ -1,0 +1,199 @@
+//! Real processes for the examples' tests: started in a directory of their own, killed by their id
+//! when dropped, their output printed when the test fails.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, kill_process};
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep};
+
+pub use rustix::process::Signal;
+
+/// What belongs to one test: a registry of its own, and the output of its processes.
+///
+/// When the test panics it prints the end of that output, which is gone afterwards.
+#[derive(Debug)]
+pub struct Scene {
+    directory: TempDir,
+}
+
+impl Default for Scene {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Scene {
+    /// An empty scene.
+    ///
+    /// # Panics
+    ///
+    /// When no temporary directory can be made.
+    pub fn new() -> Self {
+        Self { directory: TempDir::new().expect("a temporary directory") }
+    }
+
+    /// Where its processes run and write.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The directory its `local:` registry lives in; made by whoever registers first.
+    pub fn registry(&self) -> PathBuf {
+        self.directory().join("r")
+    }
+
+    /// The URL of that registry.
+    pub fn url(&self) -> String {
+        format!("local:{}", self.registry().display())
+    }
+
+    /// Starts a program over the registry of this scene, under a name for its output. Nothing else
+    /// of the environment or of a `micro.toml` around here reaches it.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started.
+    pub fn run(&self, program: &str, name: &str, arguments: &[&str]) -> Process {
+        let url = self.url();
+        self.run_with(program, name, arguments, &[("MICRO_REGISTRY", OsStr::new(&url))])
+    }
+
+    /// The same with this environment, and nothing else in it.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started.
+    pub fn run_with(
+        &self,
+        program: &str,
+        name: &str,
+        arguments: &[&str],
+        environment: &[(&str, &OsStr)],
+    ) -> Process {
+        let (stdout, stderr) = (self.file(name, "stdout"), self.file(name, "stderr"));
+        let output = |path: &Path| File::create(path).expect("a file for its output");
+        let child = Command::new(program)
+            .args(arguments)
+            .env_clear()
+            .envs(environment.iter().copied())
+            .current_dir(self.directory())
+            .stdin(Stdio::null())
+            .stdout(output(&stdout))
+            .stderr(output(&stderr))
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {program}: {error}"));
+        Process { child, name: name.to_owned(), stdout, stderr }
+    }
+
+    fn file(&self, name: &str, stream: &str) -> PathBuf {
+        self.directory().join(format!("{name}.{stream}"))
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let Ok(files) = self.directory().read_dir() else { return };
+        let mut files: Vec<_> = files.flatten().map(|file| file.path()).collect();
+        files.sort();
+        for file in files.iter().filter(|file| file.is_file()) {
+            let text = std::fs::read_to_string(file).unwrap_or_default();
+            let lines: Vec<_> = text.lines().collect();
+            let tail = lines[lines.len().saturating_sub(30)..].join("\n");
+            eprintln!("--- {} ({} lines)\n{tail}", file.display(), lines.len());
+        }
+    }
+}
+
+/// A process; killed, by its id, when dropped.
+#[derive(Debug)]
+#[must_use = "dropping it kills the process"]
+pub struct Process {
+    child: Child,
+    name: String,
+    stdout: PathBuf,
+    stderr: PathBuf,
+}
+
+impl Process {
+    /// Its id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Panics
+    ///
+    /// When it has ended.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+    }
+
+    /// Waits until it ends by itself.
+    ///
+    /// # Panics
+    ///
+    /// When it does not.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let Self { child, name, .. } = self;
+        let status = async || child.try_wait().expect("it is our child");
+        eventually(&format!("{name} ends"), status).await
+    }
+
+    /// What it has printed so far.
+    ///
+    /// # Panics
+    ///
+    /// When that cannot be read.
+    pub fn stdout(&self) -> String {
+        read(&self.stdout)
+    }
+
+    /// What it has printed to standard error so far.
+    ///
+    /// # Panics
+    ///
+    /// When that cannot be read.
+    pub fn stderr(&self) -> String {
+        read(&self.stderr)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It has ended if it cannot be killed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits for something to be true, and returns it.
+///
+/// # Panics
+///
+/// When it takes longer than [`PATIENCE`].
+pub async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = probe().await {
+            return found;
+        }
+        assert!(Instant::now() < end, "gave up waiting: {what}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Far more than anything here takes.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).expect("the file was made when the process started")
+}

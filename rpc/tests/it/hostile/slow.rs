@@ -1,0 +1,97 @@
+//! Clients that stop in the middle, drip, or do not read.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use micro_rpc::{Limits, MemoryNetwork, Request, Response, Router, Server};
+use tokio::io::AsyncWriteExt;
+
+use crate::support::*;
+
+/// While answers wait for a client that does not read, no further request of it is looked at, not
+/// even one that was read already.
+#[tokio::test]
+async fn answers_do_not_pile_up() {
+    const CALLS: u64 = 200;
+    let network = MemoryNetwork::new();
+    let run = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&run);
+    let router = Router::new().route("test", "large", move |request: Request| {
+        count.fetch_add(1, Ordering::SeqCst);
+        async move { Ok(Response::new(request.codec, vec![0; 100_000].into())) }
+    });
+    let _server = Server::new(router).unwrap().start(vec![network.listen("node").unwrap()]);
+    let mut raw = Raw(network.connect("node").unwrap());
+    let calls = (1..=CALLS).flat_map(|id| frame(REQUEST, 0, id, &payload("large", 0, b"")));
+    raw.send(&[PREFACE.to_vec(), calls.collect()].concat()).await;
+    until("the outbox is full", || run.load(Ordering::SeqCst) >= 10).await;
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    let begun = run.load(Ordering::SeqCst);
+    assert!(begun < 20, "{begun} answers of 100 kB wait for a client that takes 1 MiB");
+    raw.preface().await;
+    for id in 1..=CALLS {
+        assert_eq!(raw.frame().await.1, id, "none is forgotten");
+    }
+}
+
+/// A peer that stops in the middle, or never begins, or never reads, is dropped.
+#[tokio::test]
+async fn stalled_peers() {
+    let stall_timeout = Duration::from_millis(50);
+    let (server, _) = server_with(Limits { stall_timeout, ..Limits::default() }).await;
+    let mut nothing = Raw::silent(&server).await;
+    let mut half_preface = Raw::silent(&server).await;
+    half_preface.send(&PREFACE[..9]).await;
+    let mut half_frame = Raw::connect(&server).await;
+    half_frame.send(&frame(REQUEST, 0, 1, &payload("echo", 0, b"x"))[..20]).await;
+    for raw in [&mut nothing, &mut half_preface, &mut half_frame] {
+        raw.rest().await;
+    }
+    let mut never_reads = Raw::connect(&server).await;
+    let flood = async {
+        for id in 1.. {
+            let request = frame(REQUEST, 0, id, &payload("echo", 0, &[0; 100_000]));
+            if never_reads.0.write_all(&request).await.is_err() {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), flood).await.expect("the server gives up");
+    let mut idle = Raw::connect(&server).await;
+    tokio::time::sleep(4 * stall_timeout).await;
+    idle.send(&frame(PING, 0, 1, b"")).await;
+    assert_eq!(idle.frame().await.0, PONG, "an idle peer owes nothing");
+}
+
+/// A frame that comes drop by drop is given up, however steadily it drips; calls that flow are not.
+#[tokio::test]
+async fn dripping_peers() {
+    let stall_timeout = Duration::from_millis(100);
+    let (server, _) = server_with(Limits { stall_timeout, ..Limits::default() }).await;
+    let mut raw = Raw::connect(&server).await;
+    let call = frame(REQUEST, 0, 1, &payload("echo", 0, &[b'x'; 1_000_000]));
+    raw.send(&call[..100]).await;
+    let dripping = async {
+        for drop in call[100..].chunks(1) {
+            if raw.0.write_all(drop).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let channel = channel(&server);
+    let bystander = async {
+        loop {
+            assert_works(&channel).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::select! {
+        () = dripping => {}
+        () = bystander => {}
+        () = tokio::time::sleep(Duration::from_secs(20)) => panic!("it drips still"),
+    }
+}
