@@ -15,6 +15,7 @@ mod layers;
 mod lifecycle;
 mod methods;
 mod mocks;
+mod net;
 mod rpc_errors;
 mod settings;
 pub mod strict;
