@@ -326,4 +326,16 @@ mod tests {
         reached(&registrar, |state| *state == Registered::Yes).await;
         assert_eq!(registry.get("greeter").await.unwrap()[0].nodes[0].epoch, 1);
     }
+
+    /// A node that drains keeps to that, whatever else is announced.
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_is_final() {
+        let registry = MemoryRegistry::new();
+        let mut registrar = Registrar::spawn(Arc::new(registry.clone()), registration(1), TIMING);
+        registrar.drain(Duration::from_secs(1)).await;
+        registrar.announcer().set(NodeState::Serving);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let services = registry.get("greeter").await.unwrap();
+        assert_eq!(services[0].nodes[0].state, NodeState::Draining);
+    }
 }

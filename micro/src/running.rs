@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use micro_registry::{Registration, Registry};
@@ -34,7 +33,6 @@ pub struct RunningService {
     registry: Arc<dyn Registry>,
     settings: Settings,
     memory: Option<MemoryNetwork>,
-    stopping: Arc<AtomicBool>,
     ending: Ending,
     pub(crate) hooks: Hooks,
 }
@@ -75,8 +73,7 @@ impl RunningService {
         let server = Server::new(router).map_err(|error| Error::invalid(error.to_string()))?;
         let registrar = Registrar::spawn(registry.clone(), registration.clone(), timing);
         let health = HealthTask::spawn(start.health, registrar.announcer());
-        let stopping = Arc::new(AtomicBool::new(false));
-        let ready = readiness(registrar.state(), health.state(), stopping.clone());
+        let ready = readiness(registrar.state(), health.state());
         let server = server
             .config(ServerConfig { limits: start.limits, hosts: hosts(&registration) })
             .ready(Arc::new(ready))
@@ -90,7 +87,6 @@ impl RunningService {
             registry,
             settings: start.settings,
             memory: start.memory,
-            stopping,
             ending: start.ending,
             hooks: Hooks::default(),
         })
@@ -186,10 +182,8 @@ impl RunningService {
     ///
     /// Dropping the future aborts what still runs, as dropping the service does.
     pub async fn shutdown(self) {
-        let Self { server, mut registrar, health, registry, stopping, ending, mut hooks, .. } =
-            self;
+        let Self { server, mut registrar, health, registry, ending, mut hooks, .. } = self;
         hooks.stop(Stage::BeforeStop, ending.grace).await;
-        stopping.store(true, Ordering::Relaxed);
         drop(health);
         server.drain();
         let was_registered = registrar.was_registered();
@@ -228,16 +222,12 @@ fn hosts(registration: &Registration) -> Vec<String> {
 }
 
 /// Ready once it has been registered and its check passes; an outage of the registry later does not
-/// make it less so.
+/// make it less so. That it drains the server knows itself.
 fn readiness(
     registered: watch::Receiver<Registered>,
     health: watch::Receiver<Health>,
-    stopping: Arc<AtomicBool>,
 ) -> impl Fn() -> std::result::Result<(), String> + Send + Sync {
     move || {
-        if stopping.load(Ordering::Relaxed) {
-            return Err("draining".to_owned());
-        }
         match &*health.borrow() {
             Health::Good => {}
             Health::Unknown => return Err("the first health check has not ended".to_owned()),

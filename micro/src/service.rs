@@ -202,7 +202,7 @@ impl Service {
     }
 
     /// How long it still accepts calls when it stops, after its clients and the registry were told
-    /// that it will: long enough for the news to get around. Default: 2 s.
+    /// that it will: long enough for the news to get around. Default: 2 s; tests do well with zero.
     pub fn drain_delay(mut self, delay: Duration) -> Self {
         self.drain_delay = Some(delay);
         self
@@ -385,7 +385,10 @@ impl Service {
         let launched = tokio::select! {
             biased;
             launched = self.launch(&mut hooks) => launched.map(Some),
-            _ = stop.as_mut() => Ok(None),
+            _ = stop.as_mut() => {
+                tracing::info!("told to stop before it served");
+                Ok(None)
+            }
         };
         let mut running = match launched {
             Ok(Some(running)) => running,
