@@ -13,6 +13,7 @@ mod hops;
 mod hygiene;
 mod layers;
 mod lifecycle;
+mod macro_errors;
 mod methods;
 mod mocks;
 mod net;
@@ -186,10 +187,4 @@ async fn registered(service: Service) -> RunningService {
     let is_registered = |state: &micro::Registered| *state == micro::Registered::Yes;
     running.registered().wait_for(is_registered).await.expect("the registrar lives");
     running
-}
-
-/// Mistakes in contracts are errors at the right place that say what to write.
-#[test]
-fn macro_errors() {
-    trybuild::TestCases::new().compile_fail("tests/ui/*.rs");
 }
