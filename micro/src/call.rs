@@ -43,10 +43,7 @@ pub(crate) fn call<A: Serialize, T, E>(
     let codec = Codec::MessagePack;
     let (body, invalid) = match codec.encode(arguments) {
         Ok(body) => (body, None),
-        Err(error) => {
-            let message = format!("the arguments do not encode: {error}");
-            (Bytes::new(), Some(invalid_request(message, error)))
-        }
+        Err(error) => (Bytes::new(), Some(bad_arguments(error))),
     };
     let mut request = Request::new(method.contract, method.name, codec, body);
     request.idempotent = method.idempotent;
@@ -174,13 +171,11 @@ impl<T: DeserializeOwned, E: MethodError> Call<T, E> {
         let current = self.context.take().or_else(Context::current);
         let timeout =
             self.timeout.unwrap_or_else(|| self.plan.target.client().call_defaults().timeout);
-        let request = &mut self.request;
-        request.deadline = Some(deadline(current.as_ref(), timeout));
-        request.trace = Some(trace(current.as_ref()));
-        let inherited = current.as_ref().map(Context::criticality);
-        request.criticality = self.criticality.or(inherited).unwrap_or_default();
-        if let Some(error) = current.and_then(|current| add_baggage(request, &current)) {
+        if let Err(error) = inherit(&mut self.request, current.as_ref(), timeout) {
             self.invalid.get_or_insert(error);
+        }
+        if let Some(criticality) = self.criticality {
+            self.request.criticality = criticality;
         }
     }
 
@@ -198,6 +193,23 @@ impl<T, E> fmt::Debug for Call<T, E> {
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
     }
+}
+
+/// Gives a request that begins now its deadline and its trace, and what it inherits from the call
+/// being served.
+pub(crate) fn inherit(
+    request: &mut Request,
+    current: Option<&Context>,
+    timeout: Duration,
+) -> Result<(), Error> {
+    request.deadline = Some(deadline(current, timeout));
+    request.trace = Some(trace(current));
+    request.criticality = current.map(Context::criticality).unwrap_or_default();
+    current.map_or(Ok(()), |current| add_baggage(request, current))
+}
+
+pub(crate) fn bad_arguments(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    invalid_request(format!("the arguments do not encode: {error}"), error)
 }
 
 fn invalid_request(
@@ -220,25 +232,27 @@ fn trace(current: Option<&Context>) -> TraceContext {
 }
 
 /// Sends on what came with the call being served; what the caller set itself stands.
-fn add_baggage(request: &mut Request, current: &Context) -> Option<Error> {
+fn add_baggage(request: &mut Request, current: &Context) -> Result<(), Error> {
     for (key, value) in current.baggage() {
         if request.metadata.get(key).is_none()
             && let Err(error) = request.metadata.insert(key, value)
         {
             let message = format!("the baggage of the call being served does not fit: {error}");
-            return Some(invalid_request(message, error));
+            return Err(invalid_request(message, error));
         }
     }
-    None
+    Ok(())
 }
 
 fn decode<T: DeserializeOwned>(response: &Response) -> Result<T, Error> {
-    response.codec.decode(&response.body).map_err(|error| {
-        let message = format!("the answer does not decode: {error}");
-        Error::at(Code::Internal, Phase::Decode, message)
-            .with_execution(Execution::Executed)
-            .with_source(error)
-    })
+    response.codec.decode(&response.body).map_err(bad_answer)
+}
+
+pub(crate) fn bad_answer(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    let message = format!("the answer does not decode: {error}");
+    Error::at(Code::Internal, Phase::Decode, message)
+        .with_execution(Execution::Executed)
+        .with_source(error)
 }
 
 /// What a method may return as its error. Implemented for every [`RpcError`], for

@@ -196,15 +196,19 @@ impl ClientBuilder {
         self
     }
 
-    /// Calls `memory:` addresses in this network inside the process, for tests.
+    /// Calls `memory:` addresses in this network inside the process, as [`test::Net`] does.
+    ///
+    /// [`test::Net`]: crate::test::Net
     pub fn memory_network(mut self, network: MemoryNetwork) -> Self {
         self.channel.memory = Some(network);
         self
     }
 
-    /// How connections are made and kept, in all particulars.
+    /// How connections are made and kept, in all particulars. The memory network stays, unless this
+    /// names another one.
     pub fn channel(mut self, config: ChannelConfig) -> Self {
-        self.channel = config;
+        let memory = config.memory.or(self.channel.memory);
+        self.channel = ChannelConfig { memory, ..config };
         self
     }
 

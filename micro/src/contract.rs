@@ -4,9 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use micro_registry::Endpoint;
-use micro_rpc::{Code, Codec, Handler, Request, Response, Status};
+use micro_rpc::{Code, Codec, Handler, Name, Request, Response, Status};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tracing::{Instrument, Span, field};
@@ -16,22 +17,26 @@ use crate::call::MethodError;
 
 /// A contract with its implementation, ready to be [served](crate::Service::serve). Comes from the
 /// server type that `#[micro::service]` generates: of `English`, which implements the trait
-/// `Greeter`, it is `GreeterServer::new(English)`.
+/// `Greeter`, it is `GreeterServer::new(English)`. Of a contract of tarpc's it comes from
+/// `micro::tarpc::host`.
 pub struct Contract {
-    name: &'static str,
+    name: Name,
     doc: &'static str,
     methods: Vec<Method>,
+    /// Runs what is not among the methods.
+    fallback: Option<Arc<dyn Handler>>,
 }
 
 struct Method {
-    info: &'static MethodInfo,
+    name: Name,
+    endpoint: Endpoint,
     handler: Arc<dyn Handler>,
 }
 
 impl Contract {
     /// Its name, by which callers route.
-    pub fn name(&self) -> &'static str {
-        self.name
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// What it is for, from the trait's doc comment.
@@ -41,18 +46,34 @@ impl Contract {
 
     /// Its methods as they are registered.
     pub fn endpoints(&self) -> Vec<Endpoint> {
-        self.methods.iter().map(|method| method.info.endpoint()).collect()
+        self.methods.iter().map(|method| method.endpoint.clone()).collect()
     }
 
-    /// Its methods by name, for a router.
-    pub(crate) fn handlers(self) -> impl Iterator<Item = (&'static MethodInfo, Arc<dyn Handler>)> {
-        self.methods.into_iter().map(|Method { info, handler }| (info, handler))
+    /// One handler for all methods: for those with an endpoint, which are told to others, and for
+    /// any that are not known beforehand.
+    #[cfg(feature = "tarpc")]
+    pub(crate) fn of_any(name: Name, endpoints: Vec<Endpoint>, handler: Arc<dyn Handler>) -> Self {
+        let method = |endpoint: Endpoint| Method {
+            name: endpoint.name.clone().into(),
+            endpoint,
+            handler: handler.clone(),
+        };
+        let methods = endpoints.into_iter().map(method).collect();
+        Self { name, doc: "", methods, fallback: Some(handler) }
+    }
+
+    /// Its handlers, for a router: one for each method, and without a name the fallback.
+    pub(crate) fn handlers(self) -> impl Iterator<Item = (Name, Option<Name>, Arc<dyn Handler>)> {
+        let Self { name, methods, fallback, .. } = self;
+        let methods = methods.into_iter().map(|method| (Some(method.name), method.handler));
+        let handlers = methods.chain(fallback.map(|fallback| (None, fallback)));
+        handlers.map(move |(method, handler)| (name.clone(), method, handler))
     }
 }
 
 impl fmt::Debug for Contract {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let methods: Vec<_> = self.methods.iter().map(|method| method.info.name).collect();
+        let methods: Vec<_> = self.methods.iter().map(|method| &method.name).collect();
         f.debug_struct("Contract").field("name", &self.name).field("methods", &methods).finish()
     }
 }
@@ -85,17 +106,6 @@ impl MethodInfo {
         Self { doc, ..self }
     }
 
-    /// Contract and method, by which callers route.
-    pub(crate) fn key(&self) -> (&'static str, &'static str) {
-        (self.contract, self.name)
-    }
-
-    /// What the log lines of one call have in common.
-    fn span(&self, context: &Context) -> Span {
-        let trace = context.trace().map(|trace| field::display(trace.trace_id()));
-        tracing::info_span!("serve", contract = self.contract, method = self.name, trace)
-    }
-
     fn endpoint(&self) -> Endpoint {
         let mut endpoint = Endpoint::new(self.contract, self.name);
         endpoint.idempotent = self.idempotent;
@@ -106,7 +116,7 @@ impl MethodInfo {
 
 /// Begins a contract.
 pub fn contract(name: &'static str, doc: &'static str) -> ContractBuilder {
-    ContractBuilder(Contract { name, doc, methods: Vec::new() })
+    ContractBuilder(Contract { name: name.into(), doc, methods: Vec::new(), fallback: None })
 }
 
 /// Collects the methods of a contract.
@@ -130,7 +140,7 @@ impl ContractBuilder {
         Fut: Future<Output = Result<T, E>> + Send + 'static,
     {
         self.method(implementation, info, method, |codec, result, served| match result {
-            Ok(value) => respond(codec, &value, served),
+            Ok(value) => respond(codec, codec.encode(&value), served),
             Err(error) => Err(error.into_status(codec, served)),
         })
     }
@@ -150,7 +160,7 @@ impl ContractBuilder {
         Fut: Future<Output = T> + Send + 'static,
     {
         self.method(implementation, info, method, |codec, value, served| {
-            respond(codec, &value, served)
+            respond(codec, codec.encode(&value), served)
         })
     }
 
@@ -174,44 +184,62 @@ impl ContractBuilder {
         Fut: Future<Output = O> + Send + 'static,
     {
         let implementation = implementation.clone();
-        let handler = move |mut request: Request| -> BoxFuture<'static, _> {
+        let handler = move |request: Request| -> BoxFuture<'static, _> {
             let (method, implementation) = (method.clone(), implementation.clone());
-            let context = Context::take_from(&mut request);
-            let own = context.clone();
-            let span = info.span(&context);
             // Decoded inside the future, whose polls the server times: arguments that take long to
             // decode make the method one that gets a task of its own.
-            let serve = async move {
+            serve(request, move |context, request| async move {
                 let codec = request.codec;
                 let arguments = codec.decode_map::<A>(&request.body);
-                let arguments = arguments.map_err(|error| bad_arguments(info, &error))?;
-                let result = method(implementation, own.clone(), arguments).await;
-                match answer(codec, result, &Served { method: info, context: &own }) {
-                    Ok(mut response) => {
-                        response.metadata = own.take_reply();
-                        Ok(response)
-                    }
-                    Err(status) => Err(status.with_metadata(own.take_reply())),
-                }
-            };
-            Box::pin(context.scope(serve).instrument(span))
+                let arguments = arguments.map_err(|error| bad_arguments(&request, &error))?;
+                let result = method(implementation, context, arguments).await;
+                answer(codec, result, &Served(&request))
+            })
         };
-        self.0.methods.push(Method { info, handler: Arc::new(handler) });
+        let (name, endpoint) = (info.name.into(), info.endpoint());
+        self.0.methods.push(Method { name, endpoint, handler: Arc::new(handler) });
         self
     }
 }
 
-/// A call that was served, for the log.
-pub struct Served<'a> {
-    method: &'static MethodInfo,
-    context: &'a Context,
+/// Runs a method with all that is around each: its context, its span, the answer's metadata.
+pub(crate) fn serve<F, Fut>(
+    mut request: Request,
+    method: F,
+) -> BoxFuture<'static, Result<Response, Status>>
+where
+    F: FnOnce(Context, Request) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<Response, Status>> + Send + 'static,
+{
+    let context = Context::take_from(&mut request);
+    let (own, span) = (context.clone(), span(&request));
+    let serve = async move {
+        match method(own.clone(), request).await {
+            Ok(mut response) => {
+                response.metadata = own.take_reply();
+                Ok(response)
+            }
+            Err(status) => Err(status.with_metadata(own.take_reply())),
+        }
+    };
+    Box::pin(context.scope(serve).instrument(span))
 }
+
+/// What the log lines of one call have in common.
+fn span(request: &Request) -> Span {
+    let Request { contract, method, .. } = request;
+    let trace = request.trace.map(|trace| field::display(trace.trace_id()));
+    tracing::info_span!("serve", contract = contract.as_str(), method = method.as_str(), trace)
+}
+
+/// A call that was served, for the log.
+pub struct Served<'a>(pub(crate) &'a Request);
 
 impl fmt::Display for Served<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (contract, method) = self.method.key();
+        let Request { contract, method, .. } = self.0;
         write!(f, "{contract}/{method}")?;
-        match self.context.trace() {
+        match &self.0.trace {
             Some(trace) => write!(f, ", trace {}", trace.trace_id()),
             None => Ok(()),
         }
@@ -224,8 +252,13 @@ impl fmt::Debug for Served<'_> {
     }
 }
 
-fn respond<T: Serialize>(codec: Codec, value: &T, served: &Served<'_>) -> Result<Response, Status> {
-    match codec.encode(value) {
+/// The answer of a method, if it could be encoded.
+pub(crate) fn respond(
+    codec: Codec,
+    encoded: Result<Bytes, impl std::error::Error>,
+    served: &Served<'_>,
+) -> Result<Response, Status> {
+    match encoded {
         Ok(body) => Ok(Response::new(codec, body)),
         Err(error) => {
             tracing::error!(%error, %served, "the answer of a method does not encode");
@@ -234,7 +267,8 @@ fn respond<T: Serialize>(codec: Codec, value: &T, served: &Served<'_>) -> Result
     }
 }
 
-fn bad_arguments(info: &MethodInfo, error: &micro_rpc::CodecError) -> Status {
-    let message = format!("arguments of {}/{} do not decode: {error}", info.contract, info.name);
+pub(crate) fn bad_arguments(request: &Request, error: &dyn std::error::Error) -> Status {
+    let Request { contract, method, .. } = request;
+    let message = format!("arguments of {contract}/{method} do not decode: {error}");
     Status::new(Code::InvalidArgument, message)
 }

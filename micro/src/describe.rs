@@ -21,19 +21,19 @@ struct Description<'a> {
     service: &'a str,
     version: &'a str,
     node: &'a str,
-    contracts: Vec<ContractDescription>,
+    contracts: Vec<ContractDescription<'a>>,
 }
 
 #[derive(Serialize)]
-struct ContractDescription {
-    name: &'static str,
+struct ContractDescription<'a> {
+    name: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     doc: &'static str,
     methods: Vec<Endpoint>,
 }
 
-impl From<&Contract> for ContractDescription {
-    fn from(contract: &Contract) -> Self {
+impl<'a> From<&'a Contract> for ContractDescription<'a> {
+    fn from(contract: &'a Contract) -> Self {
         Self { name: contract.name(), doc: contract.doc(), methods: contract.endpoints() }
     }
 }

@@ -33,8 +33,11 @@
 //! ```
 //!
 //! [`Service`] serves contracts and keeps them registered, [`Client`] finds services and calls them
-//! through the generated clients, [`Settings`] is where configuration comes from. What lies below
-//! is at [`registry`], [`selector`] and [`rpc`].
+//! through the generated clients, [`Settings`] is where configuration comes from, [`test`](mod@test)
+//! is for tests of what is built on them. What lies below is at [`registry`], [`selector`] and
+//! [`rpc`].
+//!
+//! Contracts written for tarpc are served and called as they are, with `micro::tarpc`.
 
 mod advertise;
 mod call;
@@ -57,6 +60,9 @@ mod send;
 mod service;
 mod settings;
 mod signals;
+#[cfg(feature = "tarpc")]
+pub mod tarpc;
+pub mod test;
 
 pub use call::{Call, MethodError, Reply};
 pub use client::{Client, ClientBuilder};

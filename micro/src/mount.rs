@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use micro_rpc::{Code, Handler, Request, Response, Router, Status};
+use micro_rpc::{Code, Handler, Name, Request, Response, Router, Status};
 use tower::service_fn;
 
 use crate::layer::{self, BoxError, Layers, Next};
@@ -12,33 +12,57 @@ use crate::{Contract, Error};
 
 /// A router of all methods of these contracts, behind the layers.
 pub(crate) fn router(contracts: Vec<Contract>, layers: &Layers) -> Router {
-    let methods: Vec<_> = contracts.into_iter().flat_map(Contract::handlers).collect();
-    let by_name = methods.iter().map(|(info, handler)| (info.key(), handler.clone())).collect();
-    let inner = Inner(Arc::new(by_name));
+    let handlers: Vec<_> = contracts.into_iter().flat_map(Contract::handlers).collect();
+    let inner = Inner::new(&handlers);
     let layered = layers.around(service_fn(move |request| inner.call(request)));
-    methods.into_iter().fold(Router::new(), |router, (info, handler)| {
-        let (contract, name) = info.key();
+    handlers.into_iter().fold(Router::new(), |router, (contract, method, handler)| {
         let handler = match &layered {
             None => handler,
             Some(next) => Arc::new(Layered(next.clone())),
         };
-        router.route(contract, name, move |request| handler.call(request))
+        let handler = move |request| handler.call(request);
+        match method {
+            Some(method) => router.route(contract, method, handler),
+            None => router.fallback(contract, handler),
+        }
     })
 }
 
-type Handlers = HashMap<(&'static str, &'static str), Arc<dyn Handler>>;
-
 /// What lies behind the layers, of which there is one stack for all methods.
 #[derive(Clone)]
-struct Inner(Arc<Handlers>);
+struct Inner(Arc<HashMap<Name, Handlers>>);
+
+/// Those of one contract.
+#[derive(Default)]
+struct Handlers {
+    by_method: HashMap<Name, Arc<dyn Handler>>,
+    fallback: Option<Arc<dyn Handler>>,
+}
 
 impl Inner {
+    fn new(all: &[(Name, Option<Name>, Arc<dyn Handler>)]) -> Self {
+        let mut contracts = HashMap::<Name, Handlers>::new();
+        for (contract, method, handler) in all {
+            let handlers = contracts.entry(contract.clone()).or_default();
+            match method {
+                Some(method) => drop(handlers.by_method.insert(method.clone(), handler.clone())),
+                None => handlers.fallback = Some(handler.clone()),
+            }
+        }
+        Self(Arc::new(contracts))
+    }
+
     fn call(&self, request: Request) -> BoxFuture<'static, Result<Response, BoxError>> {
-        let found = self.0.get(&(&*request.contract, &*request.method)).cloned();
+        let found = self.find(&request).cloned();
         Box::pin(async move {
             let handler = found.ok_or(RENAMED)?;
             Ok(handler.call(request).await?)
         })
+    }
+
+    fn find(&self, request: &Request) -> Option<&Arc<dyn Handler>> {
+        let handlers = self.0.get(request.contract.as_str())?;
+        handlers.by_method.get(request.method.as_str()).or(handlers.fallback.as_ref())
     }
 }
 

@@ -289,7 +289,10 @@ impl Service {
         self
     }
 
-    /// Listens in this network inside the process, for tests; `address` is `memory:name` then.
+    /// Listens in this network inside the process, as [`test::Net`] makes it do; `address` is
+    /// `memory:name` then.
+    ///
+    /// [`test::Net`]: crate::test::Net
     pub fn memory_network(mut self, network: MemoryNetwork) -> Self {
         self.memory = Some(network);
         self

@@ -70,11 +70,20 @@ impl Codec {
     ///
     /// Those of [`Codec::decode`], and when it is no map.
     pub fn decode_map<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T, CodecError> {
-        let is_map = match self {
+        if self.is_map(bytes) {
+            self.decode(bytes)
+        } else {
+            Err(CodecError("it is not a map".into()))
+        }
+    }
+
+    /// Returns whether these bytes begin a map.
+    #[must_use]
+    pub fn is_map(self, bytes: &[u8]) -> bool {
+        match self {
             Self::MessagePack => matches!(bytes.first(), Some(0x80..=0x8f | 0xde | 0xdf)),
             Self::Json => bytes.trim_ascii_start().starts_with(b"{"),
-        };
-        if is_map { self.decode(bytes) } else { Err(CodecError("it is not a map".into())) }
+        }
     }
 }
 

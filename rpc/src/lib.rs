@@ -40,4 +40,4 @@ pub use server::{
 };
 pub use status::Status;
 pub use trace::{InvalidTraceparent, TraceContext, TraceId};
-pub use transport::{Listener, MemoryNetwork};
+pub use transport::{Listener, MemoryNetwork, MemoryStream};

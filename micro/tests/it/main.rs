@@ -15,9 +15,12 @@ mod layers;
 mod lifecycle;
 mod methods;
 mod mocks;
+mod net;
 mod rpc_errors;
 mod settings;
 pub mod strict;
+#[cfg(feature = "tarpc")]
+mod tarpc;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

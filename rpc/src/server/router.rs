@@ -61,7 +61,15 @@ impl Router {
         method: impl Into<Name>,
         handler: impl Handler,
     ) -> Self {
-        self.routes.push(Arc::new(Route::new(contract.into(), method.into(), handler)));
+        self.routes.push(Arc::new(Route::new(contract.into(), Some(method.into()), handler)));
+        self
+    }
+
+    /// Adds a handler for the methods of a contract that have none of their own, for contracts
+    /// whose methods are not known beforehand. It answers [`Code::Unimplemented`] to those it does
+    /// not know itself.
+    pub fn fallback(mut self, contract: impl Into<Name>, handler: impl Handler) -> Self {
+        self.routes.push(Arc::new(Route::new(contract.into(), None, handler)));
         self
     }
 
@@ -93,10 +101,14 @@ impl fmt::Debug for Router {
 
 /// Two handlers were given for one method.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("method `{method}` of contract `{contract}` has two handlers")]
+#[error("{} of contract `{contract}` has two handlers", one_or_other(.method))]
 pub struct DuplicateRoute {
     contract: Name,
-    method: Name,
+    method: Option<Name>,
+}
+
+fn one_or_other(method: &Option<Name>) -> String {
+    method.as_ref().map_or_else(|| "any other method".into(), |method| format!("method `{method}`"))
 }
 
 /// Routes in the order of their names, so that lookup neither hashes nor allocates.
@@ -104,7 +116,8 @@ pub(super) struct Routes(Vec<Arc<Route>>);
 
 impl Routes {
     pub(super) fn find(&self, contract: &str, method: &str) -> Option<&Arc<Route>> {
-        let found = self.0.binary_search_by(|route| route.key().cmp(&(contract, method)));
+        let find = |key| self.0.binary_search_by(|route| route.key().cmp(&key));
+        let found = find((contract, Some(method))).or_else(|_| find((contract, None)));
         found.ok().map(|at| &self.0[at])
     }
 
@@ -119,10 +132,10 @@ impl Routes {
     }
 }
 
-/// One method, and what is known about how long it computes.
+/// One method, or the others of a contract, and what is known about how long it computes.
 pub(super) struct Route {
     pub(super) contract: Name,
-    pub(super) method: Name,
+    method: Option<Name>,
     handler: Box<dyn Handler>,
     slowness: AtomicU32,
 }
@@ -137,12 +150,22 @@ const WEIGHT: u32 = 64;
 const SPAWN: u32 = 3 * WEIGHT - WEIGHT / 2;
 
 impl Route {
-    fn new(contract: Name, method: Name, handler: impl Handler) -> Self {
+    fn new(contract: Name, method: Option<Name>, handler: impl Handler) -> Self {
         Self { contract, method, handler: Box::new(handler), slowness: AtomicU32::new(0) }
     }
 
-    fn key(&self) -> (&str, &str) {
-        (&self.contract, &self.method)
+    fn key(&self) -> (&str, Option<&str>) {
+        (&self.contract, self.method.as_deref())
+    }
+
+    /// The name of the method that is called, which the route of one method has at hand.
+    pub(super) fn method(&self, called: &str) -> Name {
+        self.method.clone().unwrap_or_else(|| called.to_owned().into())
+    }
+
+    #[cfg(feature = "http")]
+    pub(super) fn is_fallback(&self) -> bool {
+        self.method.is_none()
     }
 
     /// Starts the handler; a panic in it becomes an answer.
@@ -159,7 +182,8 @@ impl Route {
     /// What is answered after a panic. The panic's text may hold secrets, so it stays here, where
     /// the panic hook has printed it.
     pub(super) fn panicked(&self) -> Status {
-        tracing::error!(contract = %self.contract, method = %self.method, "handler panicked");
+        let method = self.method.as_deref();
+        tracing::error!(contract = %self.contract, method, "handler panicked");
         Status::new(Code::Internal, "the handler panicked").interrupted()
     }
 
@@ -199,25 +223,41 @@ mod tests {
         let router = Router::new().route("b", "x", echo).route("a", "y", echo);
         let routes = router.merge(Router::new().route("a", "x", echo)).build().ok().unwrap();
         for (contract, method) in [("a", "x"), ("a", "y"), ("b", "x")] {
-            assert_eq!(routes.find(contract, method).unwrap().key(), (contract, method));
+            assert_eq!(routes.find(contract, method).unwrap().key(), (contract, Some(method)));
         }
         assert!(routes.find("b", "y").is_none());
         assert!(routes.unknown("b", "y").message().contains("no method `y`"));
         assert!(routes.unknown("c", "y").message().contains("no contract `c`"));
     }
 
-    /// Two handlers for one method are an error that names it.
+    /// A fallback runs what no other route of its contract does, and nothing of another contract.
+    #[test]
+    fn falls_back_within_a_contract() {
+        let router = Router::new().fallback("b", echo).route("b", "x", echo).route("a", "x", echo);
+        let routes = router.build().ok().unwrap();
+        assert_eq!(routes.find("b", "x").unwrap().key(), ("b", Some("x")));
+        for method in ["", "w", "y"] {
+            let route = routes.find("b", method).unwrap();
+            assert_eq!((route.key(), route.method(method).as_str()), (("b", None), method));
+        }
+        assert!(routes.find("a", "y").is_none() && routes.find("c", "x").is_none());
+    }
+
+    /// Two handlers for one method are an error that names it, and so are two fallbacks.
     #[test]
     fn refuses_duplicates() {
         let router = Router::new().route("a", "x", echo).route("a", "x", echo);
         let error = router.build().err().unwrap().to_string();
         assert!(error.contains("`x`") && error.contains("`a`"), "{error}");
+        let router = Router::new().fallback("a", echo).route("a", "x", echo).fallback("a", echo);
+        let error = router.build().err().unwrap().to_string();
+        assert!(error.contains("any other") && error.contains("`a`"), "{error}");
     }
 
     /// A method that computes is given tasks for good; rare slow polls do not make it so.
     #[test]
     fn learns_which_methods_compute() {
-        let route = Route::new("a".into(), "x".into(), echo);
+        let route = Route::new("a".into(), Some("x".into()), echo);
         for _ in 0..100 {
             route.polled(2 * SLOW);
             (0..1000).for_each(|_| route.polled(SLOW / 2));
@@ -231,7 +271,7 @@ mod tests {
     /// A method that blocked once is given tasks from the next call on.
     #[test]
     fn learns_at_once_which_methods_block() {
-        let route = Route::new("a".into(), "x".into(), echo);
+        let route = Route::new("a".into(), Some("x".into()), echo);
         route.polled(2 * BLOCKING);
         (0..1000).for_each(|_| route.polled(SLOW / 2));
         assert!(route.spawns());

@@ -5,11 +5,10 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use tokio::io::DuplexStream;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
-use super::Stream;
+use super::{MemoryStream, Stream};
 use crate::Address;
 
 /// A bound address that a [`Server`](crate::Server) accepts connections on.
@@ -24,7 +23,7 @@ pub struct Listener {
 enum Kind {
     Tcp(TcpListener),
     Unix { listener: UnixListener, _file: SocketFile },
-    Memory(mpsc::Receiver<DuplexStream>),
+    Memory(mpsc::Receiver<MemoryStream>),
 }
 
 impl Listener {
@@ -60,7 +59,7 @@ impl Listener {
         self.address.clone()
     }
 
-    pub(super) fn memory(name: String, receiver: mpsc::Receiver<DuplexStream>) -> Self {
+    pub(super) fn memory(name: String, receiver: mpsc::Receiver<MemoryStream>) -> Self {
         Self { address: Address::Memory(name), kind: Kind::Memory(receiver) }
     }
 
@@ -76,7 +75,7 @@ impl Listener {
             Kind::Unix { listener, .. } => Ok(Stream::Unix(listener.accept().await?.0)),
             Kind::Memory(receiver) => match receiver.recv().await {
                 Some(stream) => Ok(Stream::Memory(stream)),
-                // The network is gone, so nobody can ever connect.
+                // The network is gone or says that this process is: nobody can ever connect.
                 None => std::future::pending().await,
             },
         }

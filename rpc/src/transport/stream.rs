@@ -4,10 +4,10 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::MemoryNetwork;
+use super::{MemoryNetwork, MemoryStream};
 use crate::{Address, Peer};
 
 /// A connected byte stream of any transport.
@@ -15,7 +15,7 @@ use crate::{Address, Peer};
 pub(crate) enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
-    Memory(DuplexStream),
+    Memory(MemoryStream),
 }
 
 impl Stream {

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use micro_rpc::{Limits, Server, ServerConfig, ServerHandle};
+use micro_rpc::{
+    Code, Limits, Request, Response, Router, Server, ServerConfig, ServerHandle, Status,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::*;
@@ -75,6 +77,25 @@ async fn hints() {
             "{first}: {got} {body}"
         );
     }
+}
+
+/// A fallback is asked for the methods that have no route; those it has not are not found either.
+#[tokio::test]
+async fn fallbacks() {
+    let router = Router::new().fallback("test", |request: Request| async move {
+        match request.method.as_str() {
+            "known" => Ok(Response::new(request.codec, format!("{:?}", request.method).into())),
+            _ => Err(Status::new(Code::Unimplemented, "no such method")),
+        }
+    });
+    let server = Server::new(router).unwrap().start(vec![tcp().await]);
+    assert_eq!(post(&server, "known", "").await, (200, r#""known""#.into()));
+    let (status, body) = post(&server, "nosuch", "").await;
+    assert!(status == 404 && body.contains("GET /describe"), "{status} {body}");
+    let answer = channel(&server).call(&request("known", "{}")).await.unwrap();
+    assert_eq!(answer.body, r#""known""#);
+    let error = channel(&server).call(&request("nosuch", "{}")).await.unwrap_err();
+    assert_eq!(error.code(), Code::Unimplemented);
 }
 
 /// Pages of other sites are refused, by their origin or by the name they gave this server.

@@ -124,7 +124,7 @@ async fn call(
     caller: &Caller,
     shared: &Arc<Shared>,
 ) -> Result<Reply, Refusal> {
-    let route = find(path, shared)?;
+    let (route, method) = find(path, shared)?;
     if request.method() != Method::POST {
         return Err(Refusal::method_not_allowed("POST", path));
     }
@@ -132,8 +132,8 @@ async fn call(
         return Err(call::draining().into());
     }
     let (head, body) = request.into_parts();
-    let mut call =
-        Request::new(route.contract.clone(), route.method.clone(), Codec::Json, Bytes::new());
+    let names = (route.contract.clone(), route.method(method));
+    let mut call = Request::new(names.0, names.1, Codec::Json, Bytes::new());
     call.deadline = deadline(&head.headers)?;
     call.trace = trace(&head.headers);
     call.peer = Some(caller.peer);
@@ -142,12 +142,13 @@ async fn call(
     run(call, route, caller, shared).await
 }
 
-fn find<'a>(path: &str, shared: &'a Shared) -> Result<&'a Arc<Route>, Refusal> {
+/// The route a path leads to, and the method it names.
+fn find<'a>(path: &'a str, shared: &'a Shared) -> Result<(&'a Arc<Route>, &'a str), Refusal> {
     let names = path.strip_prefix('/').and_then(|names| names.split_once('/'));
     let Some((contract, method)) = names else { return Err(Refusal::not_found(path)) };
     let routes = &shared.routes;
-    let found = routes.find(contract, method);
-    found.ok_or_else(|| Refusal::unknown_method(&routes.unknown(contract, method)))
+    let unknown = || Refusal::unknown_method(&routes.unknown(contract, method));
+    Ok((routes.find(contract, method).ok_or_else(unknown)?, method))
 }
 
 /// Runs the handler on the connection's task, which does nothing else meanwhile.
@@ -170,7 +171,13 @@ async fn run(
         }
     };
     drop(running);
-    let Response { body, codec, .. } = outcome?;
+    let Response { body, codec, .. } = match outcome {
+        // It knows its methods better than the routes do.
+        Err(status) if route.is_fallback() && status.code() == Code::Unimplemented => {
+            return Err(Refusal::unknown_method(&status));
+        }
+        outcome => outcome?,
+    };
     Ok(reply::json(StatusCode::OK, reply::to_json(codec, body)?))
 }
 

@@ -69,7 +69,7 @@ impl Session {
         Ok(())
     }
 
-    /// Owns what the header borrows: the names are the route's, so they cost nothing.
+    /// Owns what the header borrows: the names are mostly the route's, so they cost nothing.
     fn to_request(
         &self,
         head: RequestHead<'_>,
@@ -78,7 +78,7 @@ impl Session {
     ) -> (Request, usize) {
         let request = Request {
             contract: route.contract.clone(),
-            method: route.method.clone(),
+            method: route.method(head.method),
             body: Bytes::new(),
             codec: head.codec,
             deadline,
