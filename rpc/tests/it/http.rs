@@ -222,13 +222,19 @@ async fn answers_nobody_reads() {
     tokio::time::timeout(Duration::from_secs(20), flood).await.expect("the server gives up");
 }
 
-/// A client that closes its connection ends its call.
+/// A client that closes its connection, or its sending side alone, ends its call.
 #[tokio::test]
 async fn callers_that_leave() {
     let (server, counts) = server().await;
-    let mut raw = Raw::silent(&server).await;
-    raw.send(b"POST /test/hang HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}").await;
-    until("the handler runs", || counts.begun() == 1).await;
-    drop(raw);
-    until("the handler is dropped", || counts.over() == 1 && server.in_flight() == 0).await;
+    let call = b"POST /test/hang HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
+    let mut closed = Raw::silent(&server).await;
+    let mut half_closed = Raw::silent(&server).await;
+    closed.send(call).await;
+    half_closed.send(call).await;
+    until("the handlers run", || counts.begun() == 2).await;
+    half_closed.0.shutdown().await.unwrap();
+    assert!(half_closed.rest().await.is_empty());
+    until("its handler is dropped", || counts.over() == 1).await;
+    drop(closed);
+    until("both are dropped", || counts.over() == 2 && server.in_flight() == 0).await;
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use micro_rpc::{ServerConfig, ServerHandle};
+use micro_rpc::{Limits, ServerHandle};
 use tokio::io::AsyncWriteExt;
 use tokio::time::{sleep, timeout};
 
@@ -24,7 +24,8 @@ fn memory_is_bounded() {
 #[tokio::test]
 #[ignore = "measures its process"]
 async fn measured() {
-    let (server, _) = server_with(ServerConfig::default().limits).await;
+    // A server that sees its handlers compute gives each call a task, and so many run at once.
+    let (server, _) = server_with(Limits { max_in_flight: 64, ..Limits::default() }).await;
     assert_works(&channel(&server)).await;
     let before = peak();
     announced_and_never_sent(&server).await;
@@ -34,7 +35,7 @@ async fn measured() {
     assert_works(&channel(&server)).await;
     let grown = peak() - before;
     println!("grown by {} KiB", grown / 1024);
-    assert!(grown < 16 << 20, "grown by {} KiB", grown / 1024);
+    assert!(grown < 20 << 20, "grown by {} KiB", grown / 1024);
 }
 
 /// 200 frames of the 4 MiB that are allowed, of which little more than the head comes.

@@ -1,10 +1,11 @@
 //! Clients that stop in the middle, drip, or do not read.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use micro_rpc::{Limits, MemoryNetwork, Request, Response, Router, Server};
+use micro_rpc::{Limits, MemoryNetwork, Request, Response, Router, Server, ServerConfig};
 use tokio::io::AsyncWriteExt;
 
 use crate::support::*;
@@ -21,19 +22,24 @@ async fn answers_do_not_pile_up() {
         count.fetch_add(1, Ordering::SeqCst);
         async move { Ok(Response::new(request.codec, vec![0; 100_000].into())) }
     });
-    let _server = Server::new(router).unwrap().start(vec![network.listen("node").unwrap()]);
+    // More of them run at once only if the machine is so busy that they seem to compute.
+    let limits = Limits { max_in_flight: 8, ..Limits::default() };
+    let config = ServerConfig { limits, ..ServerConfig::default() };
+    let server = Server::new(router).unwrap().config(config);
+    let _server = server.start(vec![network.listen("node").unwrap()]);
     let mut raw = Raw(network.connect("node").unwrap());
     let calls = (1..=CALLS).flat_map(|id| frame(REQUEST, 0, id, &payload("large", 0, b"")));
     raw.send(&[PREFACE.to_vec(), calls.collect()].concat()).await;
-    until("the outbox is full", || run.load(Ordering::SeqCst) >= 10).await;
+    until("the outbox fills", || run.load(Ordering::SeqCst) >= 8).await;
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
     let begun = run.load(Ordering::SeqCst);
-    assert!(begun < 20, "{begun} answers of 100 kB wait for a client that takes 1 MiB");
+    assert!(begun < 30, "{begun} answers of 100 kB wait for a client that takes 1 MiB");
     raw.preface().await;
-    for id in 1..=CALLS {
-        assert_eq!(raw.frame().await.1, id, "none is forgotten");
+    let mut answered = BTreeSet::new();
+    while answered.len() < CALLS as usize {
+        assert!(answered.insert(raw.frame().await.1), "each is answered once");
     }
 }
 
