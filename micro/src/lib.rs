@@ -105,3 +105,12 @@ mod guide {
     #[doc = include_str!("../../docs/src/how-to/layers.md")]
     struct Layers;
 }
+
+/// The examples of the macros compile.
+#[cfg(doctest)]
+mod macros {
+    #[doc = include_str!("../../macros/docs/service.md")]
+    struct Service;
+    #[doc = include_str!("../../macros/docs/rpc_error.md")]
+    struct RpcError;
+}

@@ -20,23 +20,23 @@ pub struct Limits {
     /// server looks at no further request of that connection, and the answers of the calls that run
     /// by then: at worst this number times the longest frame the client accepts.
     pub max_in_flight: usize,
-    /// The most connections a server keeps open, default 10 000. One more takes the place of the
+    /// The most connections a server keeps open: at least 1, default 10 000. One more takes the place of the
     /// connection that has made no call for the longest and has none running; that one is told to
     /// go away, and its client connects again for its next call. When calls run on all of them,
     /// the newcomer is closed.
     ///
     /// Keep it below the file descriptors the process may open.
     pub max_connections: usize,
-    /// The most connections a server keeps open to one IP address, default 1024; one more takes
-    /// the place of another of the same address, as above. Unix sockets and memory count towards
-    /// `max_connections` only.
+    /// The most connections a server keeps open to one IPv4 address or IPv6 network (/64): at
+    /// least 1, default 1024. One more takes the place of another of the same address, as above.
+    /// Unix sockets and memory count towards `max_connections` only.
     ///
     /// It keeps one host from taking all places. Whatever shares an address shares its places:
     /// all processes of this host that call over loopback, all clients behind a NAT, and all
     /// clients of a proxy or sidecar. Where that is the rule, set it to `max_connections`.
     pub max_connections_per_peer: usize,
     /// How long a server bears a peer that stops in the middle of a frame, or that does not read
-    /// its answers, before it closes the connection; default 10 s. In each such time a frame that
+    /// its answers, before it closes the connection: 1 ms to a year, default 10 s. In each such time a frame that
     /// is not complete has to grow by 64 KiB, so one of 4 MiB may take 11 minutes and no longer.
     /// The clock is looked at once in this time, so a peer has up to twice as long.
     ///
@@ -64,7 +64,9 @@ impl Limits {
             max_frame: self.max_frame.clamp(MIN_FRAME, HARD_MAX_FRAME),
             max_metadata: self.max_metadata.min(Metadata::MAX_BYTES),
             max_in_flight: self.max_in_flight.clamp(1, MAX_IN_FLIGHT),
-            ..self.clone()
+            max_connections: self.max_connections.max(1),
+            max_connections_per_peer: self.max_connections_per_peer.max(1),
+            stall_timeout: self.stall_timeout.clamp(Duration::from_millis(1), YEAR),
         }
     }
 }
@@ -73,5 +75,7 @@ impl Limits {
 pub(crate) const MIN_FRAME: usize = 1024;
 /// The longest frame that is skipped rather than answered by closing the connection.
 pub(crate) const HARD_MAX_FRAME: usize = 64 * 1024 * 1024;
+/// As good as for ever, and no sum with it overflows a clock.
+pub(crate) const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 /// The client keeps a call's slot in the low 16 bits of its id.
 pub(crate) const MAX_IN_FLIGHT: usize = 1 << 16;

@@ -168,7 +168,9 @@ async fn an_end_goes_on_whatever_fails() {
         .after_stop(log.fail("fails again"))
         .after_stop(log.note("after stop"));
     let running = registered(service.serve(ShopServer::new(Corner::default()))).await;
+    let begin = tokio::time::Instant::now();
     running.shutdown().await;
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
     let all =
         ["fails", "before stop", "fails too", "after deregister", "fails again", "after stop"];
     assert_eq!(log.take(), all);

@@ -7,8 +7,9 @@ use micro::{CallError, Code};
 
 use super::*;
 
-/// A contract with a mock.
-#[micro::service(mock)]
+/// A contract with a mock, in tests only.
+#[cfg_attr(test, micro::service(mock))]
+#[cfg_attr(not(test), micro::service)]
 pub trait Greeter {
     /// Says hello.
     async fn hello(&self, name: String) -> Result<String, ShopError>;

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 pub use self::router::{DuplicateRoute, Handler, Router};
 use self::shared::{Phase, Shared};
+use crate::limits::YEAR;
 use crate::{Address, Limits, Listener};
 
 /// Answers whether the service can serve, with the reason when it cannot.
@@ -186,7 +187,7 @@ impl ServerHandle {
     /// Dropping the future aborts what is left, as dropping the handle does.
     pub async fn shutdown(mut self, grace: Duration) -> ShutdownReport {
         let running = self.shared.running();
-        self.shared.enter(Phase::Stopping(Instant::now() + grace));
+        self.shared.enter(Phase::Stopping(Instant::now() + grace.min(YEAR)));
         while let Some(ended) = self.tasks.join_next().await {
             shared::report_panic(ended);
         }

@@ -1,7 +1,7 @@
 //! Who has one of a server's places for connections, and who loses theirs when all are taken.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -68,6 +68,7 @@ impl Places {
     ///
     /// What is full, when every connection in question is busy.
     pub(super) fn take(&mut self, ip: Option<IpAddr>, now: Instant) -> Result<Given, Full> {
+        let ip = ip.map(peer_of);
         if let Some(full) = self.full(ip) {
             let idlest = self.idlest(full).ok_or(full)?;
             self.remove(idlest);
@@ -92,7 +93,7 @@ impl Places {
 
     /// Returns the limit that leaves no place to a peer.
     pub(super) fn full(&self, ip: Option<IpAddr>) -> Option<Full> {
-        match ip {
+        match ip.map(peer_of) {
             Some(ip) if self.per_ip.get(&ip).copied().unwrap_or(0) >= self.max_per_peer => {
                 Some(Full::Peer(ip))
             }
@@ -105,6 +106,8 @@ impl Places {
         self.shortage.happened(now)
     }
 
+    /// Looks at every place, which only happens when they are short: an order kept up to date
+    /// would cost something with every call.
     fn idlest(&self, full: Full) -> Option<u64> {
         let concerned = self.taken.iter().filter(|(_, taken)| match full {
             Full::Server => true,
@@ -130,6 +133,15 @@ impl Places {
     fn is_any_full(&self) -> bool {
         let peers = self.per_ip.values().any(|count| *count >= self.max_per_peer);
         peers || self.taken.len() >= self.max
+    }
+}
+
+/// What counts as one peer: an IPv4 address, however it is written, or the 2⁶⁴ addresses that one
+/// host with IPv6 may take turns with.
+fn peer_of(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
+        v4 => v4,
     }
 }
 
@@ -223,6 +235,22 @@ mod tests {
         second.pulse.began();
         assert_eq!(places.take(B, now).unwrap_err(), Full::Peer(B.unwrap()));
         assert!(places.take(None, now).is_ok(), "a socket file has no address");
+    }
+
+    /// A host cannot pass for many by the addresses of its network, or by another way to write one.
+    #[test]
+    fn what_one_peer_is() {
+        let same = |a: &str, b: &str| peer_of(a.parse().unwrap()) == peer_of(b.parse().unwrap());
+        assert!(same("2001:db8::1", "2001:db8::ffff:1:2:3"));
+        assert!(!same("2001:db8::1", "2001:db8:0:1::1"));
+        assert!(same("192.0.2.1", "::ffff:192.0.2.1"));
+        assert!(!same("192.0.2.1", "192.0.2.2"));
+        assert!(!same("::ffff:192.0.2.1", "::ffff:192.0.2.2"));
+        let now = Instant::now();
+        let mut places = places(10, 1, now);
+        let mut first = places.take("2001:db8::1".parse().ok(), now).unwrap();
+        let _second = places.take("2001:db8::2".parse().ok(), now).unwrap();
+        assert!(has_to_go(&mut first));
     }
 
     /// A place is given back once, also by one who had lost it; nothing is kept of a peer then.

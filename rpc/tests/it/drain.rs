@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use micro_rpc::{Channel, Code, Execution, Request, Response, Router, Server};
+use micro_rpc::{Channel, Code, Execution, Limits, Request, Response, Router, Server};
 
 use tokio::sync::Notify;
 
@@ -169,4 +169,16 @@ async fn drop_aborts() {
     until("the handler is dropped", || counts.over() == 1).await;
     let error = hanging.await.unwrap().unwrap_err();
     assert_eq!(error.execution(), Execution::MaybeExecuted);
+}
+
+/// Times no clock can add are as good as none.
+#[tokio::test]
+async fn absurd_times() {
+    let limits = Limits { stall_timeout: Duration::MAX, ..Limits::default() };
+    let (server, _) = server_with(limits).await;
+    assert_works(&channel(&server)).await;
+    let mut health = Raw::silent(&server).await;
+    health.send(b"GET /health/live HTTP/1.0\r\n\r\n").await;
+    assert!(health.rest().await.starts_with(b"HTTP/1.0 200"));
+    assert_eq!(server.shutdown(Duration::MAX).await.aborted, 0);
 }

@@ -12,9 +12,13 @@ pub trait Kitchen {
 /// Why nothing was baked.
 #[derive(Debug, thiserror::Error, micro::RpcError, Serialize, Deserialize)]
 pub enum KitchenError {
+    /// Nobody has learned it.
     #[error("nobody here knows how to bake {kind}")]
     #[rpc(code = not_found)]
-    UnknownKind { kind: String },
+    UnknownKind {
+        /// What was ordered.
+        kind: String,
+    },
 }
 
 /// Keeps the takings.
@@ -34,7 +38,9 @@ pub trait Counter {
 /// What a customer takes home.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Sale {
+    /// What was baked, and where.
     pub piece: String,
+    /// What the bakery has taken so far, in cents.
     pub takings: u64,
 }
 

@@ -1,3 +1,5 @@
+//! Takes orders: has them baked, and paid for.
+
 use bakery::{Counter, CounterServer, KitchenClient, Sale, TillClient};
 
 struct Clerk {

@@ -1,3 +1,5 @@
+//! Keeps the takings.
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bakery::{Till, TillServer};

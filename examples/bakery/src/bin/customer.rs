@@ -1,3 +1,5 @@
+//! Orders a piece every half second.
+
 use std::time::Duration;
 
 use bakery::CounterClient;

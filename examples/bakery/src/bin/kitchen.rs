@@ -1,3 +1,5 @@
+//! Bakes bread and cake.
+
 use bakery::{Kitchen, KitchenError, KitchenServer};
 
 struct Oven;

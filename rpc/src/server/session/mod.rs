@@ -1,123 +1,32 @@
 //! One `micro/1` connection of a server: reads, dispatches and writes, all in one task.
 
+mod calls;
+mod serve;
+
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
-use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::BufMut;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-use super::LINGER;
-use super::call::{self, Call, Outcome};
+pub(super) use self::serve::{Fate, serve};
+use self::serve::{Fault, close};
+use super::call::{self, Outcome};
 use super::places::Pulse;
-use super::router::Route;
-use super::shared::{Phase, Place, Running, Shared, report_panic};
+use super::shared::{Phase, Place, Shared};
 use super::stall::Owed;
+use crate::Peer;
 use crate::outbox::{Outbox, lock};
 use crate::pipe::Pipe;
-use crate::wire::{
-    Head, Incoming, Preface, RequestHead, STOP_SOON, WireError, decode_request, kind, put_control,
-    put_response,
-};
-use crate::{Code, Peer, Request, Status};
-
-/// How a connection ended.
-pub(super) enum Fate {
-    /// As it should: by the client, or because the server stopped.
-    Over,
-    /// For this reason.
-    Fault(String),
-}
+use crate::wire::{Incoming, Preface, STOP_SOON, WireError, kind, put_control, put_response};
 
 /// While more than this waits to be written, no frame is looked at and nothing is read. Calls that
 /// run already still add their answers, so what waits is bounded by this and by their number.
 const MAX_UNWRITTEN: usize = 1024 * 1024;
-
-/// Serves a connection until the client closes it, breaks the protocol or the server stops.
-pub(super) async fn serve(
-    mut pipe: Pipe,
-    peer: Peer,
-    shared: &Arc<Shared>,
-    place: &mut Place,
-) -> Fate {
-    let mut phases = shared.phases();
-    let greeted = tokio::select! {
-        _ = super::shared::stopping(&mut phases) => return Fate::Over,
-        () = place.lost() => return Fate::Over,
-        greeted = timeout(shared.limits.stall_timeout, greet(&mut pipe)) => greeted,
-    };
-    let mut session = match greeted {
-        Err(_) => return Fault::Stalled.into(),
-        Ok(Err(Fault::Wire(error))) => return refuse(pipe, shared, error).await,
-        Ok(Err(fault)) => return fault.into(),
-        Ok(Ok(theirs)) => Session::new(pipe, peer, Arc::clone(shared), place, &theirs),
-    };
-    let ended = session.run(place).await;
-    session.end(ended).await
-}
-
-/// Reads the client's preface.
-async fn greet(pipe: &mut Pipe) -> Result<Preface, Fault> {
-    loop {
-        if let Some(bytes) = pipe.inbox.take() {
-            return Ok(Preface::decode(&bytes)?);
-        }
-        if pipe.read().await? == 0 {
-            return Err(Fault::Gone);
-        }
-    }
-}
-
-/// Answers a preface that cannot be spoken with our own, so that the client can say why.
-async fn refuse(mut pipe: Pipe, shared: &Shared, error: WireError) -> Fate {
-    let mut outbox = Outbox::default();
-    if matches!(error, WireError::Version(_)) {
-        outbox.push(|out| out.put_slice(&Preface::ours(&shared.limits).encode()));
-    }
-    close(&mut pipe, &Mutex::new(outbox)).await;
-    Fault::Wire(error).into()
-}
-
-/// Writes what is left, then waits for the peer to close: closing first, with bytes of the peer
-/// unread, would make the operating system throw our last answers away.
-async fn close<T: AsMut<Outbox>>(pipe: &mut Pipe, outbox: &Mutex<T>) {
-    let closing = async {
-        poll_fn(|cx| pipe.poll_flush(cx, outbox)).await?;
-        poll_fn(|cx| pipe.poll_finish(cx)).await?;
-        while pipe.read().await? > 0 {
-            pipe.inbox.clear();
-        }
-        io::Result::Ok(())
-    };
-    // Either way the connection ends here, and the peer had its time.
-    let _ = timeout(LINGER, closing).await;
-}
-
-/// Why a connection cannot go on.
-#[derive(Debug, thiserror::Error)]
-enum Fault {
-    #[error("the client closed it")]
-    Gone,
-    #[error("the client stalled")]
-    Stalled,
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    #[error(transparent)]
-    Wire(#[from] WireError),
-}
-
-impl From<Fault> for Fate {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Gone => Self::Over,
-            fault => Self::Fault(fault.to_string()),
-        }
-    }
-}
 
 /// One connection: its task reads, starts handlers and writes; handlers that wait have tasks of
 /// their own, which end with the session.
@@ -366,120 +275,6 @@ impl Session {
         Ok(())
     }
 
-    /// Answers a request, or starts the task that will.
-    fn request(&mut self, head: &Head, payload: Option<Bytes>) -> Result<(), WireError> {
-        if head.id <= self.seen || head.id == u64::MAX {
-            return Err(WireError::Order(head.id));
-        }
-        self.seen = head.id;
-        self.pulse.beat(self.arrived);
-        let opened = match payload {
-            Some(payload) => self.open(payload),
-            None => Err(too_large(head, self.shared.limits.max_frame)),
-        };
-        match opened {
-            Err(status) => self.respond(head.id, &Err(status)),
-            Ok((route, request)) => self.execute(head.id, &route, request),
-        }
-        Ok(())
-    }
-
-    /// Reads a request and passes it through the gates.
-    fn open(&self, mut payload: Bytes) -> Result<(Arc<Route>, Request), Status> {
-        if self.farewell == Farewell::Said {
-            return Err(call::draining());
-        }
-        let head = decode_request(&payload)
-            .map_err(|error| Status::new(Code::InvalidArgument, error.to_string()))?;
-        self.check_limits(&head)?;
-        let deadline = head.timeout.map(|timeout| self.arrived + timeout);
-        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            return Err(call::expired().refused());
-        }
-        let routes = &self.shared.routes;
-        let route = routes
-            .find(head.contract, head.method)
-            .ok_or_else(|| routes.unknown(head.contract, head.method))?;
-        let (request, body_at) = self.to_request(head, route, deadline);
-        payload.advance(body_at);
-        Ok((Arc::clone(route), Request { body: payload, ..request }))
-    }
-
-    fn check_limits(&self, head: &RequestHead<'_>) -> Result<(), Status> {
-        let limits = &self.shared.limits;
-        let metadata = head.metadata.encoded_len();
-        if metadata > limits.max_metadata {
-            let limit = limits.max_metadata;
-            let message = format!("metadata of {metadata} bytes is more than {limit}");
-            return Err(Status::new(Code::ResourceExhausted, message).refused());
-        }
-        if lock(&self.exchange).running.len() >= limits.max_in_flight {
-            let message = "too many calls run on this connection";
-            return Err(Status::new(Code::ResourceExhausted, message).refused());
-        }
-        Ok(())
-    }
-
-    /// Owns what the header borrows: the names are mostly the route's, so they cost nothing.
-    fn to_request(
-        &self,
-        head: RequestHead<'_>,
-        route: &Route,
-        deadline: Option<Instant>,
-    ) -> (Request, usize) {
-        let request = Request {
-            contract: route.contract.clone(),
-            method: route.method(head.method),
-            body: Bytes::new(),
-            codec: head.codec,
-            deadline,
-            metadata: head.metadata,
-            trace: head.trace,
-            idempotent: head.idempotent,
-            attempt: head.attempt,
-            peer: Some(self.peer),
-            criticality: head.criticality,
-            no_retry: head.no_retry,
-            extensions: http::Extensions::new(),
-        };
-        (request, head.body_at)
-    }
-
-    /// Runs a handler here if it is ready at once, and otherwise in a task of its own.
-    fn execute(&mut self, id: u64, route: &Arc<Route>, request: Request) {
-        let mut call = Call::new(route, request);
-        if let Poll::Ready(outcome) = call.poll_first() {
-            return self.respond(id, &outcome);
-        }
-        self.reap();
-        let running = Running::new(&self.shared, &self.pulse);
-        let answer = answer(id, call, Arc::clone(&self.exchange), self.max_frame, running);
-        // Locked first, so that the task finds its entry however quick it is.
-        let mut exchange = lock(&self.exchange);
-        let task = self.tasks.spawn(answer);
-        exchange.running.insert(id, task);
-        if route.spawns() {
-            // The new task is next on this worker, and may block it. Yielding this one has another
-            // worker woken, which takes the connection over and waits for input.
-            let session = exchange.outbox.wake_always();
-            drop(exchange);
-            session.into_iter().for_each(Waker::wake);
-        }
-    }
-
-    /// Forgets tasks that have ended.
-    fn reap(&mut self) {
-        while let Some(ended) = self.tasks.try_join_next() {
-            report_panic(ended);
-        }
-    }
-
-    fn cancel(&self, id: u64) {
-        if let Some(task) = lock(&self.exchange).running.remove(&id) {
-            task.abort();
-        }
-    }
-
     fn respond(&self, id: u64, outcome: &Outcome) {
         let max_frame = self.max_frame;
         lock(&self.exchange).outbox.push(|out| put_response(out, id, outcome, max_frame));
@@ -488,29 +283,4 @@ impl Session {
     fn push_control(&self, kind: u8, id: u64) {
         lock(&self.exchange).outbox.push(|out| put_control(out, kind, id));
     }
-}
-
-/// The task of a call that did not end at its first poll.
-async fn answer(
-    id: u64,
-    call: Call,
-    exchange: Arc<Mutex<Exchange>>,
-    max_frame: usize,
-    running: Running,
-) {
-    let outcome = call.finish().await;
-    drop(running);
-    let mut exchange = lock(&exchange);
-    if exchange.running.remove(&id).is_none() {
-        return;
-    }
-    exchange.outbox.push(|out| put_response(out, id, &outcome, max_frame));
-    let session = exchange.outbox.wake();
-    drop(exchange);
-    session.into_iter().for_each(Waker::wake);
-}
-
-fn too_large(head: &Head, limit: usize) -> Status {
-    let message = format!("a request of {} bytes is more than {limit}", head.length);
-    Status::new(Code::ResourceExhausted, message).refused()
 }

@@ -1,0 +1,156 @@
+//! What a session does with requests: the gates, the handler's first poll and its task.
+
+use std::sync::{Arc, Mutex};
+use std::task::{Poll, Waker};
+
+use bytes::{Buf, Bytes};
+use tokio::time::Instant;
+
+use super::{Exchange, Farewell, Session};
+use crate::outbox::lock;
+use crate::server::call::{self, Call};
+use crate::server::router::Route;
+use crate::server::shared::{Running, report_panic};
+use crate::wire::{Head, RequestHead, WireError, decode_request, put_response};
+use crate::{Code, Request, Status};
+
+impl Session {
+    /// Answers a request, or starts the task that will.
+    pub(super) fn request(&mut self, head: &Head, payload: Option<Bytes>) -> Result<(), WireError> {
+        if head.id <= self.seen || head.id == u64::MAX {
+            return Err(WireError::Order(head.id));
+        }
+        self.seen = head.id;
+        self.pulse.beat(self.arrived);
+        let opened = match payload {
+            Some(payload) => self.open(payload),
+            None => Err(too_large(head, self.shared.limits.max_frame)),
+        };
+        match opened {
+            Err(status) => self.respond(head.id, &Err(status)),
+            Ok((route, request)) => self.execute(head.id, &route, request),
+        }
+        Ok(())
+    }
+
+    /// Reads a request and passes it through the gates.
+    fn open(&self, mut payload: Bytes) -> Result<(Arc<Route>, Request), Status> {
+        if self.farewell == Farewell::Said {
+            return Err(call::draining());
+        }
+        let head = decode_request(&payload)
+            .map_err(|error| Status::new(Code::InvalidArgument, error.to_string()))?;
+        self.check_limits(&head)?;
+        let deadline = head.timeout.map(|timeout| self.arrived + timeout);
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Err(call::expired().refused());
+        }
+        let routes = &self.shared.routes;
+        let route = routes
+            .find(head.contract, head.method)
+            .ok_or_else(|| routes.unknown(head.contract, head.method))?;
+        let (request, body_at) = self.to_request(head, route, deadline);
+        payload.advance(body_at);
+        Ok((Arc::clone(route), Request { body: payload, ..request }))
+    }
+
+    fn check_limits(&self, head: &RequestHead<'_>) -> Result<(), Status> {
+        let limits = &self.shared.limits;
+        let metadata = head.metadata.encoded_len();
+        if metadata > limits.max_metadata {
+            let limit = limits.max_metadata;
+            let message = format!("metadata of {metadata} bytes is more than {limit}");
+            return Err(Status::new(Code::ResourceExhausted, message).refused());
+        }
+        if lock(&self.exchange).running.len() >= limits.max_in_flight {
+            let message = "too many calls run on this connection";
+            return Err(Status::new(Code::ResourceExhausted, message).refused());
+        }
+        Ok(())
+    }
+
+    /// Owns what the header borrows: the names are mostly the route's, so they cost nothing.
+    fn to_request(
+        &self,
+        head: RequestHead<'_>,
+        route: &Route,
+        deadline: Option<Instant>,
+    ) -> (Request, usize) {
+        let request = Request {
+            contract: route.contract.clone(),
+            method: route.method(head.method),
+            body: Bytes::new(),
+            codec: head.codec,
+            deadline,
+            metadata: head.metadata,
+            trace: head.trace,
+            idempotent: head.idempotent,
+            attempt: head.attempt,
+            peer: Some(self.peer),
+            criticality: head.criticality,
+            no_retry: head.no_retry,
+            extensions: http::Extensions::new(),
+        };
+        (request, head.body_at)
+    }
+
+    /// Runs a handler here if it is ready at once, and otherwise in a task of its own.
+    fn execute(&mut self, id: u64, route: &Arc<Route>, request: Request) {
+        let mut call = Call::new(route, request);
+        if let Poll::Ready(outcome) = call.poll_first() {
+            return self.respond(id, &outcome);
+        }
+        self.reap();
+        let running = Running::new(&self.shared, &self.pulse);
+        let answer = answer(id, call, Arc::clone(&self.exchange), self.max_frame, running);
+        // Locked first, so that the task finds its entry however quick it is.
+        let mut exchange = lock(&self.exchange);
+        let task = self.tasks.spawn(answer);
+        exchange.running.insert(id, task);
+        if route.spawns() {
+            // The new task is next on this worker, and may block it. Yielding this one has another
+            // worker woken, which takes the connection over and waits for input.
+            let session = exchange.outbox.wake_always();
+            drop(exchange);
+            session.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    /// Forgets tasks that have ended.
+    fn reap(&mut self) {
+        while let Some(ended) = self.tasks.try_join_next() {
+            report_panic(ended);
+        }
+    }
+
+    pub(super) fn cancel(&self, id: u64) {
+        if let Some(task) = lock(&self.exchange).running.remove(&id) {
+            task.abort();
+        }
+    }
+}
+
+/// The task of a call that did not end at its first poll.
+async fn answer(
+    id: u64,
+    call: Call,
+    exchange: Arc<Mutex<Exchange>>,
+    max_frame: usize,
+    running: Running,
+) {
+    let outcome = call.finish().await;
+    drop(running);
+    let mut exchange = lock(&exchange);
+    if exchange.running.remove(&id).is_none() {
+        return;
+    }
+    exchange.outbox.push(|out| put_response(out, id, &outcome, max_frame));
+    let session = exchange.outbox.wake();
+    drop(exchange);
+    session.into_iter().for_each(Waker::wake);
+}
+
+fn too_large(head: &Head, limit: usize) -> Status {
+    let message = format!("a request of {} bytes is more than {limit}", head.length);
+    Status::new(Code::ResourceExhausted, message).refused()
+}
