@@ -18,10 +18,10 @@ use futures::StreamExt;
 use greeter::GreeterClient;
 use micro::registry::{NodeState, Registry, RemoveReason, Scope, Update, Watch};
 use micro::{CallError, Client, Code, Settings};
-use rustix::process::Signal;
+use testbed::{PATIENCE, Process, Scene, Signal, eventually};
 use tokio::time::{sleep, timeout};
 
-use crate::processes::{PATIENCE, Process, SERVER, Scene, Server, eventually};
+use crate::processes::{Greeters, SERVER, Server};
 
 /// Callers of idempotent methods notice neither that a server is killed nor that one joins, save
 /// that the one that joined answers as well.
