@@ -131,14 +131,19 @@ async fn log_damaged_files(directory: &Path) {
     let mut watch = registry.watch(Scope::All).await.unwrap();
     next(&mut watch).await;
     let file = |name: &str| directory.join("micro/default").join(name);
+    // Renamed into place, so that nobody sees half of it.
+    let place = |name: &str, text: &[u8]| {
+        std::fs::write(directory.join("new"), text).unwrap();
+        std::fs::rename(directory.join("new"), file(name)).unwrap();
+    };
     for length in 0..150 {
         std::fs::write(file("greeter@broken.json"), "?".repeat(length)).unwrap();
         registry.get("greeter").await.unwrap();
     }
     let node = std::fs::read(file("greeter@a.json")).unwrap();
-    std::fs::write(file("greeter@lies.json"), node).unwrap();
-    std::fs::write(file("greeter@left.left"), "?").unwrap();
-    std::fs::write(file("README"), "hello").unwrap();
+    place("greeter@lies.json", &node);
+    place("greeter@left.left", b"?");
+    place("README", b"hello");
     std::fs::create_dir(file("greeter@directory.json")).unwrap();
     for _ in 0..3 {
         registry.list().await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use micro_rpc::{Channel, Code, Execution, Limits, Request, Response, Router, Server};
 
@@ -117,6 +117,18 @@ async fn load(channel: Channel, caller: usize) -> usize {
 /// with bytes unread would have thrown it away.
 #[tokio::test]
 async fn the_last_answer_arrives() {
+    // The client has a second; on a machine that is busier than that nothing is shown.
+    for _ in 0..10 {
+        if last_answer().await {
+            return;
+        }
+    }
+    panic!("the machine is too busy to tell");
+}
+
+/// Has the last answer come after its client had gone on sending; returns whether that was in time
+/// to be sure of.
+async fn last_answer() -> bool {
     let release = Arc::new(Notify::new());
     let gate = Arc::clone(&release);
     let router = Router::new().route("test", "wait", move |request: Request| {
@@ -132,15 +144,20 @@ async fn the_last_answer_arrives() {
     until("the handler runs", || server.in_flight() == 1).await;
     let stopping = tokio::spawn(server.shutdown(GRACE));
     assert_eq!(raw.frame().await, (GO_AWAY, 1, Vec::new()));
+    let begin = Instant::now();
     release.notify_one();
     tokio::time::sleep(Duration::from_millis(50)).await;
     // The server has closed its side by now; what comes still must not become a reset.
     raw.send(&frame(PING, 0, 1, b"").repeat(100)).await;
     raw.send(&frame(PING, 0, 1, b"").repeat(100)).await;
     tokio::time::sleep(Duration::from_millis(50)).await;
+    if begin.elapsed() > Duration::from_millis(500) {
+        return false;
+    }
     assert_eq!(raw.frame().await, (RESPONSE, 1, b"\0\x02\0\0\0last".to_vec()));
     drop(raw);
     assert_eq!(stopping.await.unwrap().aborted, 0);
+    true
 }
 
 /// What still runs at the end of the grace period is dropped, counted, and its caller told.
