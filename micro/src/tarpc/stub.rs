@@ -53,7 +53,7 @@ where
 
     async fn call(&self, context: context::Context, request: Req) -> Result<Resp, RpcError> {
         let prepared = self.prepare(&context, &request);
-        // It need not live, nor be `Send`, while its bytes travel.
+        // Only its bytes travel; it need not live, nor be `Sync`, until they are answered.
         drop(request);
         let (mut request, variant) = prepared.map_err(to_tarpc)?;
         let answer = send(&self.plan, &mut request).await;
