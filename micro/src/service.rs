@@ -245,7 +245,7 @@ impl Service {
         self.hook(Stage::BeforeStart, hook)
     }
 
-    /// Runs this once it listens and has begun to register. See [Hooks](Self::before_start#hooks).
+    /// Runs this once it listens and has begun to register. See [Hooks](Self::before_start).
     pub fn after_start<F, Fut>(self, hook: F) -> Self
     where
         F: FnOnce() -> Fut + Send + 'static,
@@ -255,7 +255,7 @@ impl Service {
     }
 
     /// Runs this first when it stops, while everything still works. See
-    /// [Hooks](Self::before_start#hooks).
+    /// [Hooks](Self::before_start).
     pub fn before_stop<F, Fut>(self, hook: F) -> Self
     where
         F: FnOnce() -> Fut + Send + 'static,
@@ -265,7 +265,7 @@ impl Service {
     }
 
     /// Runs this when its last call has ended and it has been taken out of the registry, or the
-    /// attempt has failed. See [Hooks](Self::before_start#hooks).
+    /// attempt has failed. See [Hooks](Self::before_start).
     pub fn after_deregister<F, Fut>(self, hook: F) -> Self
     where
         F: FnOnce() -> Fut + Send + 'static,
@@ -274,7 +274,7 @@ impl Service {
         self.hook(Stage::AfterDeregister, hook)
     }
 
-    /// Runs this last. See [Hooks](Self::before_start#hooks).
+    /// Runs this last. See [Hooks](Self::before_start).
     pub fn after_stop<F, Fut>(self, hook: F) -> Self
     where
         F: FnOnce() -> Fut + Send + 'static,
