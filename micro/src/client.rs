@@ -237,7 +237,7 @@ impl ClientBuilder {
             config.strategy = strategy.value;
         }
         let connect = move |registration: &Registration| channel_to(registration, &channel);
-        let selector = Selector::new(registry, config, connect);
+        let selector = Selector::avoiding(registry, config, connect, Channel::is_draining);
         Ok(Client { inner: Arc::new(Inner { selector, defaults, stacks }) })
     }
 }

@@ -71,6 +71,11 @@ impl Tried {
         self.len == 0
     }
 
+    /// Whether one more would make it forget the oldest.
+    pub(crate) fn is_full(&self) -> bool {
+        self.len >= Self::CAPACITY
+    }
+
     /// Whether a node was tried.
     pub fn contains(&self, key: u64) -> bool {
         self.keys[..self.len.min(Self::CAPACITY)].contains(&key)

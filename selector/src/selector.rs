@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::cache::{Cache, Change};
+use crate::snapshot::Avoid;
 use crate::{Budget, StrategyKind, Subscription};
 
 /// How a [`Selector`] watches and picks. [`Default`] is what the fields name.
@@ -91,11 +92,24 @@ impl<T: Clone + Send + Sync + 'static> Selector<T> {
         config: SelectorConfig,
         make: impl Fn(&Registration) -> Result<T, String> + Send + Sync + 'static,
     ) -> Self {
+        Self::avoiding(registry, config, make, |_| false)
+    }
+
+    /// The same, calling nodes for which `avoid` says so only when there is no other: those that
+    /// are about to stop, for example, which tell their callers before the registry does. It is
+    /// asked for each call, so it must be quick.
+    pub fn avoiding(
+        registry: Arc<dyn Registry>,
+        config: SelectorConfig,
+        make: impl Fn(&Registration) -> Result<T, String> + Send + Sync + 'static,
+        avoid: impl Fn(&T) -> bool + Send + Sync + 'static,
+    ) -> Self {
         let config = config.clamped();
         let subscriptions = Mutex::default();
         let tasks = Mutex::default();
-        let (make, outages) = (Box::new(make), Arc::default());
-        Self { inner: Arc::new(Inner { registry, config, make, subscriptions, tasks, outages }) }
+        let (make, avoid, outages) = (Box::new(make), Arc::new(avoid), Arc::default());
+        let inner = Inner { registry, config, make, avoid, subscriptions, tasks, outages };
+        Self { inner: Arc::new(inner) }
     }
 
     /// The service of this name, watched from the first time on. Does not wait for the registry.
@@ -117,8 +131,8 @@ impl<T: Clone + Send + Sync + 'static> Selector<T> {
         let name: Arc<str> = service.into();
         let config = &self.inner.config;
         let budget = Budget::new(config.retry_share, config.retries_per_second, Instant::now());
-        let subscription =
-            Arc::new(Subscription::new(name.clone(), config.strategy.build(), budget));
+        let (strategy, avoid) = (config.strategy.build(), self.inner.avoid.clone());
+        let subscription = Arc::new(Subscription::new(name.clone(), strategy, avoid, budget));
         let owner = Owner {
             registry: self.inner.registry.clone(),
             inner: Arc::downgrade(&self.inner),
@@ -157,6 +171,7 @@ struct Inner<T> {
     registry: Arc<dyn Registry>,
     config: SelectorConfig,
     make: Make<T>,
+    avoid: Arc<Avoid<T>>,
     subscriptions: Mutex<HashMap<Arc<str>, Arc<Subscription<T>>>>,
     tasks: Mutex<JoinSet<()>>,
     /// How many services have lost their watch's source.

@@ -50,12 +50,40 @@ impl<T> Snapshot<T> {
     }
 
     /// The node the strategy picks among those not tried, counted as in flight until what is
-    /// returned is dropped. It does not hold on to the snapshot.
-    pub(crate) fn pick(&self, strategy: &dyn Strategy, tried: &Tried) -> Option<Picked<T>> {
+    /// returned is dropped; one to avoid only when there is no other. It does not hold on to the
+    /// snapshot.
+    pub(crate) fn pick(
+        &self,
+        strategy: &dyn Strategy,
+        tried: &Tried,
+        avoid: &Avoid<T>,
+    ) -> Option<Picked<T>> {
+        let first = self.pick_any(strategy, tried)?;
+        if !avoid(&first.target) {
+            return Some(Picked::new(first.clone()));
+        }
+        let mut passed_over = tried.clone();
+        passed_over.insert(first.stats.key());
+        while let Some(next) = self.pick_any(strategy, &passed_over) {
+            if !avoid(&next.target) {
+                return Some(Picked::new(next.clone()));
+            }
+            if passed_over.is_full() {
+                break;
+            }
+            passed_over.insert(next.stats.key());
+        }
+        Some(Picked::new(first.clone()))
+    }
+
+    fn pick_any(&self, strategy: &dyn Strategy, tried: &Tried) -> Option<&Arc<Member<T>>> {
         let index = strategy.pick(&Candidates::new(&self.stats, tried))?;
-        Some(Picked::new(self.members.get(index)?.clone()))
+        self.members.get(index)
     }
 }
+
+/// Whether a node is to be avoided at present, by what is kept for it.
+pub(crate) type Avoid<T> = dyn Fn(&T) -> bool + Send + Sync;
 
 /// A node picked for one attempt.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use micro_registry::Registration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::snapshot::Picked;
+use crate::snapshot::{Avoid, Picked};
 use crate::{Budget, Class, Classify, Decision, RetryPolicy, Snapshot, Strategy, Tried};
 
 /// One service as its callers see it.
@@ -22,6 +22,7 @@ pub struct Subscription<T> {
     snapshot: ArcSwap<Snapshot<T>>,
     changed: Notify,
     strategy: Box<dyn Strategy>,
+    avoid: Arc<Avoid<T>>,
     budget: Budget,
     used: AtomicBool,
 }
@@ -113,12 +114,18 @@ impl<E: StdError + 'static> StdError for Failure<E> {
 }
 
 impl<T> Subscription<T> {
-    pub(crate) fn new(service: Arc<str>, strategy: Box<dyn Strategy>, budget: Budget) -> Self {
+    pub(crate) fn new(
+        service: Arc<str>,
+        strategy: Box<dyn Strategy>,
+        avoid: Arc<Avoid<T>>,
+        budget: Budget,
+    ) -> Self {
         Self {
             service,
             snapshot: ArcSwap::from_pointee(Snapshot::new(Vec::new(), 0, false, false)),
             changed: Notify::new(),
             strategy,
+            avoid,
             budget,
             used: AtomicBool::new(true),
         }
@@ -193,7 +200,7 @@ impl<T> Subscription<T> {
         // Loaded for the moment only: one held across an await would make later loads slow.
         let known = {
             let snapshot = self.snapshot.load();
-            snapshot.pick(&*self.strategy, tried).ok_or_else(|| snapshot.nothing())
+            snapshot.pick(&*self.strategy, tried, &*self.avoid).ok_or_else(|| snapshot.nothing())
         };
         match known {
             Err(_) if tried.is_empty() => {}
@@ -216,7 +223,9 @@ impl<T> Subscription<T> {
             let changed = self.changed.notified();
             {
                 let snapshot = self.snapshot.load();
-                if let Some(picked) = snapshot.pick(&*self.strategy, &Tried::default()) {
+                if let Some(picked) =
+                    snapshot.pick(&*self.strategy, &Tried::default(), &*self.avoid)
+                {
                     return Ok(picked);
                 }
                 if snapshot.is_answered() && !wait_for_ready {

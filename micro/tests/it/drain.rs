@@ -173,3 +173,34 @@ async fn an_outage_of_the_registry_fails_no_call() {
     }
     assert_eq!(town.registry.get("shop").await.unwrap()[0].nodes.len(), 2);
 }
+
+/// Connected clients go elsewhere as soon as a node announces its end, whatever the registry says;
+/// one that has nobody else goes on calling it.
+#[tokio::test(start_paused = true)]
+async fn clients_leave_before_the_registry_tells_them() {
+    let town = Town::default();
+    let (leaving, staying) = (Corner::default(), Corner::default());
+    let first = town.service("a").drain_delay(60 * SECOND);
+    let first = registered(first.serve(ShopServer::new(leaving.clone()))).await;
+    let second = registered(town.service("b").serve(ShopServer::new(staying.clone()))).await;
+    let shop = ShopClient::new(&town.client().await);
+    let counts = || (leaving.calls.load(Ordering::Relaxed), staying.calls.load(Ordering::Relaxed));
+    while counts().0 == 0 || counts().1 == 0 {
+        shop.price("tea").await.expect("both serve");
+    }
+    town.registry.interrupt("nobody hears of it");
+    let _stopping = tokio::spawn(first.shutdown());
+    sleep(SECOND).await;
+    let before = counts();
+    for _ in 0..100 {
+        shop.price("tea").await.expect("one of them serves");
+    }
+    assert_eq!(counts(), (before.0, before.1 + 100));
+
+    let _ending = tokio::spawn(second.shutdown());
+    sleep(SECOND).await;
+    for _ in 0..100 {
+        shop.price("tea").await.expect("both serve still");
+    }
+    assert_eq!(counts().0 + counts().1, before.0 + before.1 + 200);
+}

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::calls::{Calls, Outcome};
 use crate::outbox::{Outbox, lock};
-use crate::wire::{Head, Preface, STOP_SOON, kind, put_control, put_request, request_len};
+use crate::wire::{Head, Preface, kind, put_control, put_request, request_len};
 use crate::{Code, Error, Execution, Phase, Request};
 
 /// One connection, shared by its callers and the task that drives it.
@@ -62,7 +62,7 @@ enum Start {
 }
 
 /// Callers wait while this many bytes are queued and not written.
-const MAX_UNWRITTEN: usize = 1024 * 1024;
+pub(super) const MAX_UNWRITTEN: usize = 1024 * 1024;
 
 impl AsMut<Outbox> for State {
     fn as_mut(&mut self) -> &mut Outbox {
@@ -297,9 +297,6 @@ impl State {
 
     /// The peer takes no calls above `last`; returns whether it took any.
     pub(super) fn go_away(&mut self, last: u64, wakers: &mut Vec<Waker>) -> bool {
-        if last == STOP_SOON {
-            return true;
-        }
         self.closing = true;
         self.fail(wakers, |_, call| {
             let message = "the node is draining and did not take the call";

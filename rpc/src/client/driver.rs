@@ -3,21 +3,20 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::ChannelConfig;
-use super::connection::{Connection, State, wake};
+use super::connection::{Connection, MAX_UNWRITTEN, wake};
 use super::health::Health;
 use super::keepalive::{Keepalive, Verdict};
 use crate::limits::Limits;
-use crate::outbox::lock;
 use crate::pipe::Pipe;
 use crate::transport::Stream;
-use crate::wire::{Head, Incoming, Preface, WireError, kind, put_control};
+use crate::wire::{Head, Incoming, Preface, STOP_SOON, WireError, kind, put_control};
 use crate::{Address, Code, Error, Execution, Phase};
 
 /// Connects and serves the connection until it is lost or not needed any more.
@@ -27,7 +26,7 @@ pub(super) async fn run(
     address: Address,
     config: ChannelConfig,
     connection: Arc<Connection>,
-    health: Arc<Mutex<Health>>,
+    health: Arc<Health>,
 ) {
     let mut ending = Ending { connection: &connection, reason: "the channel is gone".into() };
     let established = timeout(config.connect_timeout, establish(&address, &config)).await;
@@ -36,13 +35,14 @@ pub(super) async fn run(
         Err(error) => {
             let reason = format!("cannot connect to {address}: {error}");
             // Health first: whoever is told of the failure then finds that it is too early.
-            lock(&health).failed(Instant::now(), reason.clone());
+            health.failed(Instant::now(), reason.clone());
             connection.failed(reason);
         }
         Ok((pipe, peer)) => {
             connection.opened(peer);
-            let driver = Driver::new(pipe, &config, &connection, health);
+            let driver = Driver::new(pipe, &config, &connection, &health);
             ending.reason = driver.await;
+            health.disconnected(Instant::now());
         }
     }
 }
@@ -95,7 +95,7 @@ async fn establish(
 struct Driver<'a> {
     pipe: Pipe,
     connection: &'a Connection,
-    health: Arc<Mutex<Health>>,
+    health: &'a Health,
     keepalive: Keepalive,
     timer: Pin<Box<Sleep>>,
     /// When the timer is set to; it follows `State::next_check`.
@@ -104,6 +104,8 @@ struct Driver<'a> {
     stepped_back: bool,
     /// Whether the node has answered anything on this connection.
     answered: bool,
+    /// Whether the node has announced on this connection that it is going to stop.
+    announced: bool,
     /// Callers to wake, kept for its memory.
     wakers: Vec<Waker>,
 }
@@ -116,7 +118,7 @@ impl<'a> Driver<'a> {
         pipe: Pipe,
         config: &ChannelConfig,
         connection: &'a Connection,
-        health: Arc<Mutex<Health>>,
+        health: &'a Health,
     ) -> Self {
         let now = Instant::now();
         // The first look at the clock decides when the next one is due.
@@ -130,6 +132,7 @@ impl<'a> Driver<'a> {
             armed: None,
             stepped_back: false,
             answered: false,
+            announced: false,
             wakers: Vec::new(),
         }
     }
@@ -204,14 +207,23 @@ impl<'a> Driver<'a> {
                 kind::RESPONSE => {
                     self.wakers.extend(state.calls.finish(head.id, outcome));
                     if !std::mem::replace(&mut self.answered, true) {
-                        lock(&self.health).answered();
+                        self.health.answered(self.announced);
                     }
                 }
+                // Unless the node reads nothing: its pings must not fill this side's memory.
+                kind::PING if state.outbox.unwritten() >= MAX_UNWRITTEN => {}
                 kind::PING => {
                     state.outbox.push(|out| put_control(out, kind::PONG, head.id));
                 }
                 kind::PONG => {}
-                kind::GO_AWAY => go_away(&mut state, &mut self.wakers, &self.health, head.id),
+                kind::GO_AWAY if head.id == STOP_SOON => {
+                    self.announced = true;
+                    self.health.announced();
+                }
+                kind::GO_AWAY => {
+                    let used = state.go_away(head.id, &mut self.wakers);
+                    self.health.told_to_go(Instant::now(), used);
+                }
                 _ if head.is_optional() => {}
                 unknown => return Err(WireError::Unknown(unknown)),
             }
@@ -278,11 +290,6 @@ impl Future for Driver<'_> {
             Err(reason) => Poll::Ready(reason),
         }
     }
-}
-
-fn go_away(state: &mut State, wakers: &mut Vec<Waker>, health: &Mutex<Health>, last: u64) {
-    let used = state.go_away(last, wakers);
-    lock(health).told_to_go(Instant::now(), used);
 }
 
 /// The error of a call whose answer is not going to be read.

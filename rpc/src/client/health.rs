@@ -1,16 +1,39 @@
-//! When to connect again: a plain structure over events and the time.
+//! When to connect again, and whether the node wants calls: a plain structure over events and the
+//! time, behind a lock.
 
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::outbox::lock;
+
 /// What the connections of one channel learned about their node.
 #[derive(Debug, Default)]
 pub(super) struct Health {
+    state: Mutex<State>,
+    /// Whether the state may say that the node drains: what every pick asks, without the lock.
+    may_drain: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct State {
     failures: u32,
     retry_at: Option<Instant>,
     reason: String,
-    draining_until: Option<Instant>,
+    draining: Draining,
+}
+
+/// What the node said about new calls.
+#[derive(Clone, Copy, Debug, Default)]
+enum Draining {
+    #[default]
+    No,
+    /// It is going to stop, on a connection that is still there.
+    Announced,
+    /// It stopped taking calls, which is believed until then.
+    Until(Instant),
 }
 
 /// Why no connection is attempted now.
@@ -25,12 +48,55 @@ const FACTOR: f64 = 1.6;
 const LONGEST: Duration = Duration::from_secs(10);
 /// Two delays of the same length spread over this share of it, so that clients do not come at once.
 const JITTER: f64 = 0.2;
-/// How long a go-away is believed before a call may see for itself.
+/// How long a go-away is believed, once its connection is gone, before a call may see for itself.
 const DRAIN_HOLD: Duration = Duration::from_secs(1);
 
 impl Health {
     /// Whether a connection may be attempted.
     pub(super) fn may_connect(&self, now: Instant) -> Result<(), BackingOff> {
+        lock(&self.state).may_connect(now)
+    }
+
+    /// A connection could not be made, or was of no use.
+    pub(super) fn failed(&self, now: Instant, reason: String) {
+        lock(&self.state).failed(now, reason);
+    }
+
+    /// The node answered something for the first time on a connection: it is up; and it takes calls
+    /// unless it has announced on this connection that it is going to stop.
+    pub(super) fn answered(&self, has_announced: bool) {
+        self.change(|state| state.answered(has_announced));
+    }
+
+    /// The node announced that it is going to stop.
+    pub(super) fn announced(&self) {
+        self.change(|state| state.draining = Draining::Announced);
+    }
+
+    /// The node said go-away, `used` telling whether it accepted a call on that connection before.
+    pub(super) fn told_to_go(&self, now: Instant, used: bool) {
+        self.change(|state| state.told_to_go(now, used));
+    }
+
+    /// A connection is gone, and with it what was announced on it.
+    pub(super) fn disconnected(&self, now: Instant) {
+        self.change(|state| state.disconnected(now));
+    }
+
+    /// Whether the node said, not long ago, that it wants no new calls.
+    pub(super) fn is_draining(&self, now: impl FnOnce() -> Instant) -> bool {
+        self.may_drain.load(Ordering::Relaxed) && lock(&self.state).is_draining(now())
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = lock(&self.state);
+        change(&mut state);
+        self.may_drain.store(!matches!(state.draining, Draining::No), Ordering::Relaxed);
+    }
+}
+
+impl State {
+    fn may_connect(&self, now: Instant) -> Result<(), BackingOff> {
         match self.retry_at {
             Some(at) if at > now => {
                 Err(BackingOff { reason: self.reason.clone(), next_try: at - now })
@@ -39,30 +105,42 @@ impl Health {
         }
     }
 
-    /// A connection could not be made, or was of no use.
-    pub(super) fn failed(&mut self, now: Instant, reason: String) {
+    fn failed(&mut self, now: Instant, reason: String) {
         self.retry_at = Some(now + delay(self.failures));
         self.failures = self.failures.saturating_add(1);
         self.reason = reason;
     }
 
-    /// The node answered something: it is up.
-    pub(super) fn answered(&mut self) {
-        *self = Self::default();
+    fn answered(&mut self, has_announced: bool) {
+        let draining = if has_announced { self.draining } else { Draining::No };
+        *self = Self { draining, ..Self::default() };
     }
 
-    /// The node said go-away, `used` telling whether it accepted a call on that connection before.
-    pub(super) fn told_to_go(&mut self, now: Instant, used: bool) {
+    fn told_to_go(&mut self, now: Instant, used: bool) {
         if !used {
             self.failed(now, "the node is draining".into());
         }
-        let hold = now + DRAIN_HOLD;
-        self.draining_until = Some(self.retry_at.map_or(hold, |retry| retry.max(hold)));
+        self.draining = Draining::Until(self.hold(now));
     }
 
-    /// Whether the node said, not long ago, that it wants no new calls.
-    pub(super) fn is_draining(&self, now: Instant) -> bool {
-        self.draining_until.is_some_and(|until| until > now)
+    fn disconnected(&mut self, now: Instant) {
+        if let Draining::Announced = self.draining {
+            self.draining = Draining::Until(self.hold(now));
+        }
+    }
+
+    fn is_draining(&self, now: Instant) -> bool {
+        match self.draining {
+            Draining::No => false,
+            Draining::Announced => true,
+            Draining::Until(until) => until > now,
+        }
+    }
+
+    /// At least as long as no connection is attempted anyway.
+    fn hold(&self, now: Instant) -> Instant {
+        let hold = now + DRAIN_HOLD;
+        self.retry_at.map_or(hold, |retry| retry.max(hold))
     }
 }
 
@@ -92,12 +170,12 @@ mod tests {
     #[test]
     fn backs_off_until_answered() {
         let now = Instant::now();
-        let mut health = Health::default();
+        let health = Health::default();
         assert_eq!(health.may_connect(now), Ok(()));
         health.failed(now, "refused".into());
         assert_eq!(health.may_connect(now).unwrap_err().reason, "refused");
         assert_eq!(health.may_connect(now + Duration::from_millis(121)), Ok(()));
-        health.answered();
+        health.answered(false);
         assert_eq!(health.may_connect(now), Ok(()));
     }
 
@@ -105,11 +183,28 @@ mod tests {
     #[test]
     fn go_away() {
         let now = Instant::now();
-        let mut health = Health::default();
+        let health = Health::default();
         health.told_to_go(now, true);
-        assert!(health.is_draining(now) && health.may_connect(now).is_ok());
+        assert!(health.is_draining(|| now) && health.may_connect(now).is_ok());
         health.told_to_go(now, false);
         assert!(health.may_connect(now).is_err());
-        assert!(!health.is_draining(now + 2 * DRAIN_HOLD));
+        assert!(!health.is_draining(|| now + 2 * DRAIN_HOLD));
+    }
+
+    /// What was announced holds as long as its connection and a moment longer; answers on that
+    /// connection do not take it back, one on another does.
+    #[test]
+    fn announcements() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(60);
+        let health = Health::default();
+        health.announced();
+        health.answered(true);
+        assert!(health.is_draining(|| later));
+        health.disconnected(later);
+        assert!(health.is_draining(|| later) && !health.is_draining(|| later + 2 * DRAIN_HOLD));
+        health.announced();
+        health.answered(false);
+        assert!(!health.is_draining(|| now));
     }
 }

@@ -134,10 +134,11 @@ impl Channel {
 
     /// Returns whether the node said, not long ago, that it wants no new calls.
     ///
-    /// It stays so for a second after each go-away, so that a node which has restarted is seen.
+    /// It stays so as long as the connection on which the node announced that, and for a second
+    /// after it, so that a node which has restarted is seen. Cheap enough to ask for each call.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        lock(&self.inner.health).is_draining(Instant::now())
+        self.inner.health.is_draining(Instant::now)
     }
 
     /// Stops accepting calls; those in flight finish, then the connections close.
@@ -184,7 +185,7 @@ struct Inner {
     /// The connection each place has now.
     links: Box<[Mutex<Option<Arc<Connection>>>]>,
     turn: AtomicUsize,
-    health: Arc<Mutex<Health>>,
+    health: Arc<Health>,
     /// The tasks of all connections, also of those that only finish their last calls.
     tasks: Mutex<JoinSet<()>>,
     closed: AtomicBool,
@@ -236,7 +237,7 @@ impl Inner {
         if self.closed.load(Ordering::Acquire) {
             return Err(not_sent("the channel is closed".into()));
         }
-        lock(&self.health).may_connect(Instant::now()).map_err(|backing_off| {
+        self.health.may_connect(Instant::now()).map_err(|backing_off| {
             let health::BackingOff { reason, next_try } = backing_off;
             not_sent(format!("{reason}; next try in {} ms", next_try.as_millis()))
         })?;

@@ -313,3 +313,31 @@ async fn absurd_configuration_does_no_harm() {
         assert_eq!(call(&subscription, &within(10)).await.expect("it still does"), "a");
     }
 }
+
+/// A node to avoid is called only when there is no other, and not twice in one call.
+#[tokio::test(start_paused = true)]
+async fn avoids_nodes_while_there_are_others() {
+    let leaving = Arc::new(std::sync::Mutex::new(vec!["a", "b"]));
+    let avoid = leaving.clone();
+    let selector = Selector::avoiding(
+        Arc::new(registry_of(&["a", "b", "c"]).await),
+        SelectorConfig::default(),
+        |r| Ok(r.node.id.clone()),
+        move |id: &String| avoid.lock().expect("no panic").contains(&id.as_str()),
+    );
+    let subscription = selector.subscribe("greeter").expect("a good name");
+    for _ in 0..100 {
+        assert_eq!(call(&subscription, &within(1)).await.expect("it answers"), "c");
+    }
+    leaving.lock().expect("no panic").push("c");
+    let mut called = std::collections::BTreeSet::new();
+    for _ in 0..100 {
+        called.insert(call(&subscription, &within(1)).await.expect("it answers"));
+    }
+    assert_eq!(called.len(), 3, "all are leaving, so all are called");
+    let mut refuse = Try(|_: &String| Err::<(), _>(Broken(Class::NotSent)));
+    let Err(Failure::Attempts(attempts)) = subscription.call(&within(1), &mut refuse).await else {
+        panic!("it cannot succeed")
+    };
+    assert_eq!(attempts.len(), 3);
+}
