@@ -82,6 +82,23 @@ impl Service {
         Self::default()
     }
 
+    /// A service whose settings are those of the process with the flags of the command line above
+    /// them, for programs that have no flags of their own: see [`Settings::from_args`], which may end
+    /// the process.
+    ///
+    /// ```no_run
+    /// # #[micro::service]
+    /// # pub trait Greeter { async fn hello(&self, name: String) -> String; }
+    /// # struct English;
+    /// # impl Greeter for English { async fn hello(&self, name: String) -> String { name } }
+    /// # async fn example() -> micro::Result<()> {
+    /// micro::Service::from_args().serve(GreeterServer::new(English)).run().await
+    /// # }
+    /// ```
+    pub fn from_args() -> Self {
+        Self::new().settings(Settings::from_args())
+    }
+
     /// Serves a contract. May be called several times, for several contracts.
     pub fn serve(mut self, contract: impl Into<Contract>) -> Self {
         self.contracts.push(contract.into());
@@ -302,6 +319,17 @@ impl Service {
     pub fn settings(mut self, settings: Settings) -> Self {
         self.settings = Some(settings);
         self
+    }
+
+    /// Every key with its value and where that comes from, what code says included, one line each;
+    /// passwords are not shown. The values need not make sense: nothing is checked.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Settings::from_process`], if the service was not handed any.
+    pub fn explain(&self) -> Result<impl fmt::Display + use<>> {
+        let settings = self.settings.clone().map_or_else(Settings::from_process, Ok)?;
+        Ok(self.explained(&settings))
     }
 
     /// Serves until the process is told to stop by SIGINT or SIGTERM, then [shuts
