@@ -18,6 +18,8 @@ use crate::layer::{BoxError, Layers, Next};
 use crate::running::{RunningService, Start};
 use crate::settings::{Resolved, Settings};
 use crate::signals::Signals;
+use plan::Place;
+
 use crate::{Code, Contract, Error, Phase, Result, advertise};
 
 /// A service: what it serves, under which name, and where it registers.
@@ -59,6 +61,7 @@ pub struct Service {
     version: Option<String>,
     id: Option<String>,
     address: Option<String>,
+    listeners: Vec<Listener>,
     advertise: Option<String>,
     zone: Option<String>,
     weight: Option<u16>,
@@ -141,6 +144,31 @@ impl Service {
     /// when the registry reaches no further than this host, else on all interfaces.
     pub fn address(mut self, address: impl Into<String>) -> Self {
         self.address = Some(address.into());
+        self
+    }
+
+    /// Serves on a listener the program made, instead of an [`address`](Self::address): one that was
+    /// handed to the process, or has options of its own. A `tokio::net::TcpListener` is one; may be
+    /// called several times, and others are told the first.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> std::io::Result<()> {
+    /// # use micro::rpc::Listener;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("shop.sock");
+    /// let inherited = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// inherited.set_nonblocking(true)?;
+    /// let unix = micro::rpc::Address::Unix(path.into());
+    ///
+    /// micro::Service::new()
+    ///     .listener(tokio::net::TcpListener::from_std(inherited)?)
+    ///     .listener(Listener::bind(&unix).await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn listener(mut self, listener: impl Into<Listener>) -> Self {
+        self.listeners.push(listener.into());
         self
     }
 
@@ -446,8 +474,11 @@ impl Service {
     async fn launch(self, hooks: &mut Hooks) -> Result<RunningService> {
         let plan = self.plan().await?;
         hooks.start(Stage::BeforeStart).await?;
-        let listener = listen(&plan.address, plan.memory.as_ref()).await?;
-        let bound = listener.local_address();
+        let listeners = match plan.place {
+            Place::Bound(listeners) => listeners,
+            Place::Address(address) => vec![listen(&address, plan.memory.as_ref()).await?],
+        };
+        let bound = listeners.first().expect("a plan has one at least").local_address();
         let advertised = advertise::choose(&bound, plan.advertise, &advertise::interfaces())?;
         tracing::info!(address = %advertised.address, reason = advertised.reason, "advertising");
         let mut registration = plan.registration;
@@ -455,7 +486,7 @@ impl Service {
         validate::registration(&registration, plan.timing.ttl)?;
         RunningService::start(Start {
             registration,
-            listener,
+            listeners,
             contracts: plan.contracts,
             layers: plan.layers,
             limits: plan.limits,

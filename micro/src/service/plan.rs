@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use micro_registry::{Endpoints, Node, NodeState, Registration, Registry, validate};
-use micro_rpc::{Address, Limits, MemoryNetwork};
+use micro_rpc::{Address, Limits, Listener, MemoryNetwork};
 
 use super::Service;
 use crate::health::HealthCheck;
@@ -19,7 +19,7 @@ use crate::{Contract, Error, Result, client, duration, open};
 pub(super) struct Plan {
     /// Without the node's address, which is known once it is bound.
     pub(super) registration: Registration,
-    pub(super) address: Resolved<Address>,
+    pub(super) place: Place,
     pub(super) advertise: Option<Resolved<String>>,
     pub(super) timing: Timing,
     pub(super) registry: Arc<dyn Registry>,
@@ -32,12 +32,19 @@ pub(super) struct Plan {
     pub(super) settings: Settings,
 }
 
+/// Where it listens.
+pub(super) enum Place {
+    Address(Resolved<Address>),
+    /// On what the program has bound: one at least.
+    Bound(Vec<Listener>),
+}
+
 impl Service {
-    pub(super) async fn plan(self) -> Result<Plan> {
+    pub(super) async fn plan(mut self) -> Result<Plan> {
         let settings = self.settings.clone().map_or_else(Settings::from_process, Ok)?;
         settings.end_if_to_explain(|| self.explained(&settings).to_string());
         let registry = open::registry(&settings, self.registry.clone()).await?;
-        let address = address(&settings, self.address.clone(), registry.is_one_host())?;
+        let place = self.place(&settings, registry.is_one_host())?;
         let advertise = settings.resolve("advertise", self.advertise.clone(), text)?;
         let timing = timing(&settings, self.register_ttl, self.register_interval)?;
         let health = self.health()?;
@@ -46,7 +53,7 @@ impl Service {
         settings.resolve("selector", None, client::parse_strategy)?;
         Ok(Plan {
             registration: self.registration(&settings)?,
-            address,
+            place,
             advertise,
             timing,
             registry,
@@ -68,7 +75,7 @@ impl Service {
             ("registry", self.registry.as_ref().map(|registry| registry.name().to_owned())),
             ("name", self.name.clone()),
             ("version", self.version.clone()),
-            ("address", self.address.clone()),
+            ("address", self.address.clone().or_else(|| self.bound())),
             ("advertise", self.advertise.clone()),
             ("zone", self.zone.clone()),
             ("register_ttl", interval(&self.register_ttl)),
@@ -82,6 +89,24 @@ impl Service {
             beneath.insert("name", Resolved::by_default(name.to_owned()));
         }
         Explanation::new(settings, &beneath)
+    }
+
+    fn place(&mut self, settings: &Settings, is_one_host: bool) -> Result<Place> {
+        let Some(bound) = self.bound() else {
+            return address(settings, self.address.clone(), is_one_host).map(Place::Address);
+        };
+        match settings.resolve("address", self.address.clone(), text)? {
+            None => Ok(Place::Bound(std::mem::take(&mut self.listeners))),
+            Some(Resolved { value, origin }) => Err(Error::invalid(format!(
+                "address {value:?} from {origin} and the listener on {bound} from code contradict \
+                 each other: expected one of them"
+            ))),
+        }
+    }
+
+    /// Where the first of the listeners it was handed listens.
+    fn bound(&self) -> Option<String> {
+        self.listeners.first().map(|listener| listener.local_address().to_string())
     }
 
     /// How long calls and hooks may take when it stops.
