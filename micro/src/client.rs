@@ -16,6 +16,7 @@ use tower::{Layer, Service};
 
 use crate::layer::{BoxError, Layers, Next};
 use crate::send::Stacks;
+use crate::settings::{Explanation, Resolved};
 use crate::{Error, Result, Settings, open};
 
 /// Finds services and calls them, through the generated clients.
@@ -214,8 +215,20 @@ impl ClientBuilder {
 
     async fn build(self) -> Result<Client> {
         let settings = self.settings.clone().map_or_else(Settings::from_process, Ok)?;
+        settings.end_if_to_explain(|| self.explained(&settings).to_string());
         let registry = open::registry(&settings, self.registry.clone()).await?;
         self.build_on(&settings, registry)
+    }
+
+    fn explained(&self, settings: &Settings) -> Explanation {
+        let registry =
+            self.registry.as_ref().map(|registry| ("registry", registry.name().to_owned()));
+        let strategy = self.strategy.as_ref().map(|strategy| ("selector", strategy.to_string()));
+        let said = registry.into_iter().chain(strategy);
+        Explanation::new(
+            settings,
+            &said.map(|(key, value)| (key, Resolved::by_code(value))).collect(),
+        )
     }
 
     /// The client, over a registry that is open already.
@@ -233,9 +246,7 @@ impl ClientBuilder {
             return Err(Error::invalid("timeout 0s is invalid: expected more than zero"));
         }
         let mut config = SelectorConfig::default();
-        if let Some(strategy) = settings.resolve("selector", strategy, parse_strategy)? {
-            config.strategy = strategy.value;
-        }
+        config.strategy = settings.resolve_or_default("selector", strategy, parse_strategy)?.value;
         let connect = move |registration: &Registration| channel_to(registration, &channel);
         let selector = Selector::avoiding(registry, config, connect, Channel::is_draining);
         Ok(Client { inner: Arc::new(Inner { selector, defaults, stacks }) })

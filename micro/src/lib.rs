@@ -102,6 +102,8 @@ struct Readme;
 /// The code in the guide compiles.
 #[cfg(doctest)]
 mod guide {
+    #[doc = include_str!("../../docs/src/how-to/configuration.md")]
+    struct Configuration;
     #[doc = include_str!("../../docs/src/how-to/errors.md")]
     struct Errors;
     #[doc = include_str!("../../docs/src/how-to/layers.md")]

@@ -5,27 +5,21 @@ use std::sync::Arc;
 use micro_registry::{MemoryRegistry, Registry, RegistryUrl, StaticRegistry, validate};
 
 use crate::settings::{Resolved, Settings};
-use crate::{Error, Result};
+use crate::{Error, Origin, Result};
 
-/// The registry the settings name, else the one given in code, else `local:`.
+/// The registry the settings name, else the one given in code, else the default.
 pub(crate) async fn registry(
     settings: &Settings,
     code: Option<Arc<dyn Registry>>,
 ) -> Result<Arc<dyn Registry>> {
     let namespace = settings.checked("namespace", None, validate::namespace)?;
     let namespace = namespace.map(|namespace| namespace.value);
-    let url = settings.resolve("registry", None, |text| Ok(text.to_owned()))?;
-    match (url, code) {
-        (Some(url), _) => by_url(&url, namespace, settings).await,
-        (None, Some(registry)) => Ok(registry),
-        (None, None) => {
-            let url = Resolved::by_default(DEFAULT_URL.to_owned());
-            by_url(&url, namespace, settings).await
-        }
+    let url = settings.resolve_or_default("registry", None, |text| Ok(text.to_owned()))?;
+    match code {
+        Some(registry) if url.origin == Origin::Default => Ok(registry),
+        _ => by_url(&url, namespace, settings).await,
     }
 }
-
-const DEFAULT_URL: &str = "local:";
 
 #[cfg_attr(not(feature = "local"), expect(unused_variables, reason = "only backends read them"))]
 async fn by_url(
@@ -75,7 +69,7 @@ const SCHEMES: [(&str, Option<&str>, bool); 3] = [
     ("local", Some("local"), cfg!(feature = "local")),
 ];
 
-fn unknown_scheme(scheme: &str, origin: &crate::Origin) -> Error {
+fn unknown_scheme(scheme: &str, origin: &Origin) -> Error {
     let compiled: Vec<_> = SCHEMES.iter().filter(|s| s.2).map(|s| format!("{}:", s.0)).collect();
     let compiled = compiled.join(", ");
     let feature = SCHEMES.iter().find(|s| s.0 == scheme).and_then(|s| s.1);

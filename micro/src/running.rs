@@ -40,7 +40,8 @@ pub struct RunningService {
 /// What [`RunningService::start`] needs.
 pub(crate) struct Start {
     pub(crate) registration: Registration,
-    pub(crate) listener: Listener,
+    /// One at least; others are told the first.
+    pub(crate) listeners: Vec<Listener>,
     pub(crate) contracts: Vec<Contract>,
     pub(crate) layers: Layers,
     pub(crate) limits: Limits,
@@ -78,7 +79,7 @@ impl RunningService {
             .config(ServerConfig { limits: start.limits, hosts: hosts(&registration) })
             .ready(Arc::new(ready))
             .describe(description.into())
-            .start(vec![start.listener]);
+            .start(start.listeners);
         Ok(Self {
             registration,
             server,

@@ -18,6 +18,8 @@ use crate::layer::{BoxError, Layers, Next};
 use crate::running::{RunningService, Start};
 use crate::settings::{Resolved, Settings};
 use crate::signals::Signals;
+use plan::Place;
+
 use crate::{Code, Contract, Error, Phase, Result, advertise};
 
 /// A service: what it serves, under which name, and where it registers.
@@ -59,6 +61,7 @@ pub struct Service {
     version: Option<String>,
     id: Option<String>,
     address: Option<String>,
+    listeners: Vec<Listener>,
     advertise: Option<String>,
     zone: Option<String>,
     weight: Option<u16>,
@@ -80,6 +83,23 @@ impl Service {
     /// A service with nothing to serve yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A service whose settings are those of the process with the flags of the command line above
+    /// them, for programs that have no flags of their own: see [`Settings::from_args`], which may end
+    /// the process.
+    ///
+    /// ```no_run
+    /// # #[micro::service]
+    /// # pub trait Greeter { async fn hello(&self, name: String) -> String; }
+    /// # struct English;
+    /// # impl Greeter for English { async fn hello(&self, name: String) -> String { name } }
+    /// # async fn example() -> micro::Result<()> {
+    /// micro::Service::from_args().serve(GreeterServer::new(English)).run().await
+    /// # }
+    /// ```
+    pub fn from_args() -> Self {
+        Self::new().settings(Settings::from_args())
     }
 
     /// Serves a contract. May be called several times, for several contracts.
@@ -124,6 +144,31 @@ impl Service {
     /// when the registry reaches no further than this host, else on all interfaces.
     pub fn address(mut self, address: impl Into<String>) -> Self {
         self.address = Some(address.into());
+        self
+    }
+
+    /// Serves on a listener the program made, instead of an [`address`](Self::address): one that was
+    /// handed to the process, or has options of its own. A `tokio::net::TcpListener` is one; may be
+    /// called several times, and others are told the first.
+    ///
+    /// ```
+    /// # #[tokio::main]
+    /// # async fn main() -> std::io::Result<()> {
+    /// # use micro::rpc::Listener;
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("shop.sock");
+    /// let inherited = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// inherited.set_nonblocking(true)?;
+    /// let unix = micro::rpc::Address::Unix(path.into());
+    ///
+    /// micro::Service::new()
+    ///     .listener(tokio::net::TcpListener::from_std(inherited)?)
+    ///     .listener(Listener::bind(&unix).await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn listener(mut self, listener: impl Into<Listener>) -> Self {
+        self.listeners.push(listener.into());
         self
     }
 
@@ -304,6 +349,17 @@ impl Service {
         self
     }
 
+    /// Every key with its value and where that comes from, what code says included, one line each;
+    /// passwords are not shown. The values need not make sense: nothing is checked.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Settings::from_process`], if the service was not handed any.
+    pub fn explain(&self) -> Result<impl fmt::Display + use<>> {
+        let settings = self.settings.clone().map_or_else(Settings::from_process, Ok)?;
+        Ok(self.explained(&settings))
+    }
+
     /// Serves until the process is told to stop by SIGINT or SIGTERM, then [shuts
     /// down](RunningService::shutdown). A signal during the start ends that too.
     ///
@@ -418,8 +474,11 @@ impl Service {
     async fn launch(self, hooks: &mut Hooks) -> Result<RunningService> {
         let plan = self.plan().await?;
         hooks.start(Stage::BeforeStart).await?;
-        let listener = listen(&plan.address, plan.memory.as_ref()).await?;
-        let bound = listener.local_address();
+        let listeners = match plan.place {
+            Place::Bound(listeners) => listeners,
+            Place::Address(address) => vec![listen(&address, plan.memory.as_ref()).await?],
+        };
+        let bound = listeners.first().expect("a plan has one at least").local_address();
         let advertised = advertise::choose(&bound, plan.advertise, &advertise::interfaces())?;
         tracing::info!(address = %advertised.address, reason = advertised.reason, "advertising");
         let mut registration = plan.registration;
@@ -427,7 +486,7 @@ impl Service {
         validate::registration(&registration, plan.timing.ttl)?;
         RunningService::start(Start {
             registration,
-            listener,
+            listeners,
             contracts: plan.contracts,
             layers: plan.layers,
             limits: plan.limits,

@@ -1,9 +1,18 @@
 //! Where configuration comes from: flags, the environment, a file. The only place that reads them.
 
+mod arguments;
+mod explanation;
+mod keys;
+
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
+
+use arguments::Arguments;
+pub(crate) use explanation::{Beneath, Explanation};
+use keys::{KEYS, PREFIX};
 
 use crate::Error;
 
@@ -13,26 +22,27 @@ use crate::Error;
 /// environment before `micro.toml`, the file before code, code before defaults. [`Service`] and
 /// [`Client`] read [`from_process`](Self::from_process) unless they are handed other settings.
 ///
-/// | key (file) | variable | example |
-/// |---|---|---|
-/// | `registry` | `MICRO_REGISTRY` | `local:`, `memory:`, `static:greeter=10.0.0.1:7000` |
-/// | `namespace` | `MICRO_NAMESPACE` | `shop` |
-/// | `name` | `MICRO_NAME` | `greeter` |
-/// | `version` | `MICRO_VERSION` | `1.4.2` |
-/// | `address` | `MICRO_ADDRESS` | `0.0.0.0:0`, `unix:/run/greeter.sock` |
-/// | `advertise` | `MICRO_ADVERTISE` | `10.0.0.5:7000`, or only a host |
-/// | `zone` | `MICRO_ZONE` | `eu-1a` |
-/// | `register_ttl` | `MICRO_REGISTER_TTL` | `30s`: at least twice the interval |
-/// | `register_interval` | `MICRO_REGISTER_INTERVAL` | `10s`: at least `100ms` |
-/// | `drain_delay` | `MICRO_DRAIN_DELAY` | `2s` |
-/// | `selector` | `MICRO_SELECTOR` | `least-loaded`, `round-robin`, `random` |
+/// | key in `micro.toml` | variable | flag | sets | default |
+/// |---|---|---|---|---|
+/// | `registry` | `MICRO_REGISTRY` | `--registry URL` | where services are registered and looked up | `local:` |
+/// | `namespace` | `MICRO_NAMESPACE` | `--namespace NAME` | which part of the registry | the registry's own |
+/// | `name` | `MICRO_NAME` | `--name NAME` | the name the service is looked up by | its only contract's |
+/// | `version` | `MICRO_VERSION` | `--version VERSION` | the version of the service, such as 1.4.2 | `latest` |
+/// | `address` | `MICRO_ADDRESS` | `--address ADDRESS` | where it listens: host:port or unix:/path | a free port |
+/// | `advertise` | `MICRO_ADVERTISE` | `--advertise ADDRESS` | the address others are told, or only its host | where it listens |
+/// | `zone` | `MICRO_ZONE` | `--zone ZONE` | the failure domain it runs in | none |
+/// | `register_ttl` | `MICRO_REGISTER_TTL` | `--register-ttl DURATION` | how long a registration lasts, at least twice the interval | `30s` |
+/// | `register_interval` | `MICRO_REGISTER_INTERVAL` | `--register-interval DURATION` | how often it is renewed, at least 100ms | `10s` |
+/// | `drain_delay` | `MICRO_DRAIN_DELAY` | `--drain-delay DURATION` | how long a service that stops accepts calls | `2s` |
+/// | `selector` | `MICRO_SELECTOR` | `--selector STRATEGY` | how a client picks a node: least-loaded, round-robin or random | `least-loaded` |
 ///
 /// Durations are a number and a unit: `us`, `ms`, `s`, `m` or `h`. The namespace is for a registry
 /// that is named here, or by default; one that is made in code has its own.
 ///
-/// The file is `micro.toml` in the working directory, if there is one, or the one `MICRO_CONFIG`
-/// names, which then must exist. Nobody reads the command line: a program that has flags parses them
-/// and adds what they say with [`flag`](Self::flag).
+/// The file is `micro.toml` in the working directory, if there is one, or the one that `--config` or
+/// else `MICRO_CONFIG` names, which then must exist. Nobody reads the command line unasked: a program
+/// leaves it to [`from_args`](Self::from_args), or parses flags of its own and adds what they say with
+/// [`flag`](Self::flag).
 ///
 /// # Examples
 ///
@@ -48,6 +58,8 @@ use crate::Error;
 pub struct Settings {
     values: BTreeMap<&'static str, Value>,
     runtime_directory: Option<PathBuf>,
+    /// Whether the command line asks for an explanation instead of a program that runs.
+    explains: bool,
 }
 
 #[derive(Clone)]
@@ -81,7 +93,7 @@ pub enum Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Flag(key) => write!(f, "flag --{}", key.replace('_', "-")),
+            Self::Flag(key) => write!(f, "flag {}", keys::flag(key)),
             Self::Environment(variable) => write!(f, "environment variable {variable}"),
             Self::File(path) => write!(f, "file {}", path.display()),
             Self::Code => f.write_str("code"),
@@ -89,20 +101,6 @@ impl fmt::Display for Origin {
         }
     }
 }
-
-const KEYS: [&str; 11] = [
-    "registry",
-    "namespace",
-    "name",
-    "version",
-    "address",
-    "advertise",
-    "zone",
-    "register_ttl",
-    "register_interval",
-    "drain_delay",
-    "selector",
-];
 
 const DEFAULT_FILE: &str = "micro.toml";
 const FILE_VARIABLE: &str = "MICRO_CONFIG";
@@ -120,20 +118,53 @@ impl Settings {
     /// `invalid_argument` for a file that cannot be read or is not TOML, for an unknown key in it,
     /// and for a variable of a known key that is not UTF-8.
     pub fn from_process() -> Result<Self, Error> {
-        let variables = std::env::vars_os().filter(|(name, _)| is_ours(name)).collect();
-        Self::from_environment(variables, Path::new(DEFAULT_FILE))
+        Self::read(Arguments::default(), process_variables(), Path::new(DEFAULT_FILE))
     }
 
-    fn from_environment(
+    /// The same with the flags of the command line above it, for programs that have no flags of
+    /// their own: `--registry URL`, or `--registry=URL`, and so on for every key.
+    ///
+    /// `--config FILE` names the file. `--help` prints the usage and ends the process with exit code
+    /// 0. `--explain-config` makes whatever is built from these settings, a service or a client, print
+    /// every value with its origin before anything is started, and end the process likewise.
+    ///
+    /// What cannot be read ends the process too, with exit code 2 and a message on standard error: an
+    /// unknown flag, with the one that was probably meant and the usage, an argument that is no flag,
+    /// a flag without value, and the errors of [`from_process`](Self::from_process).
+    pub fn from_args() -> Self {
+        let mut arguments = std::env::args_os();
+        let program = arguments.next().unwrap_or_default();
+        let program = Path::new(&program).file_name().unwrap_or_default().to_string_lossy();
+        let arguments = Arguments::parse(arguments).unwrap_or_else(|why| {
+            end(2, io::stderr(), &format!("{program}: {why}\n\n{}", arguments::usage(&program)))
+        });
+        if arguments.help {
+            end(0, io::stdout(), &arguments::usage(&program));
+        }
+        let settings = Self::read(arguments, process_variables(), Path::new(DEFAULT_FILE));
+        settings.unwrap_or_else(|error| end(2, io::stderr(), &format!("{program}: {error:?}\n")))
+    }
+
+    fn read(
+        arguments: Arguments,
         variables: Vec<(OsString, OsString)>,
         default_file: &Path,
     ) -> Result<Self, Error> {
-        let named = variables.iter().find(|(name, _)| name == FILE_VARIABLE);
-        let file = match named {
-            Some((_, path)) => Some(read_named(Path::new(path))?),
-            None => read_if_there(default_file)?,
+        let variable = variables.iter().find(|(name, _)| name == FILE_VARIABLE);
+        let file = match (&arguments.file, variable) {
+            (Some(path), _) => Some(read_named(path, &Origin::Flag("config"))?),
+            (None, Some((_, path))) => {
+                let origin = Origin::Environment(FILE_VARIABLE.to_owned());
+                Some(read_named(Path::new(path), &origin)?)
+            }
+            (None, None) => read_if_there(default_file)?,
         };
-        Self::from_parts(file.as_ref().map(|(path, text)| (&**path, &**text)), variables)
+        let file = file.as_ref().map(|(path, text)| (&**path, &**text));
+        let mut settings = Self::from_parts(file, variables)?;
+        for (key, value) in arguments.values {
+            settings = settings.flag(key, value)?;
+        }
+        Ok(Self { explains: arguments.explain, ..settings })
     }
 
     /// The same, from a file's path and text and from variables.
@@ -171,6 +202,29 @@ impl Settings {
         Ok(self)
     }
 
+    /// Every key with its value and where that comes from, one line each, for people; passwords are
+    /// not shown. What code says is not known here: [`Service::explain`] has it.
+    ///
+    /// ```
+    /// let settings = micro::Settings::none().flag("name", "shop")?;
+    /// let explanation = settings.explain().to_string();
+    /// assert!(explanation.lines().any(|line| line.starts_with("name ") && line.ends_with("flag --name")));
+    /// # Ok::<(), micro::Error>(())
+    /// ```
+    ///
+    /// [`Service::explain`]: crate::Service::explain
+    pub fn explain(&self) -> impl fmt::Display + use<> {
+        Explanation::new(self, &Beneath::new())
+    }
+
+    /// Prints what a command line with `--explain-config` asks for, and ends the process; does
+    /// nothing for any other.
+    pub(crate) fn end_if_to_explain(&self, explanation: impl FnOnce() -> String) {
+        if self.explains {
+            end(0, io::stdout(), &explanation());
+        }
+    }
+
     /// The value of a key: from outside if given there, else what `code` says, if it says anything.
     ///
     /// # Errors
@@ -182,12 +236,31 @@ impl Settings {
         code: Option<T>,
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Result<Option<Resolved<T>>, Error> {
-        debug_assert!(KEYS.contains(&key), "{key} is not in the table");
+        debug_assert!(keys::find(key).is_some(), "{key} is not in the table");
         let Some(Value { text, origin }) = self.values.get(key) else {
             return Ok(code.map(Resolved::by_code));
         };
         let value = parse(text).map_err(|why| invalid(key, text, origin, &why))?;
         Ok(Some(Resolved { value, origin: origin.clone() }))
+    }
+
+    /// The same, with the default of the table beneath it.
+    ///
+    /// # Errors
+    ///
+    /// As [`resolve`](Self::resolve), and for a key whose default is no value.
+    pub(crate) fn resolve_or_default<T>(
+        &self,
+        key: &'static str,
+        code: Option<T>,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Resolved<T>, Error> {
+        if let Some(resolved) = self.resolve(key, code, &parse)? {
+            return Ok(resolved);
+        }
+        let text = keys::default(key).unwrap_or_default();
+        let value = parse(text).map_err(|why| invalid(key, text, &Origin::Default, &why))?;
+        Ok(Resolved::by_default(value))
     }
 
     /// The same for text that must keep a rule of the model, wherever it comes from.
@@ -292,19 +365,30 @@ fn invalid(key: &str, value: impl fmt::Debug, origin: &Origin, why: &str) -> Err
     Error::invalid(format!("{key} {value:?} from {origin} is invalid: {why}"))
 }
 
-const PREFIX: &str = "MICRO_";
 const RUNTIME_DIRECTORY: &str = "XDG_RUNTIME_DIR";
+
+/// Says a last word and ends the process; only [`Settings::from_args`] leads here. A reader that is
+/// gone hears nothing.
+fn end(code: i32, mut to: impl Write, text: &str) -> ! {
+    let _ = to.write_all(text.as_bytes()).and_then(|()| to.flush());
+    std::process::exit(code)
+}
+
+fn process_variables() -> Vec<(OsString, OsString)> {
+    std::env::vars_os().filter(|(name, _)| is_ours(name)).collect()
+}
 
 fn is_ours(variable: &OsStr) -> bool {
     variable.to_string_lossy().starts_with(PREFIX) || variable == RUNTIME_DIRECTORY
 }
 
 fn known(key: &str) -> Option<&'static str> {
-    KEYS.into_iter().find(|known| *known == key)
+    keys::find(key).map(|key| key.name)
 }
 
 fn unknown_key(key: &str, place: &str) -> String {
-    format!("key {key:?} in {place} is unknown: expected one of {}", KEYS.join(", "))
+    let known = KEYS.each_ref().map(|key| key.name).join(", ");
+    format!("key {key:?} in {place} is unknown: expected one of {known}")
 }
 
 /// A registry's URL may hold a password.
@@ -312,9 +396,8 @@ fn shown(text: &str) -> &str {
     if text.contains('@') { "***" } else { text }
 }
 
-/// The file that [`FILE_VARIABLE`] names.
-fn read_named(path: &Path) -> Result<(PathBuf, String), Error> {
-    let origin = Origin::Environment(FILE_VARIABLE.to_owned());
+/// The file that somebody names.
+fn read_named(path: &Path, origin: &Origin) -> Result<(PathBuf, String), Error> {
     if path.as_os_str().is_empty() {
         return Err(Error::invalid(format!("{origin} is empty: expected the path of a file")));
     }
@@ -416,7 +499,7 @@ mod tests {
         let path = |name: &str| directory.path().join(name);
         let read = |named: Option<&Path>, default: &Path| {
             let named = named.map(|path| (FILE_VARIABLE.into(), path.into()));
-            Settings::from_environment(named.into_iter().collect(), default)
+            Settings::read(Arguments::default(), named.into_iter().collect(), default)
         };
         let none = path("none");
         read(None, &none).unwrap();

@@ -1,10 +1,10 @@
 //! The shortest whole story: a service that registers itself, and a client that finds and calls it.
 //!
-//! Run it: `cargo run -p hello`. Start it twice and the greetings are shared.
+//! Run it: `cargo run -p hello`. Start it twice and the greetings are shared. `--help` says what can
+//! be configured.
 
 use std::io::IsTerminal;
 
-use clap::Parser;
 use tracing_subscriber::filter::LevelFilter;
 
 /// Greets people.
@@ -23,15 +23,9 @@ impl Greeter for English {
     }
 }
 
-/// Serves greetings, calls itself once, and goes on until Ctrl-C. It takes no arguments:
-/// MICRO_REGISTRY, MICRO_ADDRESS and others configure it, as does a file micro.toml.
-#[derive(Parser)]
-#[command(version)]
-struct Arguments {}
-
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    Arguments::parse();
+    let settings = micro::Settings::from_args();
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
@@ -39,13 +33,14 @@ async fn main() -> anyhow::Result<()> {
         .init();
 
     // The server: listens on a free port and registers in the local registry.
-    let service = micro::Service::new().serve(GreeterServer::new(English)).start().await?;
+    let service = micro::Service::new().settings(settings.clone());
+    let service = service.serve(GreeterServer::new(English)).start().await?;
     let node = service.registration().node.clone();
     let stopped = service.run();
     println!("greeter {} serves on {}", node.id, node.address);
 
     // The client: finds the greeter by its name, whichever process serves it.
-    let client = micro::Client::connect().wait_for_ready(true).await?;
+    let client = micro::Client::connect().settings(settings).wait_for_ready(true).await?;
     let greeting = GreeterClient::new(&client).hello("Ann").await?;
     println!("{greeting}");
 

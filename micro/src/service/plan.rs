@@ -5,21 +5,21 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use micro_registry::{Endpoints, Node, NodeState, Registration, Registry, validate};
-use micro_rpc::{Address, Limits, MemoryNetwork};
+use micro_rpc::{Address, Limits, Listener, MemoryNetwork};
 
 use super::Service;
 use crate::health::HealthCheck;
 use crate::layer::Layers;
 use crate::registrar::Timing;
 use crate::running::Ending;
-use crate::settings::{Resolved, Settings};
+use crate::settings::{Beneath, Explanation, Resolved, Settings};
 use crate::{Contract, Error, Result, client, duration, open};
 
 /// Everything settled that can be before anything happens.
 pub(super) struct Plan {
     /// Without the node's address, which is known once it is bound.
     pub(super) registration: Registration,
-    pub(super) address: Resolved<Address>,
+    pub(super) place: Place,
     pub(super) advertise: Option<Resolved<String>>,
     pub(super) timing: Timing,
     pub(super) registry: Arc<dyn Registry>,
@@ -32,11 +32,19 @@ pub(super) struct Plan {
     pub(super) settings: Settings,
 }
 
+/// Where it listens.
+pub(super) enum Place {
+    Address(Resolved<Address>),
+    /// On what the program has bound: one at least.
+    Bound(Vec<Listener>),
+}
+
 impl Service {
-    pub(super) async fn plan(self) -> Result<Plan> {
+    pub(super) async fn plan(mut self) -> Result<Plan> {
         let settings = self.settings.clone().map_or_else(Settings::from_process, Ok)?;
+        settings.end_if_to_explain(|| self.explained(&settings).to_string());
         let registry = open::registry(&settings, self.registry.clone()).await?;
-        let address = address(&settings, self.address.clone(), registry.is_one_host())?;
+        let place = self.place(&settings, registry.is_one_host())?;
         let advertise = settings.resolve("advertise", self.advertise.clone(), text)?;
         let timing = timing(&settings, self.register_ttl, self.register_interval)?;
         let health = self.health()?;
@@ -45,7 +53,7 @@ impl Service {
         settings.resolve("selector", None, client::parse_strategy)?;
         Ok(Plan {
             registration: self.registration(&settings)?,
-            address,
+            place,
             advertise,
             timing,
             registry,
@@ -59,18 +67,61 @@ impl Service {
         })
     }
 
+    /// Every value with its origin; the settings need not make sense for it.
+    pub(super) fn explained(&self, settings: &Settings) -> Explanation {
+        let interval =
+            |interval: &Option<Duration>| interval.map(|interval| format!("{interval:?}"));
+        let said = [
+            ("registry", self.registry.as_ref().map(|registry| registry.name().to_owned())),
+            ("name", self.name.clone()),
+            ("version", self.version.clone()),
+            ("address", self.address.clone().or_else(|| self.bound())),
+            ("advertise", self.advertise.clone()),
+            ("zone", self.zone.clone()),
+            ("register_ttl", interval(&self.register_ttl)),
+            ("register_interval", interval(&self.register_interval)),
+            ("drain_delay", interval(&self.drain_delay)),
+        ];
+        let said =
+            said.into_iter().filter_map(|(key, value)| Some((key, Resolved::by_code(value?))));
+        let mut beneath: Beneath = said.collect();
+        if let (None, Ok(name)) = (&self.name, default_name(&self.contracts)) {
+            beneath.insert("name", Resolved::by_default(name.to_owned()));
+        }
+        Explanation::new(settings, &beneath)
+    }
+
+    fn place(&mut self, settings: &Settings, is_one_host: bool) -> Result<Place> {
+        let Some(bound) = self.bound() else {
+            return address(settings, self.address.clone(), is_one_host).map(Place::Address);
+        };
+        match settings.resolve("address", self.address.clone(), text)? {
+            None => Ok(Place::Bound(std::mem::take(&mut self.listeners))),
+            Some(Resolved { value, origin }) => Err(Error::invalid(format!(
+                "address {value:?} from {origin} and the listener on {bound} from code contradict \
+                 each other: expected one of them"
+            ))),
+        }
+    }
+
+    /// Where the first of the listeners it was handed listens.
+    fn bound(&self) -> Option<String> {
+        self.listeners.first().map(|listener| listener.local_address().to_string())
+    }
+
     /// How long calls and hooks may take when it stops.
     pub(super) fn grace(&self) -> Duration {
         self.shutdown_timeout.unwrap_or(DEFAULT_SHUTDOWN).min(FOREVER)
     }
 
     fn delay(&self, settings: &Settings) -> Result<Duration> {
-        let delay = settings.resolve("drain_delay", self.drain_delay, duration::parse)?;
-        Ok(delay.map_or(DEFAULT_DRAIN_DELAY, |delay| delay.value).min(FOREVER))
+        let delay =
+            settings.resolve_or_default("drain_delay", self.drain_delay, duration::parse)?;
+        Ok(delay.value.min(FOREVER))
     }
 
     fn health(&self) -> Result<Option<HealthCheck>> {
-        let interval = Resolved::by_code(self.health_interval.unwrap_or(DEFAULT_INTERVAL));
+        let interval = Resolved::by_code(self.health_interval.unwrap_or(DEFAULT_CHECKS));
         if interval.value < MIN_INTERVAL {
             return Err(interval.invalid("health_interval", "expected 100ms or more"));
         }
@@ -84,7 +135,8 @@ impl Service {
             Some(name) => name.value,
             None => default_name(&self.contracts)?.to_owned(),
         };
-        let version = settings.checked("version", self.version.clone(), validate::version)?;
+        let version = settings.resolve_or_default("version", self.version.clone(), text)?;
+        let version = version.check("version", validate::version)?.value;
         let zone = settings.checked("zone", self.zone.clone(), validate::zone)?;
         let id = self.id.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
         let id = Resolved::by_code(id).check("id", validate::node_id)?.value;
@@ -96,7 +148,6 @@ impl Service {
         if self.health_check.is_some() {
             node.state = NodeState::Starting;
         }
-        let version = version.map_or_else(|| "latest".to_owned(), |version| version.value);
         let mut registration = Registration::new(service, version, node);
         registration.metadata = self.metadata.clone();
         let endpoints = self.contracts.iter().flat_map(Contract::endpoints).collect();
@@ -108,9 +159,8 @@ impl Service {
 const DEFAULT_SHUTDOWN: Duration = Duration::from_secs(30);
 /// As good as no bound, and within what clocks can add.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
-const DEFAULT_DRAIN_DELAY: Duration = Duration::from_secs(2);
-const DEFAULT_TTL: Duration = Duration::from_secs(30);
-const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
+/// Between health checks.
+const DEFAULT_CHECKS: Duration = Duration::from_secs(10);
 /// Below this there would be nothing but renewals and checks.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -119,10 +169,8 @@ fn timing(
     ttl: Option<Duration>,
     interval: Option<Duration>,
 ) -> Result<Timing> {
-    let ttl = settings.resolve("register_ttl", ttl, duration::parse)?;
-    let ttl = ttl.unwrap_or(Resolved::by_default(DEFAULT_TTL));
-    let interval = settings.resolve("register_interval", interval, duration::parse)?;
-    let interval = interval.unwrap_or(Resolved::by_default(DEFAULT_INTERVAL));
+    let ttl = settings.resolve_or_default("register_ttl", ttl, duration::parse)?;
+    let interval = settings.resolve_or_default("register_interval", interval, duration::parse)?;
     if interval.value < MIN_INTERVAL {
         return Err(interval.invalid("register_interval", "expected 100ms or more"));
     }

@@ -13,6 +13,7 @@ mod hops;
 mod hygiene;
 mod layers;
 mod lifecycle;
+mod listeners;
 mod macro_errors;
 mod methods;
 mod mocks;

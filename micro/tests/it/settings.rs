@@ -154,3 +154,28 @@ async fn bad_clients_are_refused() {
         assert!(error.contains(expected), "{error}");
     }
 }
+
+/// A service explains what code says, unless something above it does, and shows no password.
+#[tokio::test]
+async fn a_service_explains_itself() {
+    let settings = Settings::none().flag("version", "2.0.0").unwrap();
+    let settings = settings.flag("registry", "etcd://u:hunter2@h:1").unwrap();
+    let service = Service::new()
+        .settings(settings)
+        .registry(MemoryRegistry::new())
+        .version("1.0.0")
+        .register_ttl(Duration::from_secs(60))
+        .serve(ShopServer::new(Corner::default()));
+    let text = service.explain().unwrap().to_string();
+    let lines: Vec<_> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    for line in [
+        "registry etcd://***@h:1 flag --registry",
+        "name shop default",
+        "version 2.0.0 flag --version",
+        "register_ttl 60s code",
+        "register_interval 10s default",
+    ] {
+        let words: Vec<_> = line.split(' ').collect();
+        assert!(lines.contains(&words), "{line:?} is not in\n{text}");
+    }
+}

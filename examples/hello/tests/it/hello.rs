@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -45,14 +45,54 @@ fn health_and_description_are_open() {
 /// An argument it does not know is refused with its usage; `--help` says what there is.
 #[test]
 fn arguments_are_not_ignored() {
-    let run = |argument: &str| Command::new(PROGRAM).arg(argument).env_clear().output().unwrap();
-    let unknown = run("--nosuch");
-    assert_eq!(unknown.status.code(), Some(2), "{unknown:?}");
-    let said = String::from_utf8(unknown.stderr).unwrap();
-    assert!(said.contains("'--nosuch'") && said.contains("Usage: hello"), "{said}");
-    let help = run("--help");
+    for (argument, why) in [
+        ("--nmae=x", "hello: flag --nmae is unknown: did you mean --name?"),
+        ("shop", "hello: argument \"shop\" is no flag"),
+        ("--zone", "hello: flag --zone has no value"),
+    ] {
+        let refused = run(&[argument]);
+        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert!(said.starts_with(why) && said.contains("usage: hello"), "{said}");
+    }
+    let unread = run(&["--config", "/nosuch"]);
+    assert_eq!(unread.status.code(), Some(2), "{unread:?}");
+    let said = String::from_utf8(unread.stderr).unwrap();
+    assert!(said.contains("\"/nosuch\" from flag --config cannot be read"), "{said}");
+    let help = run(&["--help"]);
     assert_eq!(help.status.code(), Some(0), "{help:?}");
     assert!(String::from_utf8(help.stdout).unwrap().contains("MICRO_REGISTRY"));
+}
+
+/// It explains where each value comes from, what code says included, and starts nothing.
+#[test]
+fn values_are_explained() {
+    let directory = RuntimeDirectory::new();
+    let file = directory.0.path().join("f.toml");
+    fs::write(&file, "zone = \"z\"\n").unwrap();
+    let explained = Command::new(PROGRAM)
+        .args(["--explain-config", "--register-ttl", "1m", "--config"])
+        .arg(&file)
+        .env_clear()
+        .env("XDG_RUNTIME_DIR", directory.0.path())
+        .env("MICRO_VERSION", "1.2.3")
+        .output()
+        .unwrap();
+    assert_eq!(explained.status.code(), Some(0), "{explained:?}");
+    let printed = String::from_utf8(explained.stdout).unwrap();
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let lines: Vec<_> = printed.lines().map(words).collect();
+    let zone = format!("zone z file {}", file.display());
+    for line in [
+        "registry local: default",
+        "name greeter default",
+        "version 1.2.3 environment variable MICRO_VERSION",
+        "register_ttl 1m flag --register-ttl",
+        &zone,
+    ] {
+        assert!(lines.contains(&words(line)), "{line:?} is not in\n{printed}");
+    }
+    assert!(!directory.0.path().join("micro").exists(), "it registered");
 }
 
 /// Two of them find each other by the runtime directory, and one that is interrupted takes its
@@ -70,6 +110,11 @@ fn two_of_them_share_a_registry() {
     assert_eq!(status.code(), Some(0), "{status}: {}", first.stderr());
     assert_eq!(directory.registered(), std::slice::from_ref(&second.node));
     assert_eq!(second.get("/health/live").0, 200);
+}
+
+/// What it does with these arguments and nothing else.
+fn run(arguments: &[&str]) -> Output {
+    Command::new(PROGRAM).args(arguments).env_clear().output().unwrap()
 }
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hello");

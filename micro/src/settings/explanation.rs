@@ -1,0 +1,109 @@
+//! Every value with its origin, for people.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use micro_registry::RegistryUrl;
+
+use super::keys::{KEYS, Unset};
+use super::{Origin, Resolved, Settings, shown};
+
+/// A line for each key: its name, its value, and where that comes from.
+pub(crate) struct Explanation {
+    rows: Vec<[String; 3]>,
+}
+
+/// What applies where the settings say nothing: what code says, or better known defaults.
+pub(crate) type Beneath = BTreeMap<&'static str, Resolved<String>>;
+
+impl Explanation {
+    pub(crate) fn new(settings: &Settings, beneath: &Beneath) -> Self {
+        let row = |name: &str, value: String, origin: &Origin| {
+            [name.to_owned(), value, origin.to_string()]
+        };
+        let rows = KEYS.iter().map(|key| {
+            if let Some(value) = settings.values.get(key.name) {
+                return row(key.name, redacted(key.name, &value.text), &value.origin);
+            }
+            match (beneath.get(key.name), &key.unset) {
+                (Some(said), _) => row(key.name, redacted(key.name, &said.value), &said.origin),
+                (None, Unset::Is(value)) => row(key.name, (*value).to_owned(), &Origin::Default),
+                (None, Unset::Follows(words)) => {
+                    row(key.name, format!("({words})"), &Origin::Default)
+                }
+            }
+        });
+        Self { rows: rows.collect() }
+    }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = |column: usize| self.rows.iter().map(|row| row[column].chars().count()).max();
+        let (names, values) = (width(0).unwrap_or(0), width(1).unwrap_or(0));
+        for [name, value, origin] in &self.rows {
+            writeln!(f, "{name:names$}  {value:values$}  {origin}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A value as it may be shown to anybody.
+fn redacted(key: &str, text: &str) -> String {
+    match text.parse::<RegistryUrl>() {
+        Ok(url) if key == "registry" => url.to_string(),
+        Err(_) if key == "registry" && text.contains('?') => shown("@").to_owned(),
+        _ => shown(text).to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn settings() -> Settings {
+        let variables =
+            [("MICRO_NAME", "shop"), ("MICRO_REGISTRY", "etcd://u:secret@h:1/x?token=t")];
+        let variables = variables.map(|(name, value)| (name.into(), value.into()));
+        let file = (Path::new("micro.toml"), "zone = \"z\"");
+        Settings::from_parts(Some(file), variables).unwrap().flag("selector", "random").unwrap()
+    }
+
+    fn lines(explanation: &str) -> Vec<Vec<&str>> {
+        let cells = |line| str::split(line, "  ").filter(|cell| !cell.is_empty()).map(str::trim);
+        explanation.lines().map(|line| cells(line).collect()).collect()
+    }
+
+    /// Every key has a line with its value and where that comes from, and no line has a secret.
+    #[test]
+    fn every_value_has_its_origin() {
+        let text = settings().explain().to_string();
+        let expected: [[&str; 3]; 11] = [
+            ["registry", "etcd://***@h:1/x?token=***", "environment variable MICRO_REGISTRY"],
+            ["namespace", "(the registry's own)", "default"],
+            ["name", "shop", "environment variable MICRO_NAME"],
+            ["version", "latest", "default"],
+            ["address", "(a free port)", "default"],
+            ["advertise", "(where it listens)", "default"],
+            ["zone", "z", "file micro.toml"],
+            ["register_ttl", "30s", "default"],
+            ["register_interval", "10s", "default"],
+            ["drain_delay", "2s", "default"],
+            ["selector", "random", "flag --selector"],
+        ];
+        assert_eq!(lines(&text), expected);
+        let odd = Settings::none().flag("registry", "etcd?password=secret").unwrap();
+        assert!(!odd.explain().to_string().contains("secret"));
+    }
+
+    /// What code says stands where the settings say nothing.
+    #[test]
+    fn code_stands_beneath() {
+        let beneath = ["name", "version"].map(|key| (key, Resolved::by_code("1.2.3".to_owned())));
+        let text = Explanation::new(&settings(), &beneath.into()).to_string();
+        assert_eq!(lines(&text)[2], ["name", "shop", "environment variable MICRO_NAME"]);
+        assert_eq!(lines(&text)[3], ["version", "1.2.3", "code"]);
+    }
+}

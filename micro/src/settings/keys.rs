@@ -1,0 +1,173 @@
+//! The keys of the configuration: the one table that what is read, refused, explained and printed
+//! as usage is made from.
+
+/// Every key, in the order in which people see them.
+pub(crate) const KEYS: [Key; 11] = [
+    Key {
+        name: "registry",
+        value: "URL",
+        about: "where services are registered and looked up",
+        unset: Unset::Is("local:"),
+    },
+    Key {
+        name: "namespace",
+        value: "NAME",
+        about: "which part of the registry",
+        unset: Unset::Follows("the registry's own"),
+    },
+    Key {
+        name: "name",
+        value: "NAME",
+        about: "the name the service is looked up by",
+        unset: Unset::Follows("its only contract's"),
+    },
+    Key {
+        name: "version",
+        value: "VERSION",
+        about: "the version of the service, such as 1.4.2",
+        unset: Unset::Is("latest"),
+    },
+    Key {
+        name: "address",
+        value: "ADDRESS",
+        about: "where it listens: host:port or unix:/path",
+        unset: Unset::Follows("a free port"),
+    },
+    Key {
+        name: "advertise",
+        value: "ADDRESS",
+        about: "the address others are told, or only its host",
+        unset: Unset::Follows("where it listens"),
+    },
+    Key {
+        name: "zone",
+        value: "ZONE",
+        about: "the failure domain it runs in",
+        unset: Unset::Follows("none"),
+    },
+    Key {
+        name: "register_ttl",
+        value: "DURATION",
+        about: "how long a registration lasts, at least twice the interval",
+        unset: Unset::Is("30s"),
+    },
+    Key {
+        name: "register_interval",
+        value: "DURATION",
+        about: "how often it is renewed, at least 100ms",
+        unset: Unset::Is("10s"),
+    },
+    Key {
+        name: "drain_delay",
+        value: "DURATION",
+        about: "how long a service that stops accepts calls",
+        unset: Unset::Is("2s"),
+    },
+    Key {
+        name: "selector",
+        value: "STRATEGY",
+        about: "how a client picks a node: least-loaded, round-robin or random",
+        unset: Unset::Is("least-loaded"),
+    },
+];
+
+/// Something that can be configured.
+#[derive(Debug)]
+pub(crate) struct Key {
+    /// As the file has it.
+    pub(crate) name: &'static str,
+    /// What stands for a value in the usage.
+    pub(super) value: &'static str,
+    pub(super) about: &'static str,
+    pub(super) unset: Unset,
+}
+
+/// What applies when nobody says anything.
+#[derive(Debug)]
+pub(super) enum Unset {
+    /// This value.
+    Is(&'static str),
+    /// What depends on something else, in words.
+    Follows(&'static str),
+}
+
+impl Key {
+    /// The environment variable.
+    pub(super) fn variable(&self) -> String {
+        format!("{PREFIX}{}", self.name.to_ascii_uppercase())
+    }
+
+    /// The flag.
+    pub(super) fn flag(&self) -> String {
+        flag(self.name)
+    }
+}
+
+/// What all variables begin with.
+pub(super) const PREFIX: &str = "MICRO_";
+
+/// The key of this name.
+pub(super) fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// The value a key has when nobody says anything, if there is one.
+pub(super) fn default(name: &str) -> Option<&'static str> {
+    match find(name)?.unset {
+        Unset::Is(value) => Some(value),
+        Unset::Follows(_) => None,
+    }
+}
+
+/// The flag of a key.
+pub(super) fn flag(name: &str) -> String {
+    format!("--{}", name.replace('_', "-"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The tables people read say what the table of the program says, key by key.
+    #[test]
+    fn documented_tables_do_not_drift() {
+        let rows = KEYS.each_ref().map(row);
+        let guide = include_str!("../../../docs/src/how-to/configuration.md");
+        let found: Vec<_> = guide.lines().filter(|line| line.starts_with("| `")).collect();
+        assert_eq!(found, rows, "docs/src/how-to/configuration.md: expected these rows");
+        let docstring = include_str!("../settings.rs");
+        let found: Vec<_> =
+            docstring.lines().filter_map(|line| line.strip_prefix("/// | `")).collect();
+        let expected: Vec<_> = rows.iter().filter_map(|row| row.strip_prefix("| `")).collect();
+        assert_eq!(found, expected, "the documentation of `Settings`: expected these rows");
+    }
+
+    /// No page speaks of a variable nobody reads.
+    #[test]
+    fn documented_variables_exist() {
+        let pages = [
+            include_str!("../../../README.md"),
+            include_str!("../../../docs/src/how-to/configuration.md"),
+            include_str!("../../../docs/src/how-to/troubleshooting.md"),
+            include_str!("../../../docs/src/tutorial.md"),
+        ];
+        for page in pages {
+            let words = page.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            for variable in
+                words.filter(|word| word.len() > PREFIX.len() && word.starts_with(PREFIX))
+            {
+                let is_key = KEYS.iter().any(|key| key.variable() == variable);
+                assert!(is_key || variable == super::super::FILE_VARIABLE, "{variable}");
+            }
+        }
+    }
+
+    fn row(key: &Key) -> String {
+        let default = match key.unset {
+            Unset::Is(value) => format!("`{value}`"),
+            Unset::Follows(words) => words.to_owned(),
+        };
+        let (name, variable, flag) = (key.name, key.variable(), key.flag());
+        format!("| `{name}` | `{variable}` | `{flag} {}` | {} | {default} |", key.value, key.about)
+    }
+}
