@@ -32,7 +32,7 @@
 //! # }
 //! ```
 //!
-//! [`Service`] serves contracts and keeps them registered, [`Client`] finds services and calls them
+//! [`Service`] serves contracts and keeps them registered, [`Group`] runs several, [`Client`] finds services and calls them
 //! through the generated clients, [`Settings`] is where configuration comes from, [`test`](mod@test)
 //! is for tests of what is built on them. What lies below is at [`registry`], [`selector`] and
 //! [`rpc`].
@@ -47,6 +47,7 @@ mod contract;
 mod describe;
 mod duration;
 mod error;
+mod group;
 mod health;
 mod hooks;
 pub mod layer;
@@ -69,6 +70,7 @@ pub use client::{Client, ClientBuilder};
 pub use context::Context;
 pub use contract::Contract;
 pub use error::{CallError, Error, Phase, Result, RpcError};
+pub use group::{Group, RunningGroup};
 pub use layer::BoxError;
 pub use micro_macros::{RpcError, service};
 pub use micro_registry as registry;

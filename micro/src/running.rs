@@ -16,8 +16,7 @@ use crate::hooks::{Hooks, Stage};
 use crate::layer::Layers;
 use crate::mount;
 use crate::registrar::{Registrar, Timing};
-use crate::signals::Signals;
-use crate::{Client, Code, Contract, Error, Phase, Registered, Result, Settings};
+use crate::{Client, Contract, Error, Registered, Result, RunningGroup, Settings};
 
 /// A service that listens, serves and registers.
 ///
@@ -145,24 +144,7 @@ impl RunningService {
     ///
     /// Dropping the future drops the service.
     pub fn run(self) -> impl Future<Output = Result<()>> + Send {
-        let signals = Signals::listen();
-        async move {
-            let mut signals = signals?;
-            let first = signals.next().await;
-            self.stop(first, signals).await
-        }
-    }
-
-    /// Shuts down because of a first signal, unless a second one comes.
-    pub(crate) async fn stop(self, first: &'static str, mut signals: Signals) -> Result<()> {
-        tracing::info!(signal = first, "stopping");
-        tokio::select! {
-            () = self.shutdown() => Ok(()),
-            second = signals.next() => {
-                let message = format!("stopped at once by a second signal, {second}");
-                Err(Error::at(Code::Aborted, Phase::Stop, message))
-            }
-        }
+        RunningGroup::from(self).run()
     }
 
     /// Stops in good order:

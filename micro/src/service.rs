@@ -2,7 +2,9 @@
 
 mod plan;
 
+use std::convert::Infallible;
 use std::fmt;
+use std::future::pending;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +19,9 @@ use crate::hooks::{Hooks, Stage};
 use crate::layer::{BoxError, Layers, Next};
 use crate::running::{RunningService, Start};
 use crate::settings::{Resolved, Settings};
-use crate::signals::Signals;
 use plan::Place;
 
-use crate::{Code, Contract, Error, Phase, Result, advertise};
+use crate::{Code, Contract, Error, Group, Phase, Result, advertise};
 
 /// A service: what it serves, under which name, and where it registers.
 ///
@@ -29,9 +30,8 @@ use crate::{Code, Contract, Error, Phase, Result, advertise};
 ///
 /// # Several services in one process
 ///
-/// Each reads the settings of the process, so `MICRO_NAME`, `MICRO_ADDRESS` and the like would apply
-/// to all of them: the second could not listen where the first does. Give them
-/// `.settings(Settings::none())`, or each its own with [`Settings::flag`].
+/// Run them in a [`Group`]. Run each by itself, and `MICRO_NAME`, `MICRO_ADDRESS` and the like apply
+/// to all of them: the second could not listen where the first does.
 ///
 /// # Examples
 ///
@@ -55,7 +55,7 @@ use crate::{Code, Contract, Error, Phase, Result, advertise};
 #[derive(Default)]
 #[must_use = "a service does nothing until it is run"]
 pub struct Service {
-    settings: Option<Settings>,
+    pub(crate) settings: Option<Settings>,
     registry: Option<Arc<dyn Registry>>,
     name: Option<String>,
     version: Option<String>,
@@ -377,14 +377,7 @@ impl Service {
     ///
     /// Dropping the future aborts the service without deregistering it.
     pub async fn run(self) -> Result<()> {
-        let mut signals = Signals::listen()?;
-        let started = self.start_until(pin!(signals.next())).await?;
-        let Some((running, first)) = started else { return Ok(()) };
-        let first = match first {
-            Some(signal) => signal,
-            None => signals.next().await,
-        };
-        running.stop(first, signals).await
+        Group::new().service(self).run().await
     }
 
     /// Serves until the future ends, then [shuts down](RunningService::shutdown). Installs no
@@ -402,14 +395,7 @@ impl Service {
     ///
     /// Dropping the future aborts the service without deregistering it.
     pub async fn serve_until(self, stop: impl Future<Output = ()>) -> Result<()> {
-        let mut stop = pin!(stop);
-        let started = self.start_until(stop.as_mut()).await?;
-        let Some((running, told)) = started else { return Ok(()) };
-        if told.is_none() {
-            stop.await;
-        }
-        running.shutdown().await;
-        Ok(())
+        Group::new().service(self).serve_until(stop).await
     }
 
     /// Listens, serves and begins to register. Does not wait for the registry:
@@ -429,31 +415,31 @@ impl Service {
     ///
     /// Dropping the future leaves nothing running, as dropping the service does.
     pub async fn start(self) -> Result<RunningService> {
-        let started = self.start_until(pin!(std::future::pending::<()>())).await?;
-        let (running, _) = started.expect("nobody tells it to stop");
-        Ok(running)
+        match self.start_until(pin!(pending::<Infallible>())).await? {
+            Started::Running(running) => Ok(running),
+            Started::Told(_, never) => match never {},
+        }
     }
 
-    /// Starts, unless it is told to stop: then it gives nothing, when that was before it served, or
-    /// what runs and what it was told.
-    async fn start_until<T>(
+    /// Starts, unless it is told to stop.
+    pub(crate) async fn start_until<T>(
         mut self,
         mut stop: Pin<&mut impl Future<Output = T>>,
-    ) -> Result<Option<(RunningService, Option<T>)>> {
+    ) -> Result<Started<T>> {
         let (mut hooks, grace) = (std::mem::take(&mut self.hooks), self.grace());
         let launched = tokio::select! {
             biased;
-            launched = self.launch(&mut hooks) => launched.map(Some),
-            _ = stop.as_mut() => {
+            launched = self.launch(&mut hooks) => launched.map(Started::Running),
+            told = stop.as_mut() => {
                 tracing::info!("told to stop before it served");
-                Ok(None)
+                Ok(Started::Told(None, told))
             }
         };
         let mut running = match launched {
-            Ok(Some(running)) => running,
+            Ok(Started::Running(running)) => running,
             other => {
                 hooks.give_up(grace).await;
-                return other.map(|_| None);
+                return other;
             }
         };
         running.hooks = hooks;
@@ -463,12 +449,19 @@ impl Service {
             told = stop => Ok(Some(told)),
         };
         match told {
-            Ok(told) => Ok(Some((running, told))),
+            Ok(None) => Ok(Started::Running(running)),
+            Ok(Some(told)) => Ok(Started::Told(Some(running), told)),
             Err(error) => {
                 running.shutdown().await;
                 Err(error)
             }
         }
+    }
+
+    /// What people call it, before its settings are looked at.
+    pub(crate) fn label(&self) -> String {
+        let names = self.contracts.iter().map(Contract::name);
+        self.name.clone().unwrap_or_else(|| names.collect::<Vec<_>>().join("+"))
     }
 
     async fn launch(self, hooks: &mut Hooks) -> Result<RunningService> {
@@ -518,6 +511,14 @@ impl fmt::Debug for Service {
             .field("registry", &self.registry)
             .finish_non_exhaustive()
     }
+}
+
+/// How a start ended.
+pub(crate) enum Started<T> {
+    /// It serves.
+    Running(RunningService),
+    /// It was told to stop: before it served, or while its last hooks ran.
+    Told(Option<RunningService>, T),
 }
 
 async fn listen(address: &Resolved<Address>, memory: Option<&MemoryNetwork>) -> Result<Listener> {

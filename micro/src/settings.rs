@@ -60,6 +60,8 @@ pub struct Settings {
     runtime_directory: Option<PathBuf>,
     /// Whether the command line asks for an explanation instead of a program that runs.
     explains: bool,
+    /// Whether whatever else reads the settings of the process has the same.
+    of_process: bool,
 }
 
 #[derive(Clone)]
@@ -164,7 +166,7 @@ impl Settings {
         for (key, value) in arguments.values {
             settings = settings.flag(key, value)?;
         }
-        Ok(Self { explains: arguments.explain, ..settings })
+        Ok(Self { explains: arguments.explain, of_process: true, ..settings })
     }
 
     /// The same, from a file's path and text and from variables.
@@ -223,6 +225,19 @@ impl Settings {
         if self.explains {
             end(0, io::stdout(), &explanation());
         }
+    }
+
+    /// Whether they were read by [`from_process`](Self::from_process) or
+    /// [`from_args`](Self::from_args), so that others have the same.
+    pub(crate) fn are_of_the_process(&self) -> bool {
+        self.of_process
+    }
+
+    /// Removes what tells one service from another, and names it with its origins.
+    pub(crate) fn remove_identity(&mut self) -> Vec<String> {
+        let keys = KEYS.iter().filter(|key| key.is_identity);
+        let removed = keys.filter_map(|key| Some((key.name, self.values.remove(key.name)?)));
+        removed.map(|(key, value)| format!("{key} from {}", value.origin)).collect()
     }
 
     /// The value of a key: from outside if given there, else what `code` says, if it says anything.
@@ -455,6 +470,23 @@ mod tests {
         assert_eq!(get("zone"), ("file".into(), "file micro.toml".into()));
         assert_eq!(get("address"), ("code".into(), "code".into()));
         assert!(settings.resolve("advertise", None, text).unwrap().is_none());
+    }
+
+    /// Settings know whether others in the process have the same; identity is a service's own.
+    #[test]
+    fn identity_is_removed() {
+        let none = Path::new("/nosuch/micro.toml");
+        let variables = variables(&[("MICRO_NAME", "x"), ("MICRO_ZONE", "z")]);
+        let mut settings = Settings::read(Arguments::default(), variables, none).unwrap();
+        assert!(settings.are_of_the_process());
+        assert!(!Settings::none().flag("name", "x").unwrap().are_of_the_process());
+        settings = settings.flag("address", "127.0.0.1:0").unwrap();
+        let removed = settings.remove_identity();
+        assert_eq!(
+            removed,
+            ["name from environment variable MICRO_NAME", "address from flag --address"]
+        );
+        assert_eq!(settings.values.keys().copied().collect::<Vec<_>>(), ["zone"]);
     }
 
     /// What makes no sense names the value and where it came from.

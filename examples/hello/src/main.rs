@@ -5,15 +5,8 @@
 
 use std::io::IsTerminal;
 
+use hello::{Greeter, GreeterClient, GreeterServer};
 use tracing_subscriber::filter::LevelFilter;
-
-/// Greets people.
-#[micro::service]
-pub trait Greeter {
-    /// Greets someone by name.
-    #[rpc(idempotent)]
-    async fn hello(&self, name: String) -> String;
-}
 
 struct English;
 

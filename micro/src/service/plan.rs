@@ -68,7 +68,7 @@ impl Service {
     }
 
     /// Every value with its origin; the settings need not make sense for it.
-    pub(super) fn explained(&self, settings: &Settings) -> Explanation {
+    pub(crate) fn explained(&self, settings: &Settings) -> Explanation {
         let interval =
             |interval: &Option<Duration>| interval.map(|interval| format!("{interval:?}"));
         let said = [

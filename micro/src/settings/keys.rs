@@ -8,66 +8,77 @@ pub(crate) const KEYS: [Key; 11] = [
         value: "URL",
         about: "where services are registered and looked up",
         unset: Unset::Is("local:"),
+        is_identity: false,
     },
     Key {
         name: "namespace",
         value: "NAME",
         about: "which part of the registry",
         unset: Unset::Follows("the registry's own"),
+        is_identity: false,
     },
     Key {
         name: "name",
         value: "NAME",
         about: "the name the service is looked up by",
         unset: Unset::Follows("its only contract's"),
+        is_identity: true,
     },
     Key {
         name: "version",
         value: "VERSION",
         about: "the version of the service, such as 1.4.2",
         unset: Unset::Is("latest"),
+        is_identity: true,
     },
     Key {
         name: "address",
         value: "ADDRESS",
         about: "where it listens: host:port or unix:/path",
         unset: Unset::Follows("a free port"),
+        is_identity: true,
     },
     Key {
         name: "advertise",
         value: "ADDRESS",
         about: "the address others are told, or only its host",
         unset: Unset::Follows("where it listens"),
+        is_identity: true,
     },
     Key {
         name: "zone",
         value: "ZONE",
         about: "the failure domain it runs in",
         unset: Unset::Follows("none"),
+        is_identity: false,
     },
     Key {
         name: "register_ttl",
         value: "DURATION",
         about: "how long a registration lasts, at least twice the interval",
         unset: Unset::Is("30s"),
+        is_identity: false,
     },
     Key {
         name: "register_interval",
         value: "DURATION",
         about: "how often it is renewed, at least 100ms",
         unset: Unset::Is("10s"),
+        is_identity: false,
     },
     Key {
         name: "drain_delay",
         value: "DURATION",
         about: "how long a service that stops accepts calls",
         unset: Unset::Is("2s"),
+        is_identity: false,
     },
     Key {
         name: "selector",
         value: "STRATEGY",
         about: "how a client picks a node: least-loaded, round-robin or random",
         unset: Unset::Is("least-loaded"),
+        is_identity: false,
     },
 ];
 
@@ -80,6 +91,8 @@ pub(crate) struct Key {
     pub(super) value: &'static str,
     pub(super) about: &'static str,
     pub(super) unset: Unset,
+    /// Whether it tells one service from another, so that it cannot be meant for several.
+    pub(super) is_identity: bool,
 }
 
 /// What applies when nobody says anything.

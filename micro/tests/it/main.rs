@@ -7,6 +7,7 @@ mod calls;
 mod contracts;
 mod drain;
 mod fragile;
+mod groups;
 mod health;
 mod hooks;
 mod hops;
@@ -23,6 +24,7 @@ mod settings;
 pub mod strict;
 #[cfg(feature = "tarpc")]
 mod tarpc;
+mod warnings;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

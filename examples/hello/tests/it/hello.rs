@@ -120,7 +120,7 @@ fn run(arguments: &[&str]) -> Output {
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hello");
 
 /// What `XDG_RUNTIME_DIR` names: only its owner may enter.
-pub(crate) struct RuntimeDirectory(TempDir);
+pub(crate) struct RuntimeDirectory(pub(crate) TempDir);
 
 impl RuntimeDirectory {
     pub(crate) fn new() -> Self {
@@ -130,7 +130,7 @@ impl RuntimeDirectory {
     }
 
     /// The ids of the greeters in its registry, in order.
-    fn registered(&self) -> Vec<String> {
+    pub(crate) fn registered(&self) -> Vec<String> {
         let url = format!("local:{}", self.0.path().join("micro").display());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let services = runtime.block_on(async {
@@ -254,7 +254,7 @@ pub(crate) fn has_curl() -> bool {
 }
 
 /// Waits for something to be there, and returns it.
-fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = probe() {

@@ -4,3 +4,4 @@
 
 mod hello;
 mod readme;
+mod shortest;
