@@ -103,6 +103,8 @@ where
     let mut call = Request::new(names.0, names.1, Codec::Json, Bytes::new());
     call.deadline = headers::deadline(&head.headers)?;
     call.trace = headers::trace(&head.headers);
+    call.metadata = headers::metadata(&head.headers)?;
+    call::check_metadata(&call.metadata, &shared.limits)?;
     call.peer = caller.peer;
     call.extensions = head.extensions;
     call.body = read_body(body, shared).await?;
@@ -139,14 +141,16 @@ async fn run(
         }
     };
     drop(running);
-    let Response { body, codec, .. } = match outcome {
+    let Response { body, codec, metadata } = match outcome {
         // It knows its methods better than the routes do.
         Err(status) if route.is_fallback() && status.code() == Code::Unimplemented => {
             return Err(Refusal::unknown_method(&status));
         }
         outcome => outcome?,
     };
-    Ok(reply::json(StatusCode::OK, reply::to_json(codec, body)?))
+    let mut reply = reply::json(StatusCode::OK, reply::to_json(codec, body)?);
+    headers::put_metadata(reply.headers_mut(), &metadata);
+    Ok(reply)
 }
 
 async fn grace_ended(phases: &mut tokio::sync::watch::Receiver<Phase>) {
