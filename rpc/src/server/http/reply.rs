@@ -87,7 +87,9 @@ impl Refusal {
     }
 
     pub(super) fn foreign_host(host: &str) -> Self {
-        let message = format!("`{host}` is not a name of this server; use its address, or add it to its hosts");
+        let message = format!(
+            "`{host}` is not a name of this server; use its address, or add it to its hosts"
+        );
         Self::new(StatusCode::FORBIDDEN, Status::new(Code::PermissionDenied, message))
     }
 
