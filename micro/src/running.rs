@@ -127,6 +127,16 @@ impl RunningService {
         builder.build_on(&self.settings, self.registry.clone())
     }
 
+    /// What it answers over HTTP, for a web application of this process to mount among its own
+    /// routes: contracts, `/health/…` and `/describe`. Its own port stays, and is what it registers.
+    ///
+    /// Callers that use a name of the application, such as browsers, need that name to be
+    /// [told](micro_rpc::HttpService::hosts). It outlives the service, and answers 503 then.
+    #[cfg(feature = "http")]
+    pub fn http(&self) -> micro_rpc::HttpService {
+        self.server.http()
+    }
+
     /// Serves until SIGINT or SIGTERM, then [shuts down](Self::shutdown). The signals are listened
     /// for from this call on, before it is awaited.
     ///

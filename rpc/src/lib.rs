@@ -38,6 +38,8 @@ pub use request::{Criticality, Peer, Request, Response};
 pub use server::{
     DuplicateRoute, Handler, Router, Server, ServerConfig, ServerHandle, ShutdownReport,
 };
+#[cfg(feature = "http")]
+pub use server::{HttpBody, HttpService};
 pub use status::Status;
 pub use trace::{InvalidTraceparent, TraceContext, TraceId};
 pub use transport::{Listener, MemoryNetwork, MemoryStream};

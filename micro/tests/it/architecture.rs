@@ -166,6 +166,22 @@ fn the_default_features_bring_the_local_registry_only() {
     assert_eq!(backends, ["local"], "backends in the default features of micro");
 }
 
+/// What is mounted in a web application is a tower service: which framework is the user's choice.
+#[test]
+fn no_library_knows_a_web_framework() {
+    let workspace = Workspace::load();
+    for library in workspace.packages.iter().filter(|package| !package.is_example()) {
+        for dependency in library.built_from() {
+            assert!(
+                !WEB_FRAMEWORKS.contains(&dependency.name.as_str()),
+                "{} depends on {}",
+                library.name,
+                dependency.name,
+            );
+        }
+    }
+}
+
 /// Examples show what a user writes, so they depend on what a user depends on.
 #[test]
 fn examples_know_the_facade_only() {
@@ -180,6 +196,9 @@ const BACKEND: &str = "micro-registry-";
 
 /// Named like a backend, and none: the suite every one of them is judged by.
 const TESTKIT: &str = "micro-registry-testkit";
+
+/// Crates whose users write web applications.
+const WEB_FRAMEWORKS: &[&str] = &["actix-web", "axum", "poem", "rocket", "salvo", "warp"];
 
 /// Crates that open sockets or watch files, or exist for crates that do.
 const SOCKETS: &[&str] = &[

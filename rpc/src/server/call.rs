@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use tokio::time::{Instant, timeout_at};
 
 use super::router::Route;
-use crate::{Code, Request, Response, Status};
+use crate::{Code, Limits, Metadata, Request, Response, Status};
 
 /// What a call ends with.
 pub(super) type Outcome = Result<Response, Status>;
@@ -54,6 +54,16 @@ impl Call {
         };
         ended.unwrap_or_else(|_| Err(route.panicked()))
     }
+}
+
+/// Refuses more metadata than a server wants with a request.
+pub(super) fn check_metadata(metadata: &Metadata, limits: &Limits) -> Result<(), Status> {
+    let (bytes, limit) = (metadata.encoded_len(), limits.max_metadata);
+    if bytes <= limit {
+        return Ok(());
+    }
+    let message = format!("metadata of {bytes} bytes is more than {limit}");
+    Err(Status::new(Code::ResourceExhausted, message).refused())
 }
 
 /// The answer to a call whose deadline has passed.

@@ -19,6 +19,8 @@ use bytes::Bytes;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+#[cfg(feature = "http")]
+pub use self::http::{HttpBody, HttpService};
 pub use self::router::{DuplicateRoute, Handler, Router};
 use self::shared::{Phase, Shared};
 use crate::limits::YEAR;
@@ -123,7 +125,13 @@ impl Server {
         for listener in listeners {
             tasks.spawn(accept::accept(listener, Arc::clone(&shared)));
         }
-        ServerHandle { shared, addresses, tasks }
+        ServerHandle {
+            #[cfg(feature = "http")]
+            mount: http::Mount::new(&shared),
+            shared,
+            addresses,
+            tasks,
+        }
     }
 }
 
@@ -142,6 +150,8 @@ pub struct ServerHandle {
     shared: Arc<Shared>,
     addresses: Vec<Address>,
     tasks: JoinSet<()>,
+    #[cfg(feature = "http")]
+    mount: Arc<http::Mount>,
 }
 
 /// What a shutdown did with the calls that were running when it began.
@@ -159,6 +169,28 @@ impl ServerHandle {
     #[must_use]
     pub fn addresses(&self) -> &[Address] {
         &self.addresses
+    }
+
+    /// Returns what the server answers over HTTP, for a web application that mounts it among its own
+    /// routes, beside the port of the server.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # async fn example(server: micro_rpc::ServerHandle) {
+    /// use bytes::Bytes;
+    /// use http_body_util::Full;
+    /// use tower::ServiceExt;
+    ///
+    /// let mounted = server.http().hosts(["shop.example"]);
+    /// let body = Full::new(Bytes::from_static(br#"{"name":"Ann"}"#));
+    /// let request = http::Request::post("http://shop.example/greeter/hello").body(body);
+    /// let answer = mounted.oneshot(request.expect("it has a path")).await;
+    /// # }
+    /// ```
+    #[cfg(feature = "http")]
+    pub fn http(&self) -> HttpService {
+        HttpService::new(&self.mount)
     }
 
     /// Announces the end: tells every client to go elsewhere, and answers 503 to
@@ -187,10 +219,13 @@ impl ServerHandle {
     /// Dropping the future aborts what is left, as dropping the handle does.
     pub async fn shutdown(mut self, grace: Duration) -> ShutdownReport {
         let running = self.shared.running();
-        self.shared.enter(Phase::Stopping(Instant::now() + grace.min(YEAR)));
+        let until = Instant::now() + grace.min(YEAR);
+        self.shared.enter(Phase::Stopping(until));
         while let Some(ended) = self.tasks.join_next().await {
             shared::report_panic(ended);
         }
+        #[cfg(feature = "http")]
+        self.mount.finish(until).await;
         let aborted = self.shared.aborted();
         ShutdownReport { finished: running.saturating_sub(aborted), aborted }
     }

@@ -155,7 +155,7 @@ pub(super) struct Pulse {
 }
 
 impl Pulse {
-    fn new(start: Instant) -> Self {
+    pub(super) fn new(start: Instant) -> Self {
         Self { start, last_call: AtomicU64::new(0), running: AtomicUsize::new(0) }
     }
 

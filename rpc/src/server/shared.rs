@@ -31,7 +31,7 @@ pub(super) struct Shared {
 /// What only HTTP clients see.
 #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "only HTTP asks"))]
 pub(super) struct Web {
-    pub(super) hosts: Vec<String>,
+    pub(super) hosts: Arc<[String]>,
     pub(super) ready: Ready,
     pub(super) describe: Bytes,
 }
@@ -53,7 +53,7 @@ impl Shared {
             routes,
             places: Mutex::new(Places::new(&limits, Instant::now())),
             limits,
-            web: Web { hosts: config.hosts, ready, describe },
+            web: Web { hosts: config.hosts.into(), ready, describe },
             phase: watch::Sender::new(Phase::Serving),
             running: AtomicUsize::new(0),
             aborted: AtomicUsize::new(0),

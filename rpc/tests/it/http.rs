@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use micro_rpc::{
-    Code, Limits, Request, Response, Router, Server, ServerConfig, ServerHandle, Status,
+    Code, Limits, Metadata, Request, Response, Router, Server, ServerConfig, ServerHandle, Status,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -14,6 +14,17 @@ use crate::support::*;
 
 /// Sends a request on a connection of its own; returns the status and the body.
 async fn send(server: &ServerHandle, first: &str, headers: &[&str], body: &str) -> (u16, String) {
+    let (head, body) = exchange(server, first, headers, body).await;
+    (head[9..12].parse().unwrap(), body)
+}
+
+/// The same, with the whole head of the answer.
+async fn exchange(
+    server: &ServerHandle,
+    first: &str,
+    headers: &[&str],
+    body: &str,
+) -> (String, String) {
     let mut raw = Raw::silent(server).await;
     let host = if headers.iter().any(|header| header.starts_with("Host:")) {
         ""
@@ -28,7 +39,7 @@ async fn send(server: &ServerHandle, first: &str, headers: &[&str], body: &str) 
     raw.send(request.as_bytes()).await;
     let answer = String::from_utf8(raw.rest().await).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{answer:?}"));
-    (head[9..12].parse().unwrap(), body.to_owned())
+    (head.to_owned(), body.to_owned())
 }
 
 async fn post(server: &ServerHandle, method: &str, body: &str) -> (u16, String) {
@@ -58,6 +69,46 @@ async fn errors() {
     until("the handler is dropped", || counts.over() == 1).await;
     let (status, _) = send(&server, "POST /test/echo", &["micro-timeout: soon"], "").await;
     assert_eq!(status, 400);
+}
+
+/// Headers are metadata on the way in, those that say so and `authorization`, and on the way out,
+/// with answers and errors.
+#[tokio::test]
+async fn metadata() {
+    let router = router(&Counts::default()).route("test", "refuse", |request: Request| async {
+        Err(Status::new(Code::PermissionDenied, "no").with_metadata(request.metadata))
+    });
+    let server = Server::new(router).unwrap().start(vec![tcp().await]);
+    let sent =
+        ["Micro-Meta-Baggage.Tenant: acm\u{e9}", "Authorization: Bearer me", "micro-other: 1"];
+    for (method, status) in [("echo", "200"), ("refuse", "403")] {
+        let (head, _) = exchange(&server, &format!("POST /test/{method}"), &sent, "").await;
+        assert_eq!(&head[9..12], status, "{head}");
+        let mut got: Vec<_> = head.lines().filter(|line| line.starts_with("micro-")).collect();
+        got.sort_unstable();
+        let authorization = "micro-meta-authorization: Bearer me";
+        assert_eq!(got, [authorization, "micro-meta-baggage.tenant: acm\u{e9}"], "{head}");
+    }
+}
+
+/// Metadata keeps to the rules of the protocol and to the limit, also over HTTP.
+#[tokio::test]
+async fn metadata_that_breaks_a_rule() {
+    let (server, _) = server_with(Limits { max_metadata: 100, ..Limits::default() }).await;
+    let large = format!("micro-meta-a: {}", "x".repeat(97));
+    let huge = format!("micro-meta-a: {}", "x".repeat(Metadata::MAX_BYTES));
+    for (headers, status, hint) in [
+        (&["micro-meta-a: 1", "micro-meta-A: 2"][..], 400, "`micro-meta-a` header"),
+        (&["authorization: 1", "micro-meta-authorization: 2"], 400, "authorization` header"),
+        (&["micro-meta-: 1"], 400, "metadata key"),
+        (&["micro-meta-a!b: 1"], 400, "`a!b`"),
+        (&[&large], 429, "101 bytes is more than 100"),
+        (&[&huge], 400, "metadata of 1 pairs"),
+        (&[&large[..large.len() - 1]], 200, ""),
+    ] {
+        let (got, body) = send(&server, "POST /test/echo", headers, "").await;
+        assert!(got == status && body.contains(hint), "{headers:?}: {got} {body}");
+    }
 }
 
 /// What is not there, and wrong verbs, say what would be right.

@@ -10,4 +10,6 @@ mod hostile;
 #[cfg(feature = "http")]
 mod http;
 mod log;
+#[cfg(feature = "http")]
+mod mount;
 mod support;

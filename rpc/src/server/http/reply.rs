@@ -6,6 +6,7 @@ use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use serde_json::{Value, json};
 
 use super::Reply;
+use super::headers::put_metadata;
 use crate::{Code, Codec, Status};
 
 pub(super) fn text(status: StatusCode, text: impl Into<Bytes>) -> Reply {
@@ -86,7 +87,9 @@ impl Refusal {
     }
 
     pub(super) fn foreign_host(host: &str) -> Self {
-        let message = format!("`{host}` is not a name of this server; use its address");
+        let message = format!(
+            "`{host}` is not a name of this server; use its address, or add it to its hosts"
+        );
         Self::new(StatusCode::FORBIDDEN, Status::new(Code::PermissionDenied, message))
     }
 
@@ -97,6 +100,7 @@ impl Refusal {
 
     pub(super) fn into_reply(self) -> Reply {
         let mut reply = json(self.http, Bytes::from(error_body(&self.status).to_string()));
+        put_metadata(reply.headers_mut(), self.status.metadata());
         if let Some(allow) = self.allow {
             reply.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
         }

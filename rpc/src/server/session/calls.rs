@@ -56,12 +56,7 @@ impl Session {
 
     fn check_limits(&self, head: &RequestHead<'_>) -> Result<(), Status> {
         let limits = &self.shared.limits;
-        let metadata = head.metadata.encoded_len();
-        if metadata > limits.max_metadata {
-            let limit = limits.max_metadata;
-            let message = format!("metadata of {metadata} bytes is more than {limit}");
-            return Err(Status::new(Code::ResourceExhausted, message).refused());
-        }
+        call::check_metadata(&head.metadata, limits)?;
         if lock(&self.exchange).running.len() >= limits.max_in_flight {
             let message = "too many calls run on this connection";
             return Err(Status::new(Code::ResourceExhausted, message).refused());

@@ -1,0 +1,69 @@
+//! A web shop, and the service that knows its prices.
+//!
+//! Run it, each in a terminal of its own and in any order:
+//!
+//! ```console
+//! cargo run -p axum-shop -- prices
+//! cargo run -p axum-shop -- web
+//! ```
+//!
+//! Then open the address it prints, or `curl -d '{"thing":"tea"}' 127.0.0.1:8080/api/catalogue/offer`.
+
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+
+use axum_shop::{CatalogueServer, FixedPrices, PricesClient, PricesServer, Shop, application};
+use clap::Parser;
+use micro::{Client, Service};
+use tokio::net::TcpListener;
+
+/// A web shop, or its prices.
+#[derive(Parser)]
+#[command(version)]
+enum Role {
+    /// Serves prices
+    Prices,
+    /// Serves the shop
+    Web {
+        /// Where browsers find it
+        #[arg(long, default_value = "127.0.0.1:8080")]
+        listen: SocketAddr,
+        /// A name browsers use for it, such as shop.example
+        #[arg(long)]
+        host: Option<String>,
+    },
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let role = Role::parse();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_env_filter(tracing_subscriber::EnvFilter::new("info"))
+        .init();
+    match role {
+        Role::Prices => Ok(Service::new().serve(PricesServer::new(FixedPrices)).run().await?),
+        Role::Web { listen, host } => web(listen, host).await,
+    }
+}
+
+async fn web(listen: SocketAddr, host: Option<String>) -> anyhow::Result<()> {
+    let client = Client::connect().wait_for_ready(true).await?;
+    let shop = Shop::new(PricesClient::new(&client));
+    let service = Service::new().serve(CatalogueServer::new(shop.clone())).start().await?;
+    let application = application(shop, service.http().hosts(host));
+
+    let listener = TcpListener::bind(listen).await?;
+    println!("http://{}", listener.local_addr()?);
+    let stopped = service.run();
+    // First the service stops, while its calls are still brought here, then the pages do.
+    let end = async {
+        if let Err(error) = stopped.await {
+            tracing::error!(%error, "the service did not stop in good order");
+        }
+    };
+    let application = application.into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, application).with_graceful_shutdown(end).await?;
+    Ok(())
+}
