@@ -1,26 +1,33 @@
 //! What a strategy chooses from.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::NodeStats;
 
-/// The nodes of a snapshot, and which of them this call has tried.
+/// The nodes of a snapshot, and which of them this attempt may go to.
 ///
 /// Only nodes that want traffic are among them. Looking at them takes no lock and allocates
 /// nothing.
-#[derive(Debug)]
 pub struct Candidates<'a> {
     nodes: &'a [Arc<NodeStats>],
     tried: &'a Tried,
+    /// By index; while there are others.
+    avoid: Option<&'a dyn Fn(usize) -> bool>,
 }
 
 impl<'a> Candidates<'a> {
     /// The nodes, less those tried.
     pub fn new(nodes: &'a [Arc<NodeStats>], tried: &'a Tried) -> Self {
-        Self { nodes, tried }
+        Self { nodes, tried, avoid: None }
     }
 
-    /// How many nodes there are, tried ones included.
+    /// The same, less those to avoid.
+    pub(crate) fn avoiding(self, avoid: &'a dyn Fn(usize) -> bool) -> Self {
+        Self { avoid: Some(avoid), ..self }
+    }
+
+    /// How many nodes there are, with those that this attempt may not go to.
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
@@ -30,20 +37,29 @@ impl<'a> Candidates<'a> {
         self.nodes.is_empty()
     }
 
-    /// The node at `index`, unless this call has tried it.
+    /// The node at `index`, if the attempt may go there: the call has not tried it.
     ///
     /// # Panics
     ///
     /// When `index` is not below [`len`](Self::len).
-    pub fn untried(&self, index: usize) -> Option<&'a NodeStats> {
+    pub fn get(&self, index: usize) -> Option<&'a NodeStats> {
         let node = &self.nodes[index];
-        (!self.tried.contains(node.key())).then_some(node)
+        let excluded =
+            self.tried.contains(node.key()) || self.avoid.is_some_and(|avoid| avoid(index));
+        (!excluded).then_some(node)
     }
 
-    /// The first untried node at `start` or after it, going round once.
-    pub fn first_untried_from(&self, start: usize) -> Option<usize> {
+    /// The first node at `start` or after it that the attempt may go to, going round once.
+    pub fn first_from(&self, start: usize) -> Option<usize> {
         let len = self.len();
-        (0..len).map(|step| (start + step) % len).find(|index| self.untried(*index).is_some())
+        (0..len).map(|step| (start + step) % len).find(|index| self.get(*index).is_some())
+    }
+}
+
+impl fmt::Debug for Candidates<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let may_go = (0..self.len()).filter_map(|index| self.get(index));
+        f.debug_list().entries(may_go).finish()
     }
 }
 
@@ -69,11 +85,6 @@ impl Tried {
     /// Whether none was.
     pub fn is_empty(&self) -> bool {
         self.len == 0
-    }
-
-    /// Whether one more would make it forget the oldest.
-    pub(crate) fn is_full(&self) -> bool {
-        self.len >= Self::CAPACITY
     }
 
     /// Whether a node was tried.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use micro_registry::{
     validate,
 };
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::cache::{Cache, Change};
 use crate::snapshot::Avoid;
@@ -140,6 +140,8 @@ impl<T: Clone + Send + Sync + 'static> Selector<T> {
             cache: Cache::new(),
             unpublished: false,
             outage: None,
+            refused: false,
+            idle_at: Instant::now(),
         };
         self.inner.spawn(owner.run(config.clone()));
         subscriptions.insert(name, subscription.clone());
@@ -174,30 +176,43 @@ struct Inner<T> {
     avoid: Arc<Avoid<T>>,
     subscriptions: Mutex<HashMap<Arc<str>, Arc<Subscription<T>>>>,
     tasks: Mutex<JoinSet<()>>,
-    /// How many services have lost their watch's source.
-    outages: Arc<AtomicUsize>,
+    outages: Arc<Outages>,
 }
 
-/// A service that has lost its watch's source. The registry is one for all services, so the first
-/// to lose it says so in the log, and the last to find it again.
+/// The services that have lost their watch's source. The registry is one for all, so the first to
+/// lose it says so in the log, and the last to find it again.
+#[derive(Default)]
+struct Outages {
+    count: AtomicUsize,
+    /// Whether one of them has found it again.
+    found: AtomicBool,
+}
+
+/// A service among them. Dropping it alone, because nobody calls the service any more, tells
+/// nobody anything.
 struct Outage {
-    count: Arc<AtomicUsize>,
+    outages: Arc<Outages>,
     registry: Arc<dyn Registry>,
 }
 
 impl Outage {
-    fn begin(count: &Arc<AtomicUsize>, registry: &Arc<dyn Registry>, cause: &str) -> Self {
-        if count.fetch_add(1, Ordering::Relaxed) == 0 {
+    fn begin(outages: &Arc<Outages>, registry: &Arc<dyn Registry>, cause: &str) -> Self {
+        if outages.count.fetch_add(1, Ordering::Relaxed) == 0 {
             let registry = registry.name();
             tracing::warn!(registry, cause, "registry lost, keeping the known nodes");
         }
-        Self { count: count.clone(), registry: registry.clone() }
+        Self { outages: outages.clone(), registry: registry.clone() }
+    }
+
+    fn over(self) {
+        self.outages.found.store(true, Ordering::Relaxed);
     }
 }
 
 impl Drop for Outage {
     fn drop(&mut self) {
-        if self.count.fetch_sub(1, Ordering::Relaxed) == 1 {
+        let Outages { count, found } = &*self.outages;
+        if count.fetch_sub(1, Ordering::Relaxed) == 1 && found.swap(false, Ordering::Relaxed) {
             tracing::info!(registry = self.registry.name(), "registry found again");
         }
     }
@@ -242,7 +257,14 @@ struct Owner<T> {
     /// The cache has changed since it was published, as after a panic in between.
     unpublished: bool,
     outage: Option<Outage>,
+    /// The registry refused the last watch.
+    refused: bool,
+    /// When to see whether somebody uses the service.
+    idle_at: Instant,
 }
+
+/// How long a lookup may take; a backend has a deadline of its own, which it may not keep.
+const REREAD_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why following a watch ended.
 enum Ended {
@@ -252,6 +274,7 @@ enum Ended {
 
 impl<T: Clone + Send + Sync + 'static> Owner<T> {
     async fn run(mut self, config: SelectorConfig) {
+        self.idle_at = self.next_idle(&config);
         loop {
             // What others wrote runs here: the backend, and what makes a node's target.
             match AssertUnwindSafe(self.watch(&config)).catch_unwind().await {
@@ -264,16 +287,24 @@ impl<T: Clone + Send + Sync + 'static> Owner<T> {
             }
             // By the trait no watch ends; a backend that breaks it must not make this spin.
             sleep(Duration::from_secs(1).mul_f64(0.8 + 0.4 * fastrand::f64())).await;
+            if self.is_idle(&config) {
+                return;
+            }
         }
     }
 
     async fn watch(&mut self, config: &SelectorConfig) -> Ended {
         let scope = Scope::Service(self.subscription.service().to_owned());
         match self.registry.watch(scope).await {
-            Ok(watch) => self.follow(watch, config).await,
+            Ok(watch) => {
+                self.refused = false;
+                self.follow(watch, config).await
+            }
             Err(error) => {
                 let service = self.subscription.service();
-                tracing::warn!(service, %error, "the registry refused a watch, trying again");
+                if !std::mem::replace(&mut self.refused, true) {
+                    tracing::warn!(service, %error, "the registry refuses a watch, going on trying");
+                }
                 Ended::WatchOver
             }
         }
@@ -281,8 +312,8 @@ impl<T: Clone + Send + Sync + 'static> Owner<T> {
 
     async fn follow(&mut self, mut watch: Watch, config: &SelectorConfig) -> Ended {
         let mut reread_at = next_reread(config);
-        let mut idle_at = self.next_idle(config);
         loop {
+            let idle_at = self.idle_at;
             let hold_over = self.cache.held_until();
             tokio::select! {
                 update = watch.next() => match update {
@@ -298,10 +329,9 @@ impl<T: Clone + Send + Sync + 'static> Owner<T> {
                     self.publish_if(change == Change::Changed);
                 }
                 () = sleep_until(idle_at) => {
-                    if !self.subscription.take_used() && self.forget() {
+                    if self.is_idle(config) {
                         return Ended::Idle;
                     }
-                    idle_at = self.next_idle(config);
                 }
             }
         }
@@ -327,7 +357,11 @@ impl<T: Clone + Send + Sync + 'static> Owner<T> {
                     self.outage = Some(Outage::begin(&inner.outages, &self.registry, cause));
                 }
             }
-            Update::Reset { .. } => self.outage = None,
+            Update::Reset { .. } => {
+                if let Some(outage) = self.outage.take() {
+                    outage.over();
+                }
+            }
             _ => {}
         }
         if let Change::Held(nodes) = change {
@@ -353,12 +387,12 @@ impl<T: Clone + Send + Sync + 'static> Owner<T> {
                 }
                 return;
             }
-            read = registry.get(&service) => read,
+            read = timeout(REREAD_PATIENCE, registry.get(&service)) => read,
         };
         let read = match read {
-            Ok(services) => registrations(services),
-            Err(error) if error.kind() == ErrorKind::NotFound => View::new(),
-            Err(_) => return,
+            Ok(Ok(services)) => registrations(services),
+            Ok(Err(error)) if error.kind() == ErrorKind::NotFound => View::new(),
+            Ok(Err(_)) | Err(_) => return,
         };
         if is_same_nodes(&read, self.cache.view()) {
             return;
@@ -377,6 +411,15 @@ impl<T: Clone + Send + Sync + 'static> Owner<T> {
             self.subscription.publish(snapshot);
             self.unpublished = false;
         }
+    }
+
+    /// Whether it is time to look, nobody has used it since the last time, and it is forgotten now.
+    fn is_idle(&mut self, config: &SelectorConfig) -> bool {
+        if Instant::now() < self.idle_at {
+            return false;
+        }
+        self.idle_at = self.next_idle(config);
+        !self.subscription.take_used() && self.forget()
     }
 
     fn forget(&self) -> bool {

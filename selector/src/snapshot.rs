@@ -58,27 +58,10 @@ impl<T> Snapshot<T> {
         tried: &Tried,
         avoid: &Avoid<T>,
     ) -> Option<Picked<T>> {
-        let first = self.pick_any(strategy, tried)?;
-        if !avoid(&first.target) {
-            return Some(Picked::new(first.clone()));
-        }
-        let mut passed_over = tried.clone();
-        passed_over.insert(first.stats.key());
-        while let Some(next) = self.pick_any(strategy, &passed_over) {
-            if !avoid(&next.target) {
-                return Some(Picked::new(next.clone()));
-            }
-            if passed_over.is_full() {
-                break;
-            }
-            passed_over.insert(next.stats.key());
-        }
-        Some(Picked::new(first.clone()))
-    }
-
-    fn pick_any(&self, strategy: &dyn Strategy, tried: &Tried) -> Option<&Arc<Member<T>>> {
-        let index = strategy.pick(&Candidates::new(&self.stats, tried))?;
-        self.members.get(index)
+        let all = || Candidates::new(&self.stats, tried);
+        let avoid = |index: usize| self.members.get(index).is_some_and(|m| avoid(&m.target));
+        let index = strategy.pick(&all().avoiding(&avoid)).or_else(|| strategy.pick(&all()))?;
+        Some(Picked::new(self.members.get(index)?.clone()))
     }
 }
 

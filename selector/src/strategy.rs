@@ -12,7 +12,7 @@ use crate::{Candidates, NodeStats};
 /// One instance serves one service and is shared by all its callers, so it must be cheap and free
 /// of locks.
 pub trait Strategy: fmt::Debug + Send + Sync + 'static {
-    /// The index of an untried node, or `None` when all were tried.
+    /// The index of a node that [`Candidates::get`] gives, or `None` when it gives none.
     fn pick(&self, candidates: &Candidates<'_>) -> Option<usize>;
 }
 
@@ -90,7 +90,7 @@ impl Strategy for RoundRobin {
             return None;
         }
         let turn = self.next.fetch_add(1, Ordering::Relaxed) % candidates.len();
-        candidates.first_untried_from(turn)
+        candidates.first_from(turn)
     }
 }
 
@@ -103,11 +103,11 @@ impl Strategy for Random {
         // A uniform start alone would favour the neighbour of a tried node; drawing again does not.
         for _ in 0..DRAWS {
             let index = draw(candidates)?;
-            if candidates.untried(index).is_some() {
+            if candidates.get(index).is_some() {
                 return Some(index);
             }
         }
-        candidates.first_untried_from(draw(candidates)?)
+        candidates.first_from(draw(candidates)?)
     }
 }
 
@@ -135,7 +135,7 @@ impl Strategy for LeastLoaded {
         }
         let (drawn, count) = distinct(candidates);
         least_loaded(candidates, drawn[..count].iter().copied())
-            .or_else(|| candidates.first_untried_from(start))
+            .or_else(|| candidates.first_from(start))
     }
 }
 
@@ -143,7 +143,7 @@ fn least_loaded(
     candidates: &Candidates<'_>,
     indices: impl Iterator<Item = usize>,
 ) -> Option<usize> {
-    let untried = indices.filter_map(|index| Some((index, load(candidates.untried(index)?))));
+    let untried = indices.filter_map(|index| Some((index, load(candidates.get(index)?))));
     untried.min_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(index, _)| index)
 }
 
@@ -157,7 +157,7 @@ fn distinct(candidates: &Candidates<'_>) -> ([usize; CHOICES], usize) {
     let (mut drawn, mut count) = ([0; CHOICES], 0);
     for _ in 0..DRAWS {
         let index = fastrand::usize(..candidates.len());
-        if !drawn[..count].contains(&index) && candidates.untried(index).is_some() {
+        if !drawn[..count].contains(&index) && candidates.get(index).is_some() {
             drawn[count] = index;
             count += 1;
             if count == CHOICES {
@@ -200,7 +200,7 @@ mod tests {
             let untried = nodes.iter().filter(|node| !set.contains(node.key())).count();
             for strategy in all() {
                 match strategy.pick(&candidates) {
-                    Some(index) => prop_assert!(candidates.untried(index).is_some()),
+                    Some(index) => prop_assert!(candidates.get(index).is_some()),
                     None => prop_assert_eq!(untried, 0),
                 }
             }

@@ -189,3 +189,48 @@ async fn an_old_process_leaves_its_successor_alone() {
         assert_eq!(call(&subscription, &within(1)).await.expect("the successor serves"), "a");
     }
 }
+
+/// A registry that refuses every watch, as none should.
+#[derive(Debug)]
+struct Refusing;
+
+#[async_trait]
+impl Registry for Refusing {
+    fn name(&self) -> &str {
+        "refusing"
+    }
+
+    async fn register(&self, _: &Registration, _: Duration) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn deregister(&self, _: &Registration) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn get(&self, _: &str) -> Result<Vec<Service>, Error> {
+        Err(Error::new(ErrorKind::Unavailable, "never"))
+    }
+
+    async fn list(&self) -> Result<Vec<ServiceSummary>, Error> {
+        Err(Error::new(ErrorKind::Unavailable, "never"))
+    }
+
+    async fn watch(&self, _: Scope) -> Result<Watch, Error> {
+        Err(Error::new(ErrorKind::Unavailable, "never"))
+    }
+}
+
+/// A service whose watch is refused for ever is forgotten like any other nobody uses.
+#[tokio::test(start_paused = true)]
+async fn refused_watches_leave_no_task() {
+    let config = SelectorConfig::default();
+    let selector = Selector::new(Arc::new(Refusing), config, |r| Ok(r.node.id.clone()));
+    let before = Handle::current().metrics().num_alive_tasks();
+    let subscription = selector.subscribe("greeter").expect("a good name");
+    let failure = call(&subscription, &within(1)).await.expect_err("nothing is known");
+    assert!(matches!(failure, Failure::Unresolved { answered: false }), "{failure}");
+    drop(subscription);
+    sleep(Duration::from_secs(120)).await;
+    assert_eq!(Handle::current().metrics().num_alive_tasks(), before);
+}

@@ -314,6 +314,28 @@ async fn absurd_configuration_does_no_harm() {
     }
 }
 
+/// However many nodes are to be avoided, none is called while there is another.
+#[tokio::test(start_paused = true)]
+async fn avoids_most_of_many_nodes() {
+    let ids: Vec<_> = (0..24).map(|id| format!("n{id:02}")).collect();
+    let registry = registry_of(&ids.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    for kind in [StrategyKind::LeastLoaded, StrategyKind::RoundRobin, StrategyKind::Random] {
+        let mut config = SelectorConfig::default();
+        config.strategy = kind;
+        let selector = Selector::avoiding(
+            Arc::new(registry.clone()),
+            config,
+            |r| Ok(r.node.id.clone()),
+            |id: &String| id.as_str() < "n20",
+        );
+        let subscription = selector.subscribe("greeter").expect("a good name");
+        for _ in 0..500 {
+            let called = call(&subscription, &within(1)).await.expect("it answers");
+            assert!(called.as_str() >= "n20", "{called}");
+        }
+    }
+}
+
 /// A node to avoid is called only when there is no other, and not twice in one call.
 #[tokio::test(start_paused = true)]
 async fn avoids_nodes_while_there_are_others() {
