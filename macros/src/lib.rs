@@ -3,6 +3,8 @@
 //! Use them through the facade, as `#[micro::service]` and `#[derive(micro::RpcError)]`. What they
 //! generate is short and calls functions of a hidden module of `micro`; the logic is there.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod duration;
 mod errors;
 mod names;

@@ -39,6 +39,8 @@
 //!
 //! Contracts written for tarpc are served and called as they are, with `micro::tarpc`.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod advertise;
 mod call;
 mod client;

@@ -62,6 +62,8 @@
 //! stays until the system answers, and the next call waits for it, within its own 5 s. Watches are
 //! told that they are stale.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod changes;
 mod clock;
 mod collect;

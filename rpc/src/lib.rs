@@ -4,7 +4,27 @@
 //! node is called, and whether a failed call is repeated, is decided above this crate. What an
 //! upper layer needs for that is in [`Error`]: did the request leave, and may it have run?
 //!
+//! ```
+//! use micro_rpc::{Channel, ChannelConfig, Codec, MemoryNetwork, Request, Response, Router, Server};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let echo = |request: Request| async move { Ok(Response::new(request.codec, request.body)) };
+//! let network = MemoryNetwork::new();
+//! let listener = network.listen("node")?;
+//! let _server = Server::new(Router::new().route("echo", "say", echo))?.start(vec![listener]);
+//!
+//! let config = ChannelConfig { memory: Some(network), ..ChannelConfig::default() };
+//! let channel = Channel::new("memory:node".parse()?, config);
+//! let request = Request::new("echo", "say", Codec::Json, Codec::Json.encode("hello")?);
+//! assert_eq!(channel.call(&request).await?.body, "\"hello\"");
+//! # Ok(())
+//! # }
+//! # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+//! ```
+//!
 //! The protocol is written down in `PROTOCOL.md` at the root of the repository.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod address;
 mod client;

@@ -7,6 +7,49 @@
 //!
 //! The selector does not know how a node is called. It is generic over `T`, what is kept per node
 //! (a connection, say), made when a node appears and dropped when it leaves.
+//!
+//! ```
+//! use std::{sync::Arc, time::Duration};
+//! use micro_registry::{MemoryRegistry, Node, Registration, Registry};
+//! use micro_selector::{Attempt, CallOptions, Class, Classify, Selector, SelectorConfig};
+//!
+//! /// Asks the node for its address, which this selector keeps.
+//! struct Ask;
+//!
+//! impl Attempt<String> for Ask {
+//!     type Response = String;
+//!     type Error = Broken;
+//!     async fn make(&mut self, address: &String, _: u32) -> Result<String, Broken> {
+//!         if address.starts_with("10.0.0.1") { Err(Broken) } else { Ok(address.clone()) }
+//!     }
+//! }
+//!
+//! #[derive(Debug)]
+//! struct Broken;
+//!
+//! impl Classify for Broken {
+//!     fn class(&self) -> Class {
+//!         Class::NotSent
+//!     }
+//! }
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let registry = MemoryRegistry::new();
+//! for (id, address) in [("a", "10.0.0.1:7000"), ("b", "10.0.0.2:7000")] {
+//!     let registration = Registration::new("greeter", "1.0.0", Node::new(id, address));
+//!     registry.register(&registration, Duration::from_secs(30)).await?;
+//! }
+//! let keep = |node: &Registration| Ok(node.node.address.clone());
+//! let selector = Selector::new(Arc::new(registry), SelectorConfig::default(), keep);
+//! let greeter = selector.subscribe("greeter")?;
+//! let answer = greeter.call(&CallOptions::default(), &mut Ask).await.expect("b answers");
+//! assert_eq!(answer, "10.0.0.2:7000");
+//! # Ok(())
+//! # }
+//! # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
+//! ```
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod balance;
 mod budget;

@@ -64,6 +64,24 @@ fn every_member_takes_the_lints_of_the_workspace() {
     }
 }
 
+/// The documentation of every published crate is built with all features, each labelled.
+#[test]
+fn published_documentation_has_all_features() {
+    for package in Workspace::load().packages {
+        if package.publish.as_ref().is_some_and(Vec::is_empty) {
+            continue;
+        }
+        let docs = package.metadata.pointer("/docs/rs").cloned().unwrap_or_default();
+        let expected =
+            serde_json::json!({ "all-features": true, "rustdoc-args": ["--cfg", "docsrs"] });
+        assert_eq!(docs, expected, "[package.metadata.docs.rs] of {}", package.name);
+        let library = package.manifest_path.with_file_name("src").join("lib.rs");
+        let library = std::fs::read_to_string(library).expect("what is published is a library");
+        let labels = "#![cfg_attr(docsrs, feature(doc_cfg))]";
+        assert!(library.contains(labels), "{} lacks `{labels}`", package.name);
+    }
+}
+
 /// The registry stands on nothing of ours: third parties build backends on it alone.
 #[test]
 fn the_registry_knows_no_other_crate() {
@@ -226,6 +244,9 @@ struct Package {
     name: String,
     edition: String,
     manifest_path: PathBuf,
+    /// `None` is everywhere, an empty list nowhere.
+    publish: Option<Vec<String>>,
+    metadata: serde_json::Value,
     features: BTreeMap<String, Vec<String>>,
     dependencies: Vec<Dependency>,
     /// Where it is, seen from the root of the workspace.

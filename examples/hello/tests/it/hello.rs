@@ -70,14 +70,14 @@ fn values_are_explained() {
     let directory = RuntimeDirectory::new();
     let file = directory.0.path().join("f.toml");
     fs::write(&file, "zone = \"z\"\n").unwrap();
-    let explained = Command::new(PROGRAM)
-        .args(["--explain-config", "--register-ttl", "1m", "--config"])
-        .arg(&file)
-        .env_clear()
-        .env("XDG_RUNTIME_DIR", directory.0.path())
-        .env("MICRO_VERSION", "1.2.3")
-        .output()
-        .unwrap();
+    let explained = output(
+        Command::new(PROGRAM)
+            .args(["--explain-config", "--register-ttl", "1m", "--config"])
+            .arg(&file)
+            .env_clear()
+            .env("XDG_RUNTIME_DIR", directory.0.path())
+            .env("MICRO_VERSION", "1.2.3"),
+    );
     assert_eq!(explained.status.code(), Some(0), "{explained:?}");
     let printed = String::from_utf8(explained.stdout).unwrap();
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
@@ -114,7 +114,20 @@ fn two_of_them_share_a_registry() {
 
 /// What it does with these arguments and nothing else.
 fn run(arguments: &[&str]) -> Output {
-    Command::new(PROGRAM).args(arguments).env_clear().output().unwrap()
+    output(Command::new(PROGRAM).args(arguments).env_clear())
+}
+
+/// What a command prints that ends by itself; one that does not is killed.
+fn output(command: &mut Command) -> Output {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let end = Instant::now() + PATIENCE;
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > end {
+            child.kill().unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child.wait_with_output().unwrap()
 }
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hello");
