@@ -2,21 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Greets people, and tells who did.
+/// Greets people. To callers it is the greeter of `examples/hello`, so either may answer the other's.
 #[micro::service]
 pub trait Greeter {
-    /// Greets someone by name.
-    async fn hello(&self, name: String) -> Result<Greeting, GreetError>;
+    /// Greets someone by name, and says beside the greeting, as [`NODE`], who did.
+    async fn hello(&self, cx: &micro::Context, name: String) -> Result<String, GreetError>;
 }
 
-/// A greeting.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Greeting {
-    /// What is said.
-    pub text: String,
-    /// The id of the node that says it.
-    pub node: String,
-}
+/// The metadata of an answer that holds the id of the node it comes from.
+pub const NODE: &str = "node";
 
 /// Why someone is not greeted.
 #[derive(Debug, thiserror::Error, micro::RpcError, Serialize, Deserialize)]

@@ -37,12 +37,15 @@ async fn main() -> anyhow::Result<()> {
     }
 }
 
+/// Not the contract's name, since the other examples' greeters are registered by that.
+const SERVICE: &str = "tarpc-greeter";
+
 async fn serve() -> anyhow::Result<()> {
     let english = micro::tarpc::host(|cx, request| Serve::serve(English.serve(), cx, request));
-    let service = micro::Service::new().serve(english).start().await?;
+    let service = micro::Service::new().name(SERVICE).serve(english).start().await?;
     let node = service.registration().node.clone();
     let stopped = service.run();
-    println!("greeter {} serves on {}", node.id, node.address);
+    println!("{SERVICE} {} serves on {}", node.id, node.address);
     println!("Try: curl -d '{{\"name\":\"Bob\"}}' {}/greeter/hello", node.address);
     stopped.await?;
     Ok(())
@@ -50,7 +53,7 @@ async fn serve() -> anyhow::Result<()> {
 
 async fn call(names: Vec<String>) -> anyhow::Result<()> {
     let client = micro::Client::connect().wait_for_ready(true).await?;
-    let greeter = GreeterClient::from(micro::tarpc::stub(&client, "greeter"));
+    let greeter = GreeterClient::from(micro::tarpc::stub(&client, SERVICE));
     for name in &names {
         println!("{}", greeter.hello(context::current(), name.clone()).await?);
     }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Parser;
-use greeter::GreeterClient;
+use greeter::{GreeterClient, NODE};
 use tokio::signal::ctrl_c;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -125,8 +125,11 @@ impl Caller {
             if let Some(ticks) = &mut ticks {
                 ticks.tick().await;
             }
-            match self.greeter.hello("Ann").idempotent(self.idempotent).await {
-                Ok(greeting) => *tally.by_node.entry(greeting.node).or_default() += 1,
+            match self.greeter.hello("Ann").idempotent(self.idempotent).reply().await {
+                Ok(greeting) => {
+                    let node = greeting.metadata.get(NODE).unwrap_or("unknown").to_owned();
+                    *tally.by_node.entry(node).or_default() += 1;
+                }
                 Err(error) => {
                     tally.failed += 1;
                     eprintln!("failed: {error}");

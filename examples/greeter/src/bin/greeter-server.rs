@@ -6,7 +6,7 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::Parser;
-use greeter::{GreetError, Greeter, GreeterServer, Greeting};
+use greeter::{GreetError, Greeter, GreeterServer, NODE};
 
 /// Serves greetings until SIGTERM or Ctrl-C.
 #[derive(Parser)]
@@ -36,14 +36,15 @@ struct English {
 }
 
 impl Greeter for English {
-    async fn hello(&self, name: String) -> Result<Greeting, GreetError> {
+    async fn hello(&self, cx: &micro::Context, name: String) -> Result<String, GreetError> {
         if !self.delay.is_zero() {
             tokio::time::sleep(self.delay).await;
         }
         if name.is_empty() {
             return Err(GreetError::Nobody);
         }
-        Ok(Greeting { text: format!("Hello, {name}!"), node: self.node.clone() })
+        cx.reply_metadata(NODE, &self.node).expect("an id is short, and the key a good one");
+        Ok(format!("Hello, {name}!"))
     }
 }
 

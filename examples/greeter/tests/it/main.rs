@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use greeter::GreeterClient;
+use greeter::{GreeterClient, NODE};
 use micro::registry::{NodeState, Registry, RemoveReason, Scope, Update, Watch};
 use micro::{CallError, Client, Code, Settings};
 use testbed::{PATIENCE, Process, Scene, Signal, eventually};
@@ -149,14 +149,14 @@ async fn a_client_may_start_before_its_servers() {
     let client = client_of(&scene).await;
     let greeter = GreeterClient::new(&client);
     let call = greeter.hello("Ann").wait_for_ready(true).timeout(PATIENCE);
-    let mut asking = tokio::spawn(call.into_future());
+    let mut asking = tokio::spawn(call.reply());
     // Until it surely waits, and has found no registry at all.
     let early = timeout(Duration::from_secs(1), &mut asking).await;
     assert!(early.is_err(), "answered with no server there: {early:?}");
     let server = scene.server("server", &[]).await;
     let greeting = timeout(PATIENCE, asking).await.unwrap().unwrap().unwrap();
-    assert_eq!(greeting.node, server.node);
-    assert_eq!(greeting.text, "Hello, Ann!");
+    assert_eq!(greeting.metadata.get(NODE), Some(&*server.node));
+    assert_eq!(greeting.value, "Hello, Ann!");
 }
 
 /// The death of a process ends its registration, however long its TTL.
