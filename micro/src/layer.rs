@@ -8,10 +8,13 @@
 //!  caller                                                        server
 //!
 //!  ClientBuilder::layer          once per call                   Service::layer   once per request
-//!    ┆ deadline, retries                                           ┆ (deadline and drain come before)
+//!    ┆ retries                                                     ┆ (deadline and drain come before)
 //!    ClientBuilder::attempt_layer  once per attempt   ── wire ──▶  the handler
 //!      ┆ connection
 //! ```
+//!
+//! A call's deadline is that of its layers too: one that waits for too long is dropped, and the call
+//! ends with `deadline_exceeded`.
 //!
 //! Whatever one layer puts into a request's `extensions` is there for the layers behind it, and a
 //! handler finds it with [`Context::extension`](crate::Context::extension); extensions never

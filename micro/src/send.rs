@@ -2,6 +2,7 @@
 
 use micro_rpc::{Channel, Execution, Request, Response, Status};
 use micro_selector::{Attempt, Attempted, CallOptions, Class, Classify, Failure, RetryPolicy};
+use tokio::time::timeout_at;
 use tower::service_fn;
 
 use crate::client::Target;
@@ -43,8 +44,19 @@ pub(crate) async fn send(plan: &Plan, request: &mut Request) -> Result<Response,
     let site = site(&plan.target, &request);
     request.extensions.insert(plan.clone());
     // Boxed, so that calls without layers do not carry room for it.
-    let answer = Box::pin(stack.clone().run(request)).await;
+    let answer = Box::pin(in_time(stack.clone(), request)).await;
     answer.map_err(|error| of_layer(error, site))
+}
+
+/// Passes a request to layers until its deadline, beyond which they may wait for anything.
+async fn in_time(stack: Next, request: Request) -> Result<Response, BoxError> {
+    let Some(deadline) = request.deadline else { return stack.run(request).await };
+    let answer = timeout_at(deadline, stack.run(request)).await;
+    answer.unwrap_or_else(|_| Err(expired().into()))
+}
+
+fn expired() -> Status {
+    Status::new(Code::DeadlineExceeded, "the deadline passed within the layers").interrupted()
 }
 
 /// What lies behind the layers of a call.
@@ -92,7 +104,8 @@ impl Attempt<Channel> for Attempts<'_> {
         request.extensions.insert(channel.address().clone());
         request.extensions.insert(On(channel.clone()));
         // Boxed, so that calls without layers do not carry room for it.
-        Box::pin(stack.clone().run(request)).await.map_err(AttemptError::of_layer)
+        let answer = Box::pin(in_time(stack.clone(), request)).await;
+        answer.map_err(AttemptError::of_layer)
     }
 }
 

@@ -3,8 +3,8 @@
 use std::sync::Mutex;
 
 use micro::layer::{self, BoxError, Next};
-use micro::rpc::{Address, Request, Response, Status};
-use micro::{CallError, Code};
+use micro::rpc::{Address, Execution, Request, Response, Status};
+use micro::{CallError, Code, Error, Phase};
 
 use super::*;
 
@@ -181,6 +181,74 @@ async fn towers_layers_fit() {
     let slow = ShopClient::named(&town.client().await, "slow");
     let CallError::Rpc(error) = slow.wait(5_000).await.expect_err("too long");
     assert_eq!(error.code(), Code::DeadlineExceeded, "{error}");
+}
+
+/// A layer of either kind that waits for something has until the call's deadline, not for ever.
+#[tokio::test(start_paused = true)]
+async fn layers_end_with_the_deadline() {
+    let town = Town::default();
+    let _node = town.open("a").await;
+    let waiting = layer::from_fn(|_: Request, _: Next| std::future::pending());
+    for is_attempt in [false, true] {
+        let client = client_with(&town, |client| match is_attempt {
+            false => client.layer(waiting),
+            true => client.attempt_layer(waiting),
+        });
+        let client = client.await;
+        let call = ShopClient::new(&client).price("tea").timeout(Duration::from_secs(1));
+        let ended = tokio::time::timeout(Duration::from_secs(10), async { call.await }).await;
+        let error = rpc_error(ended.expect("it ends in time"));
+        assert_eq!(error.code(), Code::DeadlineExceeded, "{error}");
+        assert_eq!((error.service(), error.method()), (Some("shop"), Some("price")));
+        assert_eq!(error.node().is_some(), is_attempt, "{error}");
+    }
+}
+
+/// A call in a queue of a layer's own ends with its deadline, not with the call before it.
+#[tokio::test(start_paused = true)]
+async fn queues_end_with_the_deadline() {
+    let town = Town::default();
+    let _node = town.open("a").await;
+    let places = Arc::new(tokio::sync::Semaphore::new(1));
+    let one_by_one = layer::from_fn(move |request: Request, next: Next| {
+        let places = places.clone();
+        async move {
+            let _place = places.acquire_owned().await?;
+            next.run(request).await
+        }
+    });
+    let shop = ShopClient::new(&client_with(&town, |client| client.layer(one_by_one)).await);
+    let first = tokio::spawn({
+        let call = shop.wait(30_000).timeout(Duration::from_secs(60));
+        async move { call.await }
+    });
+    tokio::task::yield_now().await;
+    let error = rpc_error(shop.wait(0).timeout(Duration::from_secs(1)).await);
+    assert_eq!(error.code(), Code::DeadlineExceeded, "{error}");
+    assert!(!first.is_finished(), "it still has the place");
+    first.await.expect("no panic").expect("it is answered");
+}
+
+/// When the deadline passes behind the layers, what is known there is what the caller is told.
+#[tokio::test(start_paused = true)]
+async fn deadlines_behind_layers_say_where() {
+    let (town, log) = (Town::default(), Log::default());
+    let _node = town.open("a").await;
+    let client =
+        client_with(&town, |c| c.layer(log.layer("call")).attempt_layer(log.layer("attempt")));
+    let shop = ShopClient::new(&client.await);
+    let error = rpc_error(shop.wait(5_000).timeout(Duration::from_secs(1)).await);
+    assert_eq!((error.code(), error.phase()), (Code::DeadlineExceeded, Phase::Wait), "{error}");
+    assert_eq!(error.node(), Some(("a", "memory:a")), "{error}");
+    assert_eq!(error.execution(), Execution::MaybeExecuted);
+}
+
+/// The error of a call that its method did not fail.
+fn rpc_error<T: std::fmt::Debug, E: std::fmt::Debug>(ended: Result<T, CallError<E>>) -> Error {
+    match ended {
+        Err(CallError::Rpc(error)) => error,
+        ended => panic!("no error of the call: {ended:?}"),
+    }
 }
 
 /// A layer's own error is the source of the call's, and one that loses the request is told so.
