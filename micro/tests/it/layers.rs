@@ -243,6 +243,204 @@ async fn deadlines_behind_layers_say_where() {
     assert_eq!(error.execution(), Execution::MaybeExecuted);
 }
 
+/// Where a layer may be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Place {
+    Call,
+    Attempt,
+    Server,
+}
+
+const PLACES: [Place; 3] = [Place::Call, Place::Attempt, Place::Server];
+
+/// A row of the table of errors: one of them, the code on a client and on a server, its words.
+type Row = (fn() -> BoxError, Code, Code, &'static str);
+
+const TABLE: [Row; 6] = [
+    (
+        || Status::new(Code::Unauthenticated, "who are you?").into(),
+        Code::Unauthenticated,
+        Code::Unauthenticated,
+        "who are you?",
+    ),
+    (
+        || Error::new(Code::FailedPrecondition, "not on Sundays").into(),
+        Code::FailedPrecondition,
+        Code::FailedPrecondition,
+        "not on Sundays",
+    ),
+    (
+        || {
+            let phase = micro::rpc::Phase::Wait;
+            micro::rpc::Error::new(Code::Aborted, phase, Execution::Executed, "lost a race").into()
+        },
+        Code::Aborted,
+        Code::Aborted,
+        "lost a race",
+    ),
+    (
+        || tower::timeout::error::Elapsed::new().into(),
+        Code::DeadlineExceeded,
+        Code::DeadlineExceeded,
+        "timed out",
+    ),
+    (
+        || tower::load_shed::error::Overloaded::new().into(),
+        Code::ResourceExhausted,
+        Code::ResourceExhausted,
+        "overloaded",
+    ),
+    (|| "drawer 7".into(), Code::Unknown, Code::Internal, "drawer 7"),
+];
+
+/// How the call fails that a layer at this place ends, before or after it passed the request on.
+async fn ended_by(make: fn() -> BoxError, place: Place, passes: bool) -> Error {
+    let ending = layer::from_fn(move |request: Request, next: Next| async move {
+        if passes {
+            next.run(request).await?;
+        }
+        Err::<Response, _>(make())
+    });
+    let town = Town::default();
+    let service = match place {
+        Place::Server => town.service("a").layer(ending),
+        _ => town.service("a"),
+    };
+    let _node = registered(service.serve(ShopServer::new(Corner::default()))).await;
+    let client = client_with(&town, |client| match place {
+        Place::Call => client.layer(ending),
+        Place::Attempt => client.attempt_layer(ending),
+        Place::Server => client,
+    });
+    let shop = ShopClient::new(&client.await);
+    rpc_error(shop.price("tea").retry(micro::Retry::none()).await)
+}
+
+/// Each row of the table of errors holds at each place, and the error says which call it ended.
+#[tokio::test]
+async fn errors_have_the_codes_of_the_table() {
+    for (make, on_client, on_server, words) in TABLE {
+        for place in PLACES {
+            let error = ended_by(make, place, false).await;
+            let is_client = place != Place::Server;
+            let code = if is_client { on_client } else { on_server };
+            assert_eq!(error.code(), code, "{place:?}: {error}");
+            let is_told = code != Code::Internal;
+            assert_eq!(error.to_string().contains(words), is_told, "{place:?}: {error}");
+            assert_eq!(error.service(), Some("shop"), "{place:?}: {error}");
+            assert_eq!(error.method(), Some("price"), "{place:?}: {error}");
+            assert_eq!(error.node().is_some(), place != Place::Call, "{place:?}: {error}");
+        }
+    }
+}
+
+/// What a client's layer ends was not sent, or may have been executed if the layer passed it on.
+#[tokio::test]
+async fn client_layers_know_what_was_sent() {
+    for (make, code, _, _) in TABLE {
+        for (place, passes) in
+            [Place::Call, Place::Attempt].map(|at| [(at, false), (at, true)]).concat()
+        {
+            let error = ended_by(make, place, passes).await;
+            let execution = match (passes, code) {
+                (_, Code::ResourceExhausted) => Execution::Refused,
+                (false, _) => Execution::NotSent,
+                // The engine's own: what it says is known where the engine is.
+                (true, Code::Aborted) if place == Place::Attempt => Execution::Executed,
+                (true, _) => Execution::MaybeExecuted,
+            };
+            let what = format!("{place:?}, passes: {passes}, {error}");
+            assert_eq!(error.execution(), execution, "{what}");
+            let phase = if passes { Phase::Wait } else { Phase::Send };
+            assert_eq!(error.phase(), phase, "{what}");
+        }
+    }
+}
+
+/// What a server's layer answers is an answer, unless it says that it interrupted or refused.
+#[tokio::test]
+async fn server_layers_answer() {
+    for (make, _, code, _) in TABLE {
+        let error = ended_by(make, Place::Server, false).await;
+        let execution = match code {
+            Code::DeadlineExceeded => Execution::MaybeExecuted,
+            Code::ResourceExhausted => Execution::Refused,
+            _ => Execution::Executed,
+        };
+        assert_eq!(error.execution(), execution, "{error}");
+    }
+}
+
+/// An idempotent call that a server's layer interrupts is repeated elsewhere.
+#[tokio::test(start_paused = true)]
+async fn what_a_server_layer_interrupts_is_repeated() {
+    let town = Town::default();
+    let slow = |id| {
+        let timeout = tower::timeout::TimeoutLayer::new(Duration::from_secs(1));
+        registered(town.service(id).layer(timeout).serve(ShopServer::new(Corner::default())))
+    };
+    let _nodes = (slow("a").await, slow("b").await);
+    let shop = ShopClient::new(&town.client().await);
+    let error = rpc_error(shop.wait(5_000).idempotent(true).await);
+    assert_eq!((error.code(), error.attempts()), (Code::DeadlineExceeded, 2), "{error}");
+    let error = rpc_error(shop.wait(5_000).await);
+    assert_eq!((error.execution(), error.attempts()), (Execution::MaybeExecuted, 1), "{error}");
+}
+
+/// An error of another call that a layer made is told, and is not taken for that of the call.
+#[tokio::test]
+async fn errors_of_other_calls_are_not_the_calls_own() {
+    for (passes, is_attempt) in [(false, false), (true, false), (false, true), (true, true)] {
+        let town = Town::default();
+        let _node = town.open("a").await;
+        let bank = ShopClient::named(&town.client().await, "bank");
+        let pay = layer::from_fn(move |request: Request, next: Next| {
+            let bank = bank.clone();
+            async move {
+                if passes {
+                    next.run(request).await?;
+                }
+                Err::<Response, _>(rpc_error(bank.price("money").await).into())
+            }
+        });
+        let client = client_with(&town, |client| match is_attempt {
+            false => client.layer(pay),
+            true => client.attempt_layer(pay),
+        });
+        let shop = ShopClient::new(&client.await);
+        let error = rpc_error(shop.price("tea").retry(micro::Retry::none()).await);
+        assert_eq!((error.code(), error.service()), (Code::NotFound, Some("shop")), "{error}");
+        assert!(error.to_string().contains("shop/price of bank"), "{error}");
+        let execution = if passes { Execution::MaybeExecuted } else { Execution::NotSent };
+        assert_eq!(error.execution(), execution, "{error}");
+    }
+}
+
+/// What the caller was told was not sent is not sent afterwards.
+#[tokio::test]
+async fn what_was_ended_unsent_stays_unsent() {
+    let town = Town::default();
+    let (_node, corner) = town.open("a").await;
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    for is_attempt in [false, true] {
+        let keeps = kept.clone();
+        let keep = layer::from_fn(move |request: Request, next: Next| {
+            keeps.lock().expect("no panic").push((request, next));
+            async { Err::<Response, _>("not now".into()) }
+        });
+        let client = client_with(&town, |client| match is_attempt {
+            false => client.layer(keep),
+            true => client.attempt_layer(keep),
+        });
+        let client = client.await;
+        let call = ShopClient::new(&client).price("tea").retry(micro::Retry::none());
+        assert_eq!(rpc_error(call.await).execution(), Execution::NotSent);
+        let (request, next) = kept.lock().expect("no panic").pop().expect("it was kept");
+        next.run(request).await.expect_err("it comes too late");
+        assert_eq!(corner.calls.load(Ordering::Relaxed), 0);
+    }
+}
+
 /// The error of a call that its method did not fail.
 fn rpc_error<T: std::fmt::Debug, E: std::fmt::Debug>(ended: Result<T, CallError<E>>) -> Error {
     match ended {

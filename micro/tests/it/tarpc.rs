@@ -431,6 +431,19 @@ async fn layers_are_around_them() {
     assert_eq!(seen.load(Ordering::Relaxed), 6);
 }
 
+/// A time limit that is a layer of the client is told as the call's own deadline is.
+#[tokio::test(start_paused = true)]
+async fn time_limits_of_layers_are_deadlines() {
+    let town = Town::default();
+    let _depot = town.hosts(depot("a")).await;
+    let client = Client::connect().settings(Settings::none()).registry(town.registry.clone());
+    let client = client.memory_network(town.network.clone());
+    let limit = tower::timeout::TimeoutLayer::new(Duration::from_secs(1));
+    let depot = plain::DepotClient::from(stub(&client.layer(limit).await.unwrap(), "depot"));
+    let error = depot.wait(in_time(Duration::from_secs(60)), 5_000).await.unwrap_err();
+    assert!(matches!(error, RpcError::DeadlineExceeded), "{error:?}");
+}
+
 /// What fails is told as tarpc tells it, with our account of it inside.
 #[tokio::test(start_paused = true)]
 async fn errors_are_told() {
