@@ -387,6 +387,27 @@ async fn what_a_server_layer_interrupts_is_repeated() {
     assert_eq!((error.execution(), error.attempts()), (Execution::MaybeExecuted, 1), "{error}");
 }
 
+/// An attempt that a layer's time limit ended unsent is repeated elsewhere, idempotent or not.
+#[tokio::test(start_paused = true)]
+async fn attempts_that_end_unsent_are_repeated() {
+    let town = Town::default();
+    let (_a, _b) = (town.open("a").await, town.open("b").await);
+    let hangs = layer::from_fn(|request: Request, next: Next| async move {
+        let address = request.extensions.get::<Address>().expect("it is there");
+        match address.to_string().as_str() {
+            "memory:a" => std::future::pending().await,
+            _ => next.run(request).await,
+        }
+    });
+    let limit = tower::timeout::TimeoutLayer::new(Duration::from_secs(1));
+    let client = client_with(&town, |c| c.attempt_layer(limit).attempt_layer(hangs)).await;
+    let shop = ShopClient::new(&client);
+    for _ in 0..20 {
+        let call = shop.wait(0).timeout(Duration::from_secs(10));
+        assert_eq!(call.await.expect("the other node answers"), 0);
+    }
+}
+
 /// An error of another call that a layer made is told, and is not taken for that of the call.
 #[tokio::test]
 async fn errors_of_other_calls_are_not_the_calls_own() {
