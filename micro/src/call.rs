@@ -328,7 +328,7 @@ impl MethodError for anyhow::Error {
     }
 
     fn into_error(self) -> Error {
-        Error::at(Code::Internal, Phase::Execute, self.to_string()).with_source(self)
+        Error::new(Code::Internal, self.to_string()).with_source(self)
     }
 }
 

@@ -243,6 +243,24 @@ impl Error {
         self
     }
 
+    /// Whether it is that of a call to the same method of the same service.
+    pub(crate) fn is_of(&self, site: &CallSite) -> bool {
+        self.0.call.as_ref().is_some_and(|call| {
+            (&call.service, &call.contract, &call.method)
+                == (&site.service, &site.contract, &site.method)
+        })
+    }
+
+    pub(crate) fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// Adds to the message.
+    pub(crate) fn and(mut self, more: &str) -> Self {
+        self.0.message += more;
+        self
+    }
+
     pub(crate) fn with_call(mut self, call: CallSite) -> Self {
         self.0.call = Some(call);
         self

@@ -8,10 +8,13 @@
 //!  caller                                                        server
 //!
 //!  ClientBuilder::layer          once per call                   Service::layer   once per request
-//!    ┆ deadline, retries                                           ┆ (deadline and drain come before)
+//!    ┆ retries                                                     ┆ (deadline and drain come before)
 //!    ClientBuilder::attempt_layer  once per attempt   ── wire ──▶  the handler
 //!      ┆ connection
 //! ```
+//!
+//! A call's deadline is that of its layers too: one that waits for too long is dropped, and the call
+//! ends with `deadline_exceeded`.
 //!
 //! Whatever one layer puts into a request's `extensions` is there for the layers behind it, and a
 //! handler finds it with [`Context::extension`](crate::Context::extension); extensions never
@@ -24,14 +27,16 @@
 //! | error | code |
 //! |---|---|
 //! | [`Status`] | its own |
-//! | [`micro::Error`](crate::Error) | its own |
-//! | `tower::timeout::error::Elapsed` | `deadline_exceeded` |
-//! | `tower::load_shed::error::Overloaded` | `resource_exhausted`; on a server, refused: safe to repeat elsewhere |
+//! | [`micro::Error`](crate::Error), [`rpc::Error`](micro_rpc::Error) | its own |
+//! | `tower::timeout::error::Elapsed` | `deadline_exceeded`; on a server, interrupted: repeated if idempotent |
+//! | `tower::load_shed::error::Overloaded` | `resource_exhausted`, refused: safe to repeat elsewhere |
 //! | any other, on a server | `internal`; its text stays in the server's log |
 //! | any other, on a client | `unknown`, with the error as its source |
 //!
-//! An error of a layer around an attempt counts as "may have been executed" unless it is a
-//! [`Status`] that says otherwise.
+//! On a client a layer's error says nothing about execution, unless it is a [`Status`] that is
+//! [refused](Status::refused): the request was not sent if the layers have not passed it on, and may
+//! have been executed if they have. Once they have ended it with an error unsent, it stays unsent. An
+//! error from behind the layers says itself what is known.
 //!
 //! # Examples
 //!
@@ -60,6 +65,8 @@ use futures::future::BoxFuture;
 use micro_rpc::{Code, Request, Response, Status};
 use tower::util::BoxCloneSyncService;
 use tower::{Layer, Service, ServiceExt};
+
+use crate::Error;
 
 /// The error of every layer.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -209,13 +216,40 @@ impl fmt::Debug for Layers {
     }
 }
 
-/// The status of an error that tower's own layers or ours end a request with.
-pub(crate) fn known_status(error: &BoxError) -> Option<Status> {
-    if let Some(status) = error.downcast_ref::<Status>() {
-        return Some(status.clone());
+/// How a layer's error ends a request: what each of the three places says of it begins here.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// As the framework's error says.
+    Error(Error),
+    /// As the engine's error says.
+    Engine(micro_rpc::Error),
+    /// As a status says, a layer's own or one that stands for an error of tower's.
+    Status(Status),
+    /// As nobody but this process understands.
+    Other(BoxError),
+}
+
+impl From<BoxError> for Ended {
+    fn from(error: BoxError) -> Self {
+        let error = match error.downcast::<Error>() {
+            Ok(error) => return Self::Error(*error),
+            Err(other) => other,
+        };
+        let error = match error.downcast::<micro_rpc::Error>() {
+            Ok(error) => return Self::Engine(*error),
+            Err(other) => other,
+        };
+        match error.downcast::<Status>() {
+            Ok(status) => Self::Status(*status),
+            Err(other) => of_tower(&other).map_or_else(|| Self::Other(other), Self::Status),
+        }
     }
+}
+
+/// What the errors of tower's own layers stand for.
+fn of_tower(error: &BoxError) -> Option<Status> {
     if error.is::<tower::timeout::error::Elapsed>() {
-        return Some(Status::new(Code::DeadlineExceeded, error.to_string()));
+        return Some(Status::new(Code::DeadlineExceeded, error.to_string()).interrupted());
     }
     error
         .is::<tower::load_shed::error::Overloaded>()

@@ -7,8 +7,8 @@ use futures::future::BoxFuture;
 use micro_rpc::{Code, Handler, Name, Request, Response, Router, Status};
 use tower::service_fn;
 
-use crate::layer::{self, BoxError, Layers, Next};
-use crate::{Contract, Error};
+use crate::Contract;
+use crate::layer::{BoxError, Ended, Layers, Next};
 
 /// A router of all methods of these contracts, behind the layers.
 pub(crate) fn router(contracts: Vec<Contract>, layers: &Layers) -> Router {
@@ -80,12 +80,11 @@ impl Handler for Layered {
 
 /// What callers see of an error that a layer let through or made.
 fn status(error: BoxError) -> Status {
-    if let Some(status) = layer::known_status(&error) {
-        return status;
-    }
-    match error.downcast::<Error>() {
-        Ok(error) => Status::new(error.code(), error.to_string()),
-        Err(error) => {
+    match Ended::from(error) {
+        Ended::Status(status) => status,
+        Ended::Error(error) => Status::new(error.code(), error.to_string()),
+        Ended::Engine(error) => Status::new(error.code(), error.message()),
+        Ended::Other(error) => {
             tracing::error!(error = &*error as &dyn std::error::Error, "a layer failed");
             Status::new(Code::Internal, "the service failed")
         }

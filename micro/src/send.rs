@@ -1,12 +1,15 @@
 //! A request on its way: per-call layers, attempts on one node or several, per-attempt layers.
 
+use std::sync::{Arc, OnceLock};
+
 use micro_rpc::{Channel, Execution, Request, Response, Status};
 use micro_selector::{Attempt, Attempted, CallOptions, Class, Classify, Failure, RetryPolicy};
+use tokio::time::timeout_at;
 use tower::service_fn;
 
 use crate::client::Target;
 use crate::error::CallSite;
-use crate::layer::{self, BoxError, Layers, Next};
+use crate::layer::{BoxError, Ended, Layers, Next};
 use crate::{Code, Error, Phase};
 
 /// Layers around calls, and around each of their attempts.
@@ -25,8 +28,7 @@ impl Stacks {
     }
 }
 
-/// How a request is to be sent: what it does not say itself. Layers pass it on among the
-/// extensions. What is `None` is as the client says.
+/// How a request is to be sent: what it does not say itself. What is `None` is as the client says.
 #[derive(Clone)]
 pub(crate) struct Plan {
     pub(crate) target: Target,
@@ -39,17 +41,50 @@ pub(crate) async fn send(plan: &Plan, request: &mut Request) -> Result<Response,
     let Some(stack) = &plan.target.client().stacks().per_call else {
         return attempts(plan, request).await;
     };
-    let mut request = request.clone();
-    let site = site(&plan.target, &request);
-    request.extensions.insert(plan.clone());
+    let (mut passed, passage) = (request.clone(), Passage::default());
+    passed.extensions.insert(Planned(plan.clone(), passage.clone()));
     // Boxed, so that calls without layers do not carry room for it.
-    let answer = Box::pin(stack.clone().run(request)).await;
-    answer.map_err(|error| of_layer(error, site))
+    let answer = Box::pin(in_time(stack.clone(), passed)).await;
+    answer.map_err(|error| of_call_layer(error, &passage, site(&plan.target, request)))
 }
+
+/// The way of a request, and of its copies, through layers to what lies behind them. It is open
+/// until they end the request unsent: what they may still do with a copy then sends nothing.
+#[derive(Clone, Default)]
+struct Passage(Arc<OnceLock<bool>>);
+
+impl Passage {
+    fn pass(&self) -> Result<(), &'static str> {
+        self.0.get_or_init(|| true).then_some(()).ok_or(ENDED)
+    }
+
+    /// Whether the request, or a copy, has passed.
+    fn end(&self) -> bool {
+        *self.0.get_or_init(|| false)
+    }
+}
+
+const ENDED: &str = "the layers have ended the request already";
+
+/// Passes a request to layers until its deadline, beyond which they may wait for anything.
+async fn in_time(stack: Next, request: Request) -> Result<Response, BoxError> {
+    let Some(deadline) = request.deadline else { return stack.run(request).await };
+    let answer = timeout_at(deadline, stack.run(request)).await;
+    answer.unwrap_or_else(|_| Err(expired().into()))
+}
+
+fn expired() -> Status {
+    Status::new(Code::DeadlineExceeded, "the deadline passed within the layers").interrupted()
+}
+
+/// A request's plan on its way through the layers of the call.
+#[derive(Clone)]
+struct Planned(Plan, Passage);
 
 /// What lies behind the layers of a call.
 async fn planned(mut request: Request) -> Result<Response, BoxError> {
-    let plan = request.extensions.remove::<Plan>().ok_or(LOST)?;
+    let Planned(plan, passage) = request.extensions.remove::<Planned>().ok_or(LOST)?;
+    passage.pass()?;
     Ok(attempts(&plan, &mut request).await?)
 }
 
@@ -86,23 +121,26 @@ impl Attempt<Channel> for Attempts<'_> {
     async fn make(&mut self, channel: &Channel, number: u32) -> Result<Response, AttemptError> {
         self.request.attempt = u8::try_from(number).unwrap_or(u8::MAX);
         let Some(stack) = self.stack else {
-            return channel.call(self.request).await.map_err(AttemptError);
+            return channel.call(self.request).await.map_err(AttemptError::Engine);
         };
         let mut request = self.request.clone();
         request.extensions.insert(channel.address().clone());
-        request.extensions.insert(On(channel.clone()));
+        let passage = Passage::default();
+        request.extensions.insert(On(channel.clone(), passage.clone()));
         // Boxed, so that calls without layers do not carry room for it.
-        Box::pin(stack.clone().run(request)).await.map_err(AttemptError::of_layer)
+        let answer = Box::pin(in_time(stack.clone(), request)).await;
+        answer.map_err(|error| AttemptError::Layer(of_attempt_layer(error, &passage)))
     }
 }
 
 /// The node an attempt goes to.
 #[derive(Clone)]
-struct On(Channel);
+struct On(Channel, Passage);
 
 /// What lies behind the layers of an attempt.
 async fn on_channel(mut request: Request) -> Result<Response, BoxError> {
-    let On(channel) = request.extensions.remove::<On>().ok_or(LOST)?;
+    let On(channel, passage) = request.extensions.remove::<On>().ok_or(LOST)?;
+    passage.pass()?;
     Ok(channel.call(&request).await?)
 }
 
@@ -122,13 +160,14 @@ fn failed(failure: Failure<AttemptError>, mut site: CallSite) -> Error {
         Failure::Attempts(attempts) => {
             site.attempts = attempts.len() as u32;
             let earlier = earlier(&attempts);
-            let Some(Attempted { node, error: AttemptError(error), .. }) =
-                attempts.into_iter().last()
-            else {
+            let Some(Attempted { node, error, .. }) = attempts.into_iter().last() else {
                 return Error::at(Code::Internal, Phase::Resolve, "no attempt");
             };
             site.node = Some((node.node.id.clone(), node.node.address.clone()));
-            of_attempt(error, &earlier)
+            match error {
+                AttemptError::Engine(error) => of_engine(error, &earlier),
+                AttemptError::Layer(error) => error.and(&earlier),
+            }
         }
         Failure::NotFound => {
             let message = format!("no node of service `{}` is registered", site.service);
@@ -146,12 +185,12 @@ fn failed(failure: Failure<AttemptError>, mut site: CallSite) -> Error {
 fn earlier(attempts: &[Attempted<AttemptError>]) -> String {
     let before = attempts.len().saturating_sub(1);
     let one = |attempt: &Attempted<AttemptError>| {
-        format!("; before on {}: {}", attempt.node.node.address, attempt.error.0.message())
+        format!("; before on {}: {}", attempt.node.node.address, attempt.error.message())
     };
     attempts[..before].iter().map(one).collect()
 }
 
-fn of_attempt(error: micro_rpc::Error, earlier: &str) -> Error {
+fn of_engine(error: micro_rpc::Error, earlier: &str) -> Error {
     let phase = match error.phase() {
         micro_rpc::Phase::Connect => Phase::Connect,
         micro_rpc::Phase::Send => Phase::Send,
@@ -163,48 +202,78 @@ fn of_attempt(error: micro_rpc::Error, earlier: &str) -> Error {
     Error::of(code, phase, message, error).with_execution(execution).with_details(details)
 }
 
-/// The error of a call that a layer around it ended.
-fn of_layer(error: BoxError, site: CallSite) -> Error {
-    let error = match error.downcast::<Error>() {
-        Ok(error) => return *error,
-        Err(error) => error,
-    };
-    match layer::known_status(&error) {
-        Some(status) => of_attempt(status.into(), "").with_call(site),
-        None => {
-            let message = format!("a layer ended the call: {error}");
-            let ended = Error::at(Code::Unknown, Phase::Send, message);
-            ended.with_execution(Execution::MaybeExecuted).with_source(error).with_call(site)
-        }
+/// The error of a call that its layers ended.
+fn of_call_layer(error: BoxError, passage: &Passage, site: CallSite) -> Error {
+    match (Ended::from(error), passage.end()) {
+        // From behind the layers: it says itself what is known.
+        (Ended::Error(error), true) if error.is_of(&site) => error,
+        (ended, passed) => of_layer(ended, passed).with_call(site),
     }
+}
+
+/// The error of an attempt that its layers ended.
+fn of_attempt_layer(error: BoxError, passage: &Passage) -> Error {
+    match (Ended::from(error), passage.end()) {
+        // From behind the layers: it says itself what is known.
+        (Ended::Engine(error), true) => of_engine(error, ""),
+        (ended, passed) => of_layer(ended, passed),
+    }
+}
+
+/// The error of a layer itself. Of the request it knows at most that it refused it.
+fn of_layer(ended: Ended, passed: bool) -> Error {
+    let phase = if passed { Phase::Wait } else { Phase::Send };
+    let execution = match &ended {
+        Ended::Status(status) if status.is_refused() => Execution::Refused,
+        _ if passed => Execution::MaybeExecuted,
+        _ => Execution::NotSent,
+    };
+    let error = match ended {
+        Ended::Error(error) => Error::of(error.code(), phase, error.to_string(), error),
+        Ended::Engine(error) => Error::of(error.code(), phase, error.message().to_owned(), error),
+        Ended::Status(status) => of_status(status, phase),
+        Ended::Other(error) => {
+            let message = format!("a layer ended the call: {error}");
+            Error::at(Code::Unknown, phase, message).with_source(error)
+        }
+    };
+    error.with_execution(execution)
+}
+
+fn of_status(status: Status, phase: Phase) -> Error {
+    let details = status.details().map(|(codec, details)| (codec, details.clone()));
+    let (code, message) = (status.code(), status.message().to_owned());
+    Error::of(code, phase, message, status).with_details(details)
 }
 
 /// An attempt's error, with what the selector must know of it.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
-struct AttemptError(micro_rpc::Error);
+enum AttemptError {
+    Engine(micro_rpc::Error),
+    /// With layers around the attempt, theirs or what they let through.
+    Layer(Error),
+}
 
 impl AttemptError {
-    fn of_layer(error: BoxError) -> Self {
-        let error = match error.downcast::<micro_rpc::Error>() {
-            Ok(error) => return Self(*error),
-            Err(error) => error,
-        };
-        if let Some(status) = error.downcast_ref::<Status>() {
-            return Self(status.clone().into());
+    fn message(&self) -> &str {
+        match self {
+            Self::Engine(error) => error.message(),
+            Self::Layer(error) => error.message(),
         }
-        let code = layer::known_status(&error).map_or(Code::Unknown, |status| status.code());
-        let message = format!("a layer ended the attempt: {error}");
-        let maybe = Execution::MaybeExecuted;
-        let ended = micro_rpc::Error::new(code, micro_rpc::Phase::Wait, maybe, message);
-        Self(ended.with_source(error))
     }
 }
 
 impl Classify for AttemptError {
     fn class(&self) -> Class {
-        match (self.0.execution(), self.0.code()) {
-            (Execution::NotSent, Code::Unavailable) => Class::NotSent,
+        let (execution, code) = match self {
+            Self::Engine(error) => (error.execution(), error.code()),
+            Self::Layer(error) => (error.execution(), error.code()),
+        };
+        match (execution, code) {
+            (Execution::NotSent, Code::Unavailable | Code::DeadlineExceeded) => Class::NotSent,
+            // Of what a layer says in its own words nothing is known.
+            (Execution::NotSent, Code::Unknown) => Class::MaybeExecuted,
             // What cannot be sent to one node, too large for example, cannot to another.
             (Execution::NotSent, _) => Class::Executed,
             (Execution::Refused, Code::ResourceExhausted) => Class::Overloaded,

@@ -61,6 +61,13 @@ impl Status {
         self
     }
 
+    /// Says that the call was ended while the handler ran, which may have done part of its work: only
+    /// an idempotent method may be retried.
+    pub fn interrupted(mut self) -> Self {
+        self.0.end = End::Interrupted;
+        self
+    }
+
     /// Returns the code.
     #[must_use]
     pub fn code(&self) -> Code {
@@ -89,12 +96,6 @@ impl Status {
     #[must_use]
     pub fn is_refused(&self) -> bool {
         self.0.end == End::Refused
-    }
-
-    /// Says that the server ended the call while the handler ran.
-    pub(crate) fn interrupted(mut self) -> Self {
-        self.0.end = End::Interrupted;
-        self
     }
 
     pub(crate) fn end(&self) -> End {

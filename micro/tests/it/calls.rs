@@ -204,3 +204,18 @@ async fn slow_arguments_do_not_hold_up_the_connection() {
     }
     assert!(tasks.len() > 5, "{tasks:?}");
 }
+
+/// An error a method returned tells whoever passes it on that the method ran, of whatever type it
+/// is.
+#[test]
+fn errors_of_methods_were_executed() {
+    let errors = [
+        micro::Error::from(CallError::App(ShopError::Closed)),
+        micro::Error::from(CallError::App(micro::Error::new(Code::Internal, "it is broken"))),
+        micro::Error::from(CallError::App(anyhow::anyhow!("it is broken"))),
+    ];
+    for error in errors {
+        assert_eq!(error.execution(), Execution::Executed, "{error}");
+        assert_eq!(error.phase(), Phase::Execute, "{error}");
+    }
+}

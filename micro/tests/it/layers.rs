@@ -3,8 +3,8 @@
 use std::sync::Mutex;
 
 use micro::layer::{self, BoxError, Next};
-use micro::rpc::{Address, Request, Response, Status};
-use micro::{CallError, Code};
+use micro::rpc::{Address, Execution, Request, Response, Status};
+use micro::{CallError, Code, Error, Phase};
 
 use super::*;
 
@@ -181,6 +181,293 @@ async fn towers_layers_fit() {
     let slow = ShopClient::named(&town.client().await, "slow");
     let CallError::Rpc(error) = slow.wait(5_000).await.expect_err("too long");
     assert_eq!(error.code(), Code::DeadlineExceeded, "{error}");
+}
+
+/// A layer of either kind that waits for something has until the call's deadline, not for ever.
+#[tokio::test(start_paused = true)]
+async fn layers_end_with_the_deadline() {
+    let town = Town::default();
+    let _node = town.open("a").await;
+    let waiting = layer::from_fn(|_: Request, _: Next| std::future::pending());
+    for is_attempt in [false, true] {
+        let client = client_with(&town, |client| match is_attempt {
+            false => client.layer(waiting),
+            true => client.attempt_layer(waiting),
+        });
+        let client = client.await;
+        let call = ShopClient::new(&client).price("tea").timeout(Duration::from_secs(1));
+        let ended = tokio::time::timeout(Duration::from_secs(10), async { call.await }).await;
+        let error = rpc_error(ended.expect("it ends in time"));
+        assert_eq!(error.code(), Code::DeadlineExceeded, "{error}");
+        assert_eq!((error.service(), error.method()), (Some("shop"), Some("price")));
+        assert_eq!(error.node().is_some(), is_attempt, "{error}");
+    }
+}
+
+/// A call in a queue of a layer's own ends with its deadline, not with the call before it.
+#[tokio::test(start_paused = true)]
+async fn queues_end_with_the_deadline() {
+    let town = Town::default();
+    let _node = town.open("a").await;
+    let places = Arc::new(tokio::sync::Semaphore::new(1));
+    let one_by_one = layer::from_fn(move |request: Request, next: Next| {
+        let places = places.clone();
+        async move {
+            let _place = places.acquire_owned().await?;
+            next.run(request).await
+        }
+    });
+    let shop = ShopClient::new(&client_with(&town, |client| client.layer(one_by_one)).await);
+    let first = tokio::spawn({
+        let call = shop.wait(30_000).timeout(Duration::from_secs(60));
+        async move { call.await }
+    });
+    tokio::task::yield_now().await;
+    let error = rpc_error(shop.wait(0).timeout(Duration::from_secs(1)).await);
+    assert_eq!(error.code(), Code::DeadlineExceeded, "{error}");
+    assert!(!first.is_finished(), "it still has the place");
+    first.await.expect("no panic").expect("it is answered");
+}
+
+/// When the deadline passes behind the layers, what is known there is what the caller is told.
+#[tokio::test(start_paused = true)]
+async fn deadlines_behind_layers_say_where() {
+    let (town, log) = (Town::default(), Log::default());
+    let _node = town.open("a").await;
+    let client =
+        client_with(&town, |c| c.layer(log.layer("call")).attempt_layer(log.layer("attempt")));
+    let shop = ShopClient::new(&client.await);
+    let error = rpc_error(shop.wait(5_000).timeout(Duration::from_secs(1)).await);
+    assert_eq!((error.code(), error.phase()), (Code::DeadlineExceeded, Phase::Wait), "{error}");
+    assert_eq!(error.node(), Some(("a", "memory:a")), "{error}");
+    assert_eq!(error.execution(), Execution::MaybeExecuted);
+}
+
+/// Where a layer may be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Place {
+    Call,
+    Attempt,
+    Server,
+}
+
+const PLACES: [Place; 3] = [Place::Call, Place::Attempt, Place::Server];
+
+/// A row of the table of errors: one of them, the code on a client and on a server, its words.
+type Row = (fn() -> BoxError, Code, Code, &'static str);
+
+const TABLE: [Row; 6] = [
+    (
+        || Status::new(Code::Unauthenticated, "who are you?").into(),
+        Code::Unauthenticated,
+        Code::Unauthenticated,
+        "who are you?",
+    ),
+    (
+        || Error::new(Code::FailedPrecondition, "not on Sundays").into(),
+        Code::FailedPrecondition,
+        Code::FailedPrecondition,
+        "not on Sundays",
+    ),
+    (
+        || {
+            let phase = micro::rpc::Phase::Wait;
+            micro::rpc::Error::new(Code::Aborted, phase, Execution::Executed, "lost a race").into()
+        },
+        Code::Aborted,
+        Code::Aborted,
+        "lost a race",
+    ),
+    (
+        || tower::timeout::error::Elapsed::new().into(),
+        Code::DeadlineExceeded,
+        Code::DeadlineExceeded,
+        "timed out",
+    ),
+    (
+        || tower::load_shed::error::Overloaded::new().into(),
+        Code::ResourceExhausted,
+        Code::ResourceExhausted,
+        "overloaded",
+    ),
+    (|| "drawer 7".into(), Code::Unknown, Code::Internal, "drawer 7"),
+];
+
+/// How the call fails that a layer at this place ends, before or after it passed the request on.
+async fn ended_by(make: fn() -> BoxError, place: Place, passes: bool) -> Error {
+    let ending = layer::from_fn(move |request: Request, next: Next| async move {
+        if passes {
+            next.run(request).await?;
+        }
+        Err::<Response, _>(make())
+    });
+    let town = Town::default();
+    let service = match place {
+        Place::Server => town.service("a").layer(ending),
+        _ => town.service("a"),
+    };
+    let _node = registered(service.serve(ShopServer::new(Corner::default()))).await;
+    let client = client_with(&town, |client| match place {
+        Place::Call => client.layer(ending),
+        Place::Attempt => client.attempt_layer(ending),
+        Place::Server => client,
+    });
+    let shop = ShopClient::new(&client.await);
+    rpc_error(shop.price("tea").retry(micro::Retry::none()).await)
+}
+
+/// Each row of the table of errors holds at each place, and the error says which call it ended.
+#[tokio::test]
+async fn errors_have_the_codes_of_the_table() {
+    for (make, on_client, on_server, words) in TABLE {
+        for place in PLACES {
+            let error = ended_by(make, place, false).await;
+            let is_client = place != Place::Server;
+            let code = if is_client { on_client } else { on_server };
+            assert_eq!(error.code(), code, "{place:?}: {error}");
+            let is_told = code != Code::Internal;
+            assert_eq!(error.to_string().contains(words), is_told, "{place:?}: {error}");
+            assert_eq!(error.service(), Some("shop"), "{place:?}: {error}");
+            assert_eq!(error.method(), Some("price"), "{place:?}: {error}");
+            assert_eq!(error.node().is_some(), place != Place::Call, "{place:?}: {error}");
+        }
+    }
+}
+
+/// What a client's layer ends was not sent, or may have been executed if the layer passed it on.
+#[tokio::test]
+async fn client_layers_know_what_was_sent() {
+    for (make, code, _, _) in TABLE {
+        for (place, passes) in
+            [Place::Call, Place::Attempt].map(|at| [(at, false), (at, true)]).concat()
+        {
+            let error = ended_by(make, place, passes).await;
+            let execution = match (passes, code) {
+                (_, Code::ResourceExhausted) => Execution::Refused,
+                (false, _) => Execution::NotSent,
+                // The engine's own: what it says is known where the engine is.
+                (true, Code::Aborted) if place == Place::Attempt => Execution::Executed,
+                (true, _) => Execution::MaybeExecuted,
+            };
+            let what = format!("{place:?}, passes: {passes}, {error}");
+            assert_eq!(error.execution(), execution, "{what}");
+            let phase = if passes { Phase::Wait } else { Phase::Send };
+            assert_eq!(error.phase(), phase, "{what}");
+        }
+    }
+}
+
+/// What a server's layer answers is an answer, unless it says that it interrupted or refused.
+#[tokio::test]
+async fn server_layers_answer() {
+    for (make, _, code, _) in TABLE {
+        let error = ended_by(make, Place::Server, false).await;
+        let execution = match code {
+            Code::DeadlineExceeded => Execution::MaybeExecuted,
+            Code::ResourceExhausted => Execution::Refused,
+            _ => Execution::Executed,
+        };
+        assert_eq!(error.execution(), execution, "{error}");
+    }
+}
+
+/// An idempotent call that a server's layer interrupts is repeated elsewhere.
+#[tokio::test(start_paused = true)]
+async fn what_a_server_layer_interrupts_is_repeated() {
+    let town = Town::default();
+    let slow = |id| {
+        let timeout = tower::timeout::TimeoutLayer::new(Duration::from_secs(1));
+        registered(town.service(id).layer(timeout).serve(ShopServer::new(Corner::default())))
+    };
+    let _nodes = (slow("a").await, slow("b").await);
+    let shop = ShopClient::new(&town.client().await);
+    let error = rpc_error(shop.wait(5_000).idempotent(true).await);
+    assert_eq!((error.code(), error.attempts()), (Code::DeadlineExceeded, 2), "{error}");
+    let error = rpc_error(shop.wait(5_000).await);
+    assert_eq!((error.execution(), error.attempts()), (Execution::MaybeExecuted, 1), "{error}");
+}
+
+/// An attempt that a layer's time limit ended unsent is repeated elsewhere, idempotent or not.
+#[tokio::test(start_paused = true)]
+async fn attempts_that_end_unsent_are_repeated() {
+    let town = Town::default();
+    let (_a, _b) = (town.open("a").await, town.open("b").await);
+    let hangs = layer::from_fn(|request: Request, next: Next| async move {
+        let address = request.extensions.get::<Address>().expect("it is there");
+        match address.to_string().as_str() {
+            "memory:a" => std::future::pending().await,
+            _ => next.run(request).await,
+        }
+    });
+    let limit = tower::timeout::TimeoutLayer::new(Duration::from_secs(1));
+    let client = client_with(&town, |c| c.attempt_layer(limit).attempt_layer(hangs)).await;
+    let shop = ShopClient::new(&client);
+    for _ in 0..20 {
+        let call = shop.wait(0).timeout(Duration::from_secs(10));
+        assert_eq!(call.await.expect("the other node answers"), 0);
+    }
+}
+
+/// An error of another call that a layer made is told, and is not taken for that of the call.
+#[tokio::test]
+async fn errors_of_other_calls_are_not_the_calls_own() {
+    for (passes, is_attempt) in [(false, false), (true, false), (false, true), (true, true)] {
+        let town = Town::default();
+        let _node = town.open("a").await;
+        let bank = ShopClient::named(&town.client().await, "bank");
+        let pay = layer::from_fn(move |request: Request, next: Next| {
+            let bank = bank.clone();
+            async move {
+                if passes {
+                    next.run(request).await?;
+                }
+                Err::<Response, _>(rpc_error(bank.price("money").await).into())
+            }
+        });
+        let client = client_with(&town, |client| match is_attempt {
+            false => client.layer(pay),
+            true => client.attempt_layer(pay),
+        });
+        let shop = ShopClient::new(&client.await);
+        let error = rpc_error(shop.price("tea").retry(micro::Retry::none()).await);
+        assert_eq!((error.code(), error.service()), (Code::NotFound, Some("shop")), "{error}");
+        assert!(error.to_string().contains("shop/price of bank"), "{error}");
+        let execution = if passes { Execution::MaybeExecuted } else { Execution::NotSent };
+        assert_eq!(error.execution(), execution, "{error}");
+    }
+}
+
+/// What the caller was told was not sent is not sent afterwards.
+#[tokio::test]
+async fn what_was_ended_unsent_stays_unsent() {
+    let town = Town::default();
+    let (_node, corner) = town.open("a").await;
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    for is_attempt in [false, true] {
+        let keeps = kept.clone();
+        let keep = layer::from_fn(move |request: Request, next: Next| {
+            keeps.lock().expect("no panic").push((request, next));
+            async { Err::<Response, _>("not now".into()) }
+        });
+        let client = client_with(&town, |client| match is_attempt {
+            false => client.layer(keep),
+            true => client.attempt_layer(keep),
+        });
+        let client = client.await;
+        let call = ShopClient::new(&client).price("tea").retry(micro::Retry::none());
+        assert_eq!(rpc_error(call.await).execution(), Execution::NotSent);
+        let (request, next) = kept.lock().expect("no panic").pop().expect("it was kept");
+        next.run(request).await.expect_err("it comes too late");
+        assert_eq!(corner.calls.load(Ordering::Relaxed), 0);
+    }
+}
+
+/// The error of a call that its method did not fail.
+fn rpc_error<T: std::fmt::Debug, E: std::fmt::Debug>(ended: Result<T, CallError<E>>) -> Error {
+    match ended {
+        Err(CallError::Rpc(error)) => error,
+        ended => panic!("no error of the call: {ended:?}"),
+    }
 }
 
 /// A layer's own error is the source of the call's, and one that loses the request is told so.

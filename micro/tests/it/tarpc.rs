@@ -431,6 +431,19 @@ async fn layers_are_around_them() {
     assert_eq!(seen.load(Ordering::Relaxed), 6);
 }
 
+/// A time limit that is a layer of the client is told as the call's own deadline is.
+#[tokio::test(start_paused = true)]
+async fn time_limits_of_layers_are_deadlines() {
+    let town = Town::default();
+    let _depot = town.hosts(depot("a")).await;
+    let client = Client::connect().settings(Settings::none()).registry(town.registry.clone());
+    let client = client.memory_network(town.network.clone());
+    let limit = tower::timeout::TimeoutLayer::new(Duration::from_secs(1));
+    let depot = plain::DepotClient::from(stub(&client.layer(limit).await.unwrap(), "depot"));
+    let error = depot.wait(in_time(Duration::from_secs(60)), 5_000).await.unwrap_err();
+    assert!(matches!(error, RpcError::DeadlineExceeded), "{error:?}");
+}
+
 /// What fails is told as tarpc tells it, with our account of it inside.
 #[tokio::test(start_paused = true)]
 async fn errors_are_told() {
@@ -490,38 +503,62 @@ async fn http_callers_find_them() {
     assert!(status == 404 && body.contains("unimplemented"), "{status} {body}");
 }
 
-mod proxies {
-    pub(super) mod plain {
-        #[::tarpc::service]
-        pub(in super::super) trait HTTPProxy {
-            async fn ping();
+/// Contracts of both macros by the names of their traits.
+macro_rules! named_alike {
+    ($($name:ident $server:ident),*) => {
+        #[allow(dead_code, reason = "only their names are of interest")]
+        mod alike {
+            pub(super) mod plain {
+                $(#[::tarpc::service]
+                pub(in super::super) trait $name {
+                    async fn ping();
+                })*
+            }
+
+            $(#[micro::service]
+            pub(super) trait $name {
+                async fn ping(&self);
+            })*
+
+            #[derive(Clone)]
+            pub(super) struct Both;
+
+            $(impl $name for Both {
+                async fn ping(&self) {}
+            }
+
+            impl plain::$name for Both {
+                async fn ping(self, _: ::tarpc::context::Context) {}
+            })*
         }
-    }
 
-    #[micro::service]
-    pub(super) trait HTTPProxy {
-        async fn ping(&self);
-    }
-
-    #[derive(Clone)]
-    pub(super) struct Proxy;
-
-    impl HTTPProxy for Proxy {
-        async fn ping(&self) {}
-    }
-
-    impl plain::HTTPProxy for Proxy {
-        async fn ping(self, _: ::tarpc::context::Context) {}
-    }
+        /// The name of each contract by tarpc's trait, and by ours.
+        fn named_alike() -> Vec<[String; 2]> {
+            let name = |contract: Contract| contract.name().to_owned();
+            vec![$([
+                name(host(|cx, request| {
+                    Serve::serve(alike::plain::$name::serve(alike::Both), cx, request)
+                })),
+                name(alike::$server::new(alike::Both).into()),
+            ]),*]
+        }
+    };
 }
 
-/// Both macros name a contract alike.
+named_alike! {
+    HTTPProxy HTTPProxyServer,
+    HTTPServer2Go HTTPServer2GoServer,
+    Sha256 Sha256Server,
+    V2Api V2ApiServer,
+    IO IOServer,
+    A1B2 A1B2Server
+}
+
+/// Both macros name a contract alike, acronyms and digits or not.
 #[test]
 fn contracts_are_named_alike() {
-    use proxies::{HTTPProxyServer, Proxy, plain::HTTPProxy};
-    let plain = host(|cx, request| Serve::serve(HTTPProxy::serve(Proxy), cx, request));
-    assert_eq!(plain.name(), Contract::from(HTTPProxyServer::new(Proxy)).name());
-    assert_eq!(plain.name(), "http-proxy");
+    let expected = ["http-proxy", "http-server2-go", "sha256", "v2-api", "io", "a1-b2"];
+    assert_eq!(named_alike(), expected.map(|name| [name; 2]));
 }
 
 /// A request that is no enum is no contract, and said to be none at once.
