@@ -47,7 +47,9 @@ pub(super) async fn run(
             if driver.was_of_no_use() {
                 health.failed(now, format!("{address} was of no use: {}", ending.reason));
             }
-            health.disconnected(now);
+            if driver.announced {
+                health.disconnected(now);
+            }
         }
     }
 }
@@ -237,8 +239,9 @@ impl<'a> Driver<'a> {
                 }
                 kind::PONG => {}
                 kind::GO_AWAY if head.id == STOP_SOON => {
-                    self.announced = true;
-                    self.health.announced();
+                    if !std::mem::replace(&mut self.announced, true) {
+                        self.health.announced();
+                    }
                 }
                 kind::GO_AWAY => {
                     self.told_to_go = true;
