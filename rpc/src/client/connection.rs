@@ -300,7 +300,7 @@ impl State {
     pub(super) fn go_away(&mut self, last: u64, wakers: &mut Vec<Waker>) -> bool {
         self.closing = true;
         self.fail(wakers, |_, call| {
-            let message = "the node is draining and did not take the call";
+            let message = "the node takes no further calls and did not take this one";
             let refused =
                 || Error::new(Code::Unavailable, Phase::Wait, Execution::Refused, message);
             (call.id > last).then(refused)

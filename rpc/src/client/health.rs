@@ -119,7 +119,7 @@ impl State {
 
     fn told_to_go(&mut self, now: Instant, used: bool) {
         if !used {
-            self.failed(now, "the node is draining".into());
+            self.failed(now, "the node takes no calls".into());
         }
         self.hold_from(now);
     }
@@ -181,7 +181,8 @@ mod tests {
         assert_eq!(health.may_connect(now), Ok(()));
     }
 
-    /// A go-away on a used connection lets a new one be tried at once; on an unused one it does not.
+    /// A go-away on a used connection lets a new one be tried at once; on an unused one it does not,
+    /// and the reason fits a node that stops as well as one that is full.
     #[test]
     fn go_away() {
         let now = Instant::now();
@@ -189,7 +190,7 @@ mod tests {
         health.told_to_go(now, true);
         assert!(health.is_draining(|| now) && health.may_connect(now).is_ok());
         health.told_to_go(now, false);
-        assert!(health.may_connect(now).is_err());
+        assert_eq!(health.may_connect(now).unwrap_err().reason, "the node takes no calls");
         assert!(!health.is_draining(|| now + 2 * DRAIN_HOLD));
     }
 
