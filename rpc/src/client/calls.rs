@@ -54,6 +54,11 @@ impl Calls {
         self.slots.len() - self.free.len()
     }
 
+    /// Returns whether there ever was a call.
+    pub(super) fn has_begun(&self) -> bool {
+        self.sequence > 0
+    }
+
     /// Returns the number of outcomes that wait to be collected.
     pub(super) fn answered(&self) -> usize {
         self.answered

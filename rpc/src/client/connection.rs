@@ -295,16 +295,17 @@ impl State {
         });
     }
 
-    /// The peer takes no calls above `last`; returns whether it took any.
+    /// The peer takes no calls above `last`; returns whether it took any, which it
+    /// cannot have when none was made.
     pub(super) fn go_away(&mut self, last: u64, wakers: &mut Vec<Waker>) -> bool {
         self.closing = true;
         self.fail(wakers, |_, call| {
-            let message = "the node is draining and did not take the call";
+            let message = "the node takes no further calls and did not take this one";
             let refused =
                 || Error::new(Code::Unavailable, Phase::Wait, Execution::Refused, message);
             (call.id > last).then(refused)
         });
-        last > 0
+        last > 0 && self.calls.has_begun()
     }
 
     /// Whether nothing is left to do on a connection that takes no calls.

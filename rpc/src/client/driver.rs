@@ -40,9 +40,16 @@ pub(super) async fn run(
         }
         Ok((pipe, peer)) => {
             connection.opened(peer);
-            let driver = Driver::new(pipe, &config, &connection, &health);
-            ending.reason = driver.await;
-            health.disconnected(Instant::now());
+            let mut driver = Driver::new(pipe, &config, &connection, &health);
+            ending.reason = (&mut driver).await;
+            // Health first, here too.
+            let now = Instant::now();
+            if driver.was_of_no_use() {
+                health.failed(now, format!("{address} was of no use: {}", ending.reason));
+            }
+            if driver.announced {
+                health.disconnected(now);
+            }
         }
     }
 }
@@ -102,8 +109,12 @@ struct Driver<'a> {
     armed: Option<Instant>,
     /// Whether this task let others run first since it last wrote.
     stepped_back: bool,
+    /// Whether frames may be there that nobody has looked at yet.
+    backlog: bool,
     /// Whether the node has answered anything on this connection.
     answered: bool,
+    /// Whether the node has said on this connection that it takes no further calls.
+    told_to_go: bool,
     /// Whether the node has announced on this connection that it is going to stop.
     announced: bool,
     /// Callers to wake, kept for its memory.
@@ -131,10 +142,19 @@ impl<'a> Driver<'a> {
             timer: Box::pin(sleep_until(now)),
             armed: None,
             stepped_back: false,
+            // The first frames may have come together with the preface.
+            backlog: true,
             answered: false,
+            told_to_go: false,
             announced: false,
             wakers: Vec::new(),
         }
+    }
+
+    /// Whether the node accepted the connection for nothing, and did not say so: to connect again at
+    /// once, as after any other end, may go on for ever.
+    fn was_of_no_use(&self) -> bool {
+        !self.answered && !self.told_to_go
     }
 
     fn drive(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Reason> {
@@ -185,11 +205,13 @@ impl<'a> Driver<'a> {
 
     /// Reads once, handles all frames that are complete and wakes their callers.
     fn read(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Reason> {
-        match self.pipe.poll_read(cx) {
-            Poll::Pending => return Ok(Poll::Pending),
-            Poll::Ready(Ok(0)) => return Err("the node closed it".into()),
-            Poll::Ready(Err(error)) => return Err(error.to_string()),
-            Poll::Ready(Ok(_)) => self.keepalive.read(Instant::now()),
+        if !std::mem::take(&mut self.backlog) {
+            match self.pipe.poll_read(cx) {
+                Poll::Pending => return Ok(Poll::Pending),
+                Poll::Ready(Ok(0)) => return Err("the node closed it".into()),
+                Poll::Ready(Err(error)) => return Err(error.to_string()),
+                Poll::Ready(Ok(_)) => self.keepalive.read(Instant::now()),
+            }
         }
         let result = self.handle_frames();
         wake(self.wakers.drain(..));
@@ -217,10 +239,12 @@ impl<'a> Driver<'a> {
                 }
                 kind::PONG => {}
                 kind::GO_AWAY if head.id == STOP_SOON => {
-                    self.announced = true;
-                    self.health.announced();
+                    if !std::mem::replace(&mut self.announced, true) {
+                        self.health.announced();
+                    }
                 }
                 kind::GO_AWAY => {
+                    self.told_to_go = true;
                     let used = state.go_away(head.id, &mut self.wakers);
                     self.health.told_to_go(Instant::now(), used);
                 }

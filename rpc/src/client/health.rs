@@ -22,18 +22,12 @@ struct State {
     failures: u32,
     retry_at: Option<Instant>,
     reason: String,
-    draining: Draining,
-}
-
-/// What the node said about new calls.
-#[derive(Clone, Copy, Debug, Default)]
-enum Draining {
-    #[default]
-    No,
-    /// It is going to stop, on a connection that is still there.
-    Announced,
-    /// It stopped taking calls, which is believed until then.
-    Until(Instant),
+    /// Connections that are there and on which the node announced that it is going to stop.
+    announcing: usize,
+    /// Whether that is believed: no other connection has told otherwise since.
+    is_believed: bool,
+    /// Until when the node is believed to take no calls, though no connection says so any more.
+    hold: Option<Instant>,
 }
 
 /// Why no connection is attempted now.
@@ -68,9 +62,9 @@ impl Health {
         self.change(|state| state.answered(has_announced));
     }
 
-    /// The node announced that it is going to stop.
+    /// The node announced that it is going to stop, for the first time on a connection.
     pub(super) fn announced(&self) {
-        self.change(|state| state.draining = Draining::Announced);
+        self.change(State::announced);
     }
 
     /// The node said go-away, `used` telling whether it accepted a call on that connection before.
@@ -78,7 +72,7 @@ impl Health {
         self.change(|state| state.told_to_go(now, used));
     }
 
-    /// A connection is gone, and with it what was announced on it.
+    /// A connection is gone on which the node had announced that it is going to stop.
     pub(super) fn disconnected(&self, now: Instant) {
         self.change(|state| state.disconnected(now));
     }
@@ -91,7 +85,7 @@ impl Health {
     fn change(&self, change: impl FnOnce(&mut State)) {
         let mut state = lock(&self.state);
         change(&mut state);
-        self.may_drain.store(!matches!(state.draining, Draining::No), Ordering::Relaxed);
+        self.may_drain.store(state.may_drain(), Ordering::Relaxed);
     }
 }
 
@@ -112,35 +106,43 @@ impl State {
     }
 
     fn answered(&mut self, has_announced: bool) {
-        let draining = if has_announced { self.draining } else { Draining::No };
-        *self = Self { draining, ..Self::default() };
+        (self.failures, self.retry_at) = (0, None);
+        if !has_announced {
+            (self.is_believed, self.hold) = (false, None);
+        }
+    }
+
+    fn announced(&mut self) {
+        self.announcing += 1;
+        self.is_believed = true;
     }
 
     fn told_to_go(&mut self, now: Instant, used: bool) {
         if !used {
-            self.failed(now, "the node is draining".into());
+            self.failed(now, "the node takes no calls".into());
         }
-        self.draining = Draining::Until(self.hold(now));
+        self.hold_from(now);
     }
 
     fn disconnected(&mut self, now: Instant) {
-        if let Draining::Announced = self.draining {
-            self.draining = Draining::Until(self.hold(now));
+        self.announcing -= 1;
+        if self.announcing == 0 && std::mem::take(&mut self.is_believed) {
+            self.hold_from(now);
         }
     }
 
     fn is_draining(&self, now: Instant) -> bool {
-        match self.draining {
-            Draining::No => false,
-            Draining::Announced => true,
-            Draining::Until(until) => until > now,
-        }
+        self.is_believed || self.hold.is_some_and(|until| until > now)
     }
 
-    /// At least as long as no connection is attempted anyway.
-    fn hold(&self, now: Instant) -> Instant {
+    fn may_drain(&self) -> bool {
+        self.is_believed || self.hold.is_some()
+    }
+
+    /// Holds at least as long as no connection is attempted anyway.
+    fn hold_from(&mut self, now: Instant) {
         let hold = now + DRAIN_HOLD;
-        self.retry_at.map_or(hold, |retry| retry.max(hold))
+        self.hold = Some(self.retry_at.map_or(hold, |retry| retry.max(hold)));
     }
 }
 
@@ -179,7 +181,8 @@ mod tests {
         assert_eq!(health.may_connect(now), Ok(()));
     }
 
-    /// A go-away on a used connection lets a new one be tried at once; on an unused one it does not.
+    /// A go-away on a used connection lets a new one be tried at once; on an unused one it does not,
+    /// and the reason fits a node that stops as well as one that is full.
     #[test]
     fn go_away() {
         let now = Instant::now();
@@ -187,7 +190,7 @@ mod tests {
         health.told_to_go(now, true);
         assert!(health.is_draining(|| now) && health.may_connect(now).is_ok());
         health.told_to_go(now, false);
-        assert!(health.may_connect(now).is_err());
+        assert_eq!(health.may_connect(now).unwrap_err().reason, "the node takes no calls");
         assert!(!health.is_draining(|| now + 2 * DRAIN_HOLD));
     }
 
@@ -205,6 +208,25 @@ mod tests {
         assert!(health.is_draining(|| later) && !health.is_draining(|| later + 2 * DRAIN_HOLD));
         health.announced();
         health.answered(false);
+        assert!(!health.is_draining(|| now));
+    }
+
+    /// What was announced on several connections holds until the last of them has ended, and one
+    /// that was told otherwise is not believed when it ends.
+    #[test]
+    fn announced_on_several_connections() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(60);
+        let health = Health::default();
+        health.announced();
+        health.announced();
+        health.disconnected(now);
+        assert!(health.is_draining(|| later));
+        health.disconnected(now);
+        assert!(health.is_draining(|| now) && !health.is_draining(|| later));
+        health.announced();
+        health.answered(false);
+        health.disconnected(now);
         assert!(!health.is_draining(|| now));
     }
 }

@@ -27,7 +27,8 @@ use crate::{Address, Code, Error, Execution, Limits, MemoryNetwork, Phase, Reque
 ///
 /// Connections are made when a call needs one and are shared by all clones; many calls are in
 /// flight on each. After a failure the next connection is attempted after 100 ms × 1.6ⁿ, at most
-/// 10 s, ± 20 %; until then calls fail at once with [`Execution::NotSent`]. A node that says
+/// 10 s, ± 20 %; until then calls fail at once with [`Execution::NotSent`]. A connection that ends
+/// before anything was answered on it is such a failure, too. A node that says
 /// go-away finishes what it accepted, while new calls go to a new connection.
 ///
 /// The channel owns the tasks of its connections. Dropping the last clone aborts them;
@@ -134,8 +135,8 @@ impl Channel {
 
     /// Returns whether the node said, not long ago, that it wants no new calls.
     ///
-    /// It stays so as long as the connection on which the node announced that, and for a second
-    /// after it, so that a node which has restarted is seen. Cheap enough to ask for each call.
+    /// It stays so as long as the connections on which the node announced that, and for a second
+    /// after the last of them, so that a node which has restarted is seen. Cheap enough to ask for each call.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.inner.health.is_draining(Instant::now)
@@ -193,7 +194,8 @@ struct Inner {
 
 impl Inner {
     /// Makes the call on one of the connections. A connection that is gone takes no call, and each
-    /// further one has to be made first, so this ends when the node cannot be reached.
+    /// further one has to be made first, so this ends when the node cannot be reached, or does
+    /// nothing with the connections it accepts.
     async fn call(&self, request: &Request) -> Result<Bytes, Error> {
         let link = self.next_link();
         let mut gone = None;

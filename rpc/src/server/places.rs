@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -62,7 +62,7 @@ impl Places {
     }
 
     /// Takes a place. When there is none, it is that of the connection which has made no call for
-    /// the longest and has none running, of the same peer if it is the peer that has too many.
+    /// the longest, has none running and owes no answer, of the same peer if it is the peer that has too many.
     ///
     /// # Errors
     ///
@@ -152,11 +152,18 @@ pub(super) struct Pulse {
     /// When it was opened or made its last call, in microseconds since the start.
     last_call: AtomicU64,
     running: AtomicUsize,
+    /// Whether answers wait for the peer to read, which take memory until it does.
+    is_owing: AtomicBool,
 }
 
 impl Pulse {
     pub(super) fn new(start: Instant) -> Self {
-        Self { start, last_call: AtomicU64::new(0), running: AtomicUsize::new(0) }
+        Self {
+            start,
+            last_call: AtomicU64::new(0),
+            running: AtomicUsize::new(0),
+            is_owing: AtomicBool::new(false),
+        }
     }
 
     /// A call came.
@@ -174,9 +181,15 @@ impl Pulse {
         self.running.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Returns since when nothing happened, unless a call runs.
+    /// Answers wait to be written, or do no longer.
+    pub(super) fn owes(&self, is_owing: bool) {
+        self.is_owing.store(is_owing, Ordering::Relaxed);
+    }
+
+    /// Returns since when nothing happened, unless a call runs or its answer is not written yet.
     fn idle_since(&self) -> Option<u64> {
-        let is_idle = self.running.load(Ordering::Relaxed) == 0;
+        let is_idle =
+            self.running.load(Ordering::Relaxed) == 0 && !self.is_owing.load(Ordering::Relaxed);
         is_idle.then(|| self.last_call.load(Ordering::Relaxed))
     }
 }
@@ -221,6 +234,18 @@ mod tests {
         oldest.pulse.ended();
         let mut last = places.take(B, at(12)).unwrap();
         assert!(has_to_go(&mut oldest) && !has_to_go(&mut fourth) && !has_to_go(&mut last));
+    }
+
+    /// Who has answers to read keeps a place until they are read.
+    #[test]
+    fn who_is_owed_stays() {
+        let now = Instant::now();
+        let mut places = places(1, 10, now);
+        let mut owed = places.take(A, now).unwrap();
+        owed.pulse.owes(true);
+        assert_eq!(places.take(B, now).unwrap_err(), Full::Server);
+        owed.pulse.owes(false);
+        assert!(places.take(B, now).is_ok() && has_to_go(&mut owed));
     }
 
     /// A peer with too many connections loses one of its own, and when all are busy gets none.

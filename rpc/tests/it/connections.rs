@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::process::Command;
 use std::time::Duration;
 
-use micro_rpc::Limits;
+use micro_rpc::{Limits, MemoryNetwork, Server, ServerConfig};
 use tokio::net::TcpStream;
 
 use crate::log::Log;
@@ -74,6 +74,31 @@ async fn every_protocol_makes_room() {
             raw.rest().await;
         }
     }
+}
+
+/// Who loses a place and is owed answers at that moment has a second to read them; then the
+/// connection is closed, and what waits is forgotten.
+#[tokio::test(start_paused = true)]
+async fn leaving_takes_a_moment() {
+    let hour = Duration::from_secs(3600);
+    let limits = Limits { max_connections: 1, stall_timeout: hour, ..Limits::default() };
+    let network = MemoryNetwork::new();
+    let config = ServerConfig { limits, ..Default::default() };
+    let server = Server::new(router(&Counts::default())).unwrap().config(config);
+    let _server = server.start(vec![network.listen("a").unwrap()]);
+    let mut hoarder = Raw(network.connect("a").unwrap());
+    hoarder.send(&PREFACE).await;
+    hoarder.preface().await;
+    // In this order the place is lost before the server looks at the calls.
+    let mut newcomer = Raw(network.connect("a").unwrap());
+    for id in 1..=3 {
+        hoarder.send(&frame(REQUEST, 0, id, &payload("large", 0, b""))).await;
+    }
+    newcomer.send(&PREFACE).await;
+    newcomer.preface().await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let rest = hoarder.rest().await;
+    assert!((1..300_000).contains(&rest.len()), "{} bytes came", rest.len());
 }
 
 /// A connection whose calls run keeps its place; when all are such, a newcomer is closed until one

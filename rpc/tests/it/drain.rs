@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use micro_rpc::{Channel, Code, Execution, Limits, Request, Response, Router, Server};
-
+use micro_rpc::{
+    Channel, ChannelConfig, Code, Execution, Limits, Request, Response, Router, Server,
+};
+use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
 use crate::support::*;
@@ -35,6 +37,35 @@ async fn drain_announces_and_serves() {
     assert_works(&channel(&server)).await;
     assert_eq!(server.in_flight(), 1, "what was accepted goes on");
     hanging.abort();
+}
+
+/// What a node announces on several connections, however often, holds until the last has ended.
+#[tokio::test]
+async fn announcements_end_with_the_last() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string().parse().unwrap();
+    let channel = Channel::new(address, ChannelConfig { connections: 2, ..patient() });
+    let mut nodes = Vec::new();
+    for _ in 0..2 {
+        let node = async {
+            let mut node = Raw(listener.accept().await.unwrap().0);
+            node.preface().await;
+            node.send(&PREFACE).await;
+            let (_, id, _) = node.frame().await;
+            let announced = frame(GO_AWAY, 0, u64::MAX, b"").repeat(2);
+            node.send(&[announced, frame(RESPONSE, 0, id, b"\0\x02\0\0\0")].concat()).await;
+            node
+        };
+        let (node, answer) = tokio::join!(node, call(&channel, "echo"));
+        answer.unwrap();
+        nodes.push(node);
+    }
+    nodes.pop();
+    // More than what is announced outlives its connection.
+    tokio::time::sleep(Duration::from_millis(1300)).await;
+    assert!(channel.is_draining());
+    nodes.pop();
+    until("the last is forgotten", || !channel.is_draining()).await;
 }
 
 /// A raw client sees two go-aways: one that announces, after which its calls are executed, and one

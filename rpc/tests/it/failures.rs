@@ -1,5 +1,6 @@
 //! Nodes that are away, hang or die: what a caller may conclude from it.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use micro_rpc::{Channel, ChannelConfig, Code, Execution, Listener, MemoryNetwork, Phase, Server};
@@ -92,6 +93,41 @@ async fn killed_after_receiving() {
     let error = error.unwrap_err();
     assert_eq!((error.code(), error.phase()), (Code::Unavailable, Phase::Wait));
     assert_eq!(error.execution(), Execution::MaybeExecuted);
+}
+
+/// A node that accepts connections and closes them, whatever it says before, costs a call a few of
+/// them at most: then it fails, and was not sent.
+#[tokio::test]
+async fn accepts_and_closes() {
+    let rows = [
+        ("nothing", Vec::new()),
+        ("an announcement", frame(GO_AWAY, 0, u64::MAX, b"")),
+        ("a go-away", frame(GO_AWAY, 0, 0, b"")),
+        ("a go-away that knows a call", frame(GO_AWAY, 0, 7, b"")),
+    ];
+    for (what, last_words) in rows {
+        let (listener, address) = listener().await;
+        let channel = Channel::new(address.parse().unwrap(), patient());
+        let connects = AtomicUsize::new(0);
+        let node = async {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                connects.fetch_add(1, Ordering::Relaxed);
+                stream.read_exact(&mut [0; 16]).await.unwrap();
+                stream.write_all(&[&PREFACE[..], &last_words].concat()).await.unwrap();
+            }
+        };
+        let patience = Duration::from_secs(20);
+        let error = tokio::select! {
+            called = tokio::time::timeout(patience, call(&channel, "echo")) => called,
+            () = node => unreachable!(),
+        };
+        let error = error.expect(what).unwrap_err();
+        let expected = (Code::Unavailable, Execution::NotSent);
+        assert_eq!((error.code(), error.execution()), expected, "{what}: {error}");
+        let connects = connects.load(Ordering::Relaxed);
+        assert!(connects < 20, "{what}: {connects} connections");
+    }
 }
 
 /// Of two requests, the one that did not fit into the socket was not sent, and the other may have

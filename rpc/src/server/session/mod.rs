@@ -15,6 +15,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 pub(super) use self::serve::{Fate, serve};
 use self::serve::{Fault, close};
+use super::LINGER;
 use super::call::{self, Outcome};
 use super::places::Pulse;
 use super::shared::{Phase, Place, Shared};
@@ -111,7 +112,7 @@ impl Session {
                 biased;
                 ended = poll_fn(|cx| self.drive(cx)) => return ended,
                 _ = phases.changed() => {}
-                () = place.lost(), if stays => self.say(Farewell::Said),
+                () = place.lost(), if stays => self.leave(),
                 () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => {
                     self.abort_running();
                     return Ok(());
@@ -140,10 +141,20 @@ impl Session {
             Phase::Serving => {}
             Phase::Draining => self.say(Farewell::Announced),
             Phase::Stopping(until) => {
-                self.until = Some(until);
+                self.end_by(until);
                 self.say(Farewell::Said);
             }
         }
+    }
+
+    /// Makes room for somebody else, soon even if a call came just now or the peer reads nothing.
+    fn leave(&mut self) {
+        self.end_by(Instant::now() + LINGER);
+        self.say(Farewell::Said);
+    }
+
+    fn end_by(&mut self, until: Instant) {
+        self.until = Some(self.until.map_or(until, |sooner| sooner.min(until)));
     }
 
     /// Tells the client to go, unless it was told as much already.
@@ -195,7 +206,9 @@ impl Session {
     /// Decides whether to sleep, to finish or, as `None`, to go on.
     fn rest(&self, blocked: bool) -> Option<Poll<()>> {
         let mut exchange = lock(&self.exchange);
-        let idle = exchange.running.is_empty() && exchange.outbox.unwritten() == 0;
+        let is_owing = exchange.outbox.unwritten() > 0;
+        self.pulse.owes(is_owing);
+        let idle = exchange.running.is_empty() && !is_owing;
         if self.farewell == Farewell::Said && idle {
             return Some(Poll::Ready(()));
         }

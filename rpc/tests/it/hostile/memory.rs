@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout};
 use crate::support::*;
 
 /// Frames that are announced and do not come, that are too long, that say how much will follow, and
-/// answers that nobody reads cost a fraction of what they seem to.
+/// answers that nobody reads, on any number of connections, cost a fraction of what they seem to.
 #[test]
 fn memory_is_bounded() {
     let this = std::env::current_exe().unwrap();
@@ -32,6 +32,7 @@ async fn measured() {
     thrown_away(&server).await;
     claimed(&server).await;
     never_read(&server).await;
+    hoarders().await;
     assert_works(&channel(&server)).await;
     let grown = peak() - before;
     println!("grown by {} KiB", grown / 1024);
@@ -84,6 +85,31 @@ async fn never_read(server: &ServerHandle) {
     // The server stops reading, so not all of it leaves; by then it holds what it ever will.
     let _ = timeout(Duration::from_secs(2), raw.0.write_all(&calls)).await;
     sleep(Duration::from_millis(200)).await;
+}
+
+/// 100 connections to a server with places for 4, each of which asks for 10 MB and reads nothing:
+/// the server keeps no more than it has places for.
+async fn hoarders() {
+    let hour = Duration::from_secs(3600);
+    let limits = Limits { max_connections: 4, stall_timeout: hour, ..Limits::default() };
+    let (server, _) = server_with(limits).await;
+    let calls: Vec<u8> =
+        (1..=100).flat_map(|id| frame(REQUEST, 0, id, &payload("large", 0, b""))).collect();
+    let before = sockets();
+    let mut hoarders = Vec::new();
+    for _ in 0..100 {
+        let mut raw = Raw::silent(&server).await;
+        // Who gets no place cannot send.
+        let _ = raw.0.write_all(&[&PREFACE[..], &calls].concat()).await;
+        sleep(Duration::from_millis(5)).await;
+        hoarders.push(raw);
+    }
+    until("the others are gone", || sockets() <= before + hoarders.len() + 4).await;
+}
+
+/// The files this process has open, most of which are sockets.
+fn sockets() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
 /// The most memory this process ever had.

@@ -6,7 +6,7 @@ use micro_rpc::{Channel, ChannelConfig, Code, Error, Execution, Limits, Phase};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::support::*;
 
@@ -39,6 +39,19 @@ impl Node {
         call.deadline = Some(Instant::now() + Duration::from_secs(20));
         let answer = self.channel.call(&call).await?;
         Ok(String::from_utf8_lossy(&answer.body).into_owned())
+    }
+
+    /// Calls until a call is sent: after a connection on which nothing was ever answered, that
+    /// takes a moment.
+    async fn call_again(&self) -> Result<String, Error> {
+        loop {
+            match self.call().await {
+                Err(error) if error.execution() == Execution::NotSent => {
+                    sleep(Duration::from_millis(10)).await;
+                }
+                outcome => return outcome,
+            }
+        }
     }
 }
 
@@ -144,7 +157,8 @@ const ANSWERS: [Row; 11] = [
     ("unknown flags", |id| frame(RESPONSE, 0, id, b"\0\x02\xf8\0\0good"), GOOD),
 ];
 
-/// Each wrong answer costs that call, or the connection at worst, and the next call is answered.
+/// Each wrong answer costs that call, or the connection at worst, and the next call that is sent is
+/// answered.
 #[tokio::test]
 async fn table() {
     for (what, answer, expected) in FRAMES.into_iter().chain(ANSWERS) {
@@ -152,7 +166,7 @@ async fn table() {
         let got = node.call().await;
         let got = got.as_deref().map_err(|error| (error.code(), error.execution()));
         assert_eq!(got, expected, "{what}");
-        assert_eq!(node.call().await.unwrap(), "good", "{what}");
+        assert_eq!(node.call_again().await.unwrap(), "good", "{what}");
     }
 }
 
@@ -164,14 +178,14 @@ async fn truncation() {
         let error = node.call().await.unwrap_err();
         assert_eq!((error.code(), error.phase()), (Code::Unavailable, Phase::Wait), "{cut}");
         assert_eq!(error.execution(), Execution::MaybeExecuted, "{cut}");
-        assert_eq!(node.call().await.unwrap(), "good");
+        assert_eq!(node.call_again().await.unwrap(), "good");
     }
 }
 
 /// Random answers end the call in one way or another, and the next one is answered.
 #[tokio::test]
 async fn random_bytes() {
-    for seed in 0..150 {
+    let nodes = (0..150).map(async |seed| {
         let answer = move |id| {
             let mut random = fastrand::Rng::with_seed(seed);
             let mut bytes = [good(id), frame(PING, 0, 0, b""), vec![0; 100]].concat();
@@ -184,8 +198,9 @@ async fn random_bytes() {
         let node = Node::start(answer, true).await;
         // Changes may leave it a good answer.
         let _ = node.call().await;
-        assert_eq!(node.call().await.unwrap(), "good", "{seed}");
-    }
+        assert_eq!(node.call_again().await.unwrap(), "good", "{seed}");
+    });
+    futures::future::join_all(nodes).await;
 }
 
 /// A node whose preface is wrong, late or missing was sent nothing.
