@@ -476,11 +476,11 @@ impl Service {
         let mut registration = plan.registration;
         registration.node.address = advertised.address.to_string();
         validate::registration(&registration, plan.timing.ttl)?;
-        RunningService::start(Start {
+        Ok(RunningService::start(Start {
             registration,
             listeners,
-            contracts: plan.contracts,
-            layers: plan.layers,
+            server: plan.server,
+            description: plan.description,
             limits: plan.limits,
             registry: plan.registry,
             timing: plan.timing,
@@ -488,7 +488,7 @@ impl Service {
             ending: plan.ending,
             settings: plan.settings,
             memory: plan.memory,
-        })
+        }))
     }
 
     fn hook<F, Fut>(mut self, stage: Stage, hook: F) -> Self
