@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::pin::{Pin, pin};
 
-use crate::service::Started;
+use crate::service::{Remains, Started};
 use crate::settings::Settings;
 use crate::signals::Signals;
 use crate::{Code, Error, Phase, Result, RunningService, Service};
@@ -172,12 +172,15 @@ impl Group {
         let is_alone = services.len() == 1;
         for service in services {
             let label = service.label();
-            let started = service.start_until(stop.as_mut()).await;
-            match started.map_err(|error| if is_alone { error } else { of(&label, error) })? {
+            match service.start_until(stop.as_mut()).await {
                 Started::Running(service) => running.services.push(service),
-                Started::Told(service, told) => {
-                    running.services.extend(service);
+                Started::Told(remains, told) => {
+                    running.remains = Some(remains);
                     return Ok(Some(told));
+                }
+                Started::Failed(remains, error) => {
+                    running.remains = Some(remains);
+                    return Err(if is_alone { error } else { of(&label, error) });
                 }
             }
         }
@@ -222,6 +225,8 @@ impl Group {
 #[must_use = "dropping it stops the services"]
 pub struct RunningGroup {
     services: Vec<RunningService>,
+    /// Of the one that did not come to run; it ends first.
+    remains: Option<Remains>,
 }
 
 impl RunningGroup {
@@ -261,6 +266,9 @@ impl RunningGroup {
     ///
     /// Dropping the future aborts what still runs, as dropping the group does.
     pub async fn shutdown(mut self) {
+        if let Some(remains) = self.remains.take() {
+            remains.end().await;
+        }
         while let Some(service) = self.services.pop() {
             service.shutdown().await;
         }
@@ -281,7 +289,7 @@ impl RunningGroup {
 
 impl From<RunningService> for RunningGroup {
     fn from(service: RunningService) -> Self {
-        Self { services: vec![service] }
+        Self { services: vec![service], remains: None }
     }
 }
 

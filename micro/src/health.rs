@@ -74,12 +74,14 @@ impl HealthCheck {
         }
     }
 
-    /// A check that does not end within the interval has failed.
+    /// A check that does not end within the interval has failed, as has one that panics, even in the
+    /// text of its error.
     async fn run(&self) -> Health {
         let Self { check, interval } = self;
-        match timeout(*interval, caught(async { check().await })).await {
+        let checked = async { check().await.map_err(|error| chain(&*error).into()) };
+        match timeout(*interval, caught(checked)).await {
             Ok(Ok(())) => Health::Good,
-            Ok(Err(error)) => Health::Bad(chain(&*error)),
+            Ok(Err(reason)) => Health::Bad(reason.to_string()),
             Err(_) => Health::Bad(format!("the health check did not end within {interval:?}")),
         }
     }

@@ -1,9 +1,11 @@
 //! Keeps one registration where it belongs, beside serving and never in its path.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
+use futures::FutureExt;
 use micro_registry::{Error, ErrorKind, NodeState, Registration, Registry};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -122,12 +124,12 @@ impl Registrar {
             Ok(Err(error)) => tracing::error!(%error, "the registrar failed"),
             Err(_) => self.task.abort(),
         }
-        match timeout(patience, self.registry.deregister(&registration)).await {
-            Ok(Ok(())) => tracing::info!(node = registration.node.id, "deregistered"),
-            Ok(Err(error)) => {
-                tracing::warn!(error = chain(&error), "not deregistered: the TTL will do it");
+        let (registry, node) = (&*self.registry, &registration.node.id);
+        match answer(patience, async || registry.deregister(&registration).await).await {
+            Ok(()) => tracing::info!(node, "deregistered"),
+            Err(error) => {
+                tracing::warn!(%error, "not deregistered: the TTL will do it");
             }
-            Err(_) => tracing::warn!("not deregistered in time: the TTL will do it"),
         }
     }
 }
@@ -148,7 +150,8 @@ async fn keep(
     let mut schedule = Schedule::new(timing);
     loop {
         let Some(registration) = wanted.borrow_and_update().clone() else { return };
-        let result = attempt(&*registry, &registration, timing.ttl).await;
+        let register = async || registry.register(&registration, timing.ttl).await;
+        let result = answer(timing.ttl / 2, register).await;
         let next = schedule.after(&result, Instant::now());
         report_change(&report, &registration, registry.name(), schedule.state(&result));
         tries.send_replace(Some(registration.node.state));
@@ -159,17 +162,23 @@ async fn keep(
     }
 }
 
-/// Registers once. A registry that hangs fails the attempt, and does not stop the next one.
-async fn attempt(
-    registry: &dyn Registry,
-    registration: &Registration,
-    ttl: Duration,
+/// What a registry answers, its causes in its message. One that hangs or panics, even in the text of
+/// its error, has failed.
+async fn answer(
+    patience: Duration,
+    ask: impl AsyncFnOnce() -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let patience = ttl / 2;
-    timeout(patience, registry.register(registration, ttl)).await.unwrap_or_else(|_| {
-        let message = format!("the registry did not answer within {patience:?}");
-        Err(Error::new(ErrorKind::Unavailable, message))
-    })
+    let answered = async {
+        let answer = timeout(patience, ask()).await.unwrap_or_else(|_| {
+            let message = format!("the registry did not answer within {patience:?}");
+            Err(Error::new(ErrorKind::Unavailable, message))
+        });
+        answer.map_err(|error| Error::new(error.kind(), chain(&error)))
+    };
+    AssertUnwindSafe(answered)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, "the registry panicked")))
 }
 
 /// Logs what is new and keeps quiet about what goes on.
@@ -232,12 +241,12 @@ impl Schedule {
         match result {
             Ok(()) => Registered::Yes,
             Err(error) if error.kind() == ErrorKind::Fenced => {
-                Registered::Fenced { cause: chain(error) }
+                Registered::Fenced { cause: error.to_string() }
             }
             Err(error) => Registered::Retrying {
                 since: self.failing_since.unwrap_or_else(Instant::now),
                 was_registered: self.was_registered,
-                cause: chain(error),
+                cause: error.to_string(),
             },
         }
     }

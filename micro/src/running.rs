@@ -10,13 +10,10 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::client::ClientBuilder;
-use crate::describe::describe;
 use crate::health::{Health, HealthCheck, HealthTask};
 use crate::hooks::{Hooks, Stage};
-use crate::layer::Layers;
-use crate::mount;
 use crate::registrar::{Registrar, Timing};
-use crate::{Client, Contract, Error, Registered, Result, RunningGroup, Settings};
+use crate::{Client, Registered, Result, RunningGroup, Settings};
 
 /// A service that listens, serves and registers.
 ///
@@ -41,8 +38,8 @@ pub(crate) struct Start {
     pub(crate) registration: Registration,
     /// One at least; others are told the first.
     pub(crate) listeners: Vec<Listener>,
-    pub(crate) contracts: Vec<Contract>,
-    pub(crate) layers: Layers,
+    pub(crate) server: Server,
+    pub(crate) description: Vec<u8>,
     pub(crate) limits: Limits,
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) timing: Timing,
@@ -66,20 +63,18 @@ pub(crate) struct Ending {
 const GOODBYE_PATIENCE: Duration = Duration::from_secs(2);
 
 impl RunningService {
-    pub(crate) fn start(start: Start) -> Result<Self> {
-        let Start { registration, contracts, registry, timing, .. } = start;
-        let description = describe(&registration, &contracts);
-        let router = mount::router(contracts, &start.layers);
-        let server = Server::new(router).map_err(|error| Error::invalid(error.to_string()))?;
+    pub(crate) fn start(start: Start) -> Self {
+        let Start { registration, registry, timing, .. } = start;
         let registrar = Registrar::spawn(registry.clone(), registration.clone(), timing);
         let health = HealthTask::spawn(start.health, registrar.announcer());
         let ready = readiness(registrar.state(), health.state());
-        let server = server
+        let server = start
+            .server
             .config(ServerConfig { limits: start.limits, hosts: hosts(&registration) })
             .ready(Arc::new(ready))
-            .describe(description.into())
+            .describe(start.description.into())
             .start(start.listeners);
-        Ok(Self {
+        Self {
             registration,
             server,
             registrar,
@@ -89,7 +84,7 @@ impl RunningService {
             memory: start.memory,
             ending: start.ending,
             hooks: Hooks::default(),
-        })
+        }
     }
 
     /// What it registers: its name, id and advertised address. The state of the node is the one it

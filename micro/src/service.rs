@@ -415,32 +415,34 @@ impl Service {
     ///
     /// Dropping the future leaves nothing running, as dropping the service does.
     pub async fn start(self) -> Result<RunningService> {
-        match self.start_until(pin!(pending::<Infallible>())).await? {
+        match self.start_until(pin!(pending::<Infallible>())).await {
             Started::Running(running) => Ok(running),
             Started::Told(_, never) => match never {},
+            Started::Failed(remains, error) => {
+                remains.end().await;
+                Err(error)
+            }
         }
     }
 
-    /// Starts, unless it is told to stop.
+    /// Starts, unless it is told to stop. What remains of a start that came to nothing is not ended
+    /// yet: whoever listens for signals goes on listening meanwhile.
     pub(crate) async fn start_until<T>(
         mut self,
         mut stop: Pin<&mut impl Future<Output = T>>,
-    ) -> Result<Started<T>> {
+    ) -> Started<T> {
         let (mut hooks, grace) = (std::mem::take(&mut self.hooks), self.grace());
         let launched = tokio::select! {
             biased;
-            launched = self.launch(&mut hooks) => launched.map(Started::Running),
+            launched = self.launch(&mut hooks) => launched,
             told = stop.as_mut() => {
                 tracing::info!("told to stop before it served");
-                Ok(Started::Told(None, told))
+                return Started::Told(Remains::Hooks(hooks, grace), told);
             }
         };
         let mut running = match launched {
-            Ok(Started::Running(running)) => running,
-            other => {
-                hooks.give_up(grace).await;
-                return other;
-            }
+            Ok(running) => running,
+            Err(error) => return Started::Failed(Remains::Hooks(hooks, grace), error),
         };
         running.hooks = hooks;
         let told = tokio::select! {
@@ -449,12 +451,9 @@ impl Service {
             told = stop => Ok(Some(told)),
         };
         match told {
-            Ok(None) => Ok(Started::Running(running)),
-            Ok(Some(told)) => Ok(Started::Told(Some(running), told)),
-            Err(error) => {
-                running.shutdown().await;
-                Err(error)
-            }
+            Ok(None) => Started::Running(running),
+            Ok(Some(told)) => Started::Told(Remains::Service(Box::new(running)), told),
+            Err(error) => Started::Failed(Remains::Service(Box::new(running)), error),
         }
     }
 
@@ -477,11 +476,11 @@ impl Service {
         let mut registration = plan.registration;
         registration.node.address = advertised.address.to_string();
         validate::registration(&registration, plan.timing.ttl)?;
-        RunningService::start(Start {
+        Ok(RunningService::start(Start {
             registration,
             listeners,
-            contracts: plan.contracts,
-            layers: plan.layers,
+            server: plan.server,
+            description: plan.description,
             limits: plan.limits,
             registry: plan.registry,
             timing: plan.timing,
@@ -489,7 +488,7 @@ impl Service {
             ending: plan.ending,
             settings: plan.settings,
             memory: plan.memory,
-        })
+        }))
     }
 
     fn hook<F, Fut>(mut self, stage: Stage, hook: F) -> Self
@@ -518,7 +517,27 @@ pub(crate) enum Started<T> {
     /// It serves.
     Running(RunningService),
     /// It was told to stop: before it served, or while its last hooks ran.
-    Told(Option<RunningService>, T),
+    Told(Remains, T),
+    /// It could not start.
+    Failed(Remains, Error),
+}
+
+/// What a start that came to nothing leaves to be ended; dropping it runs no hooks.
+pub(crate) enum Remains {
+    /// It came no further than to its first hooks; each has so long.
+    Hooks(Hooks, Duration),
+    /// It serves.
+    Service(Box<RunningService>),
+}
+
+impl Remains {
+    /// Ends it in good order.
+    pub(crate) async fn end(self) {
+        match self {
+            Self::Hooks(hooks, patience) => hooks.give_up(patience).await,
+            Self::Service(running) => running.shutdown().await,
+        }
+    }
 }
 
 async fn listen(address: &Resolved<Address>, memory: Option<&MemoryNetwork>) -> Result<Listener> {

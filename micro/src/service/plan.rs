@@ -1,30 +1,31 @@
 //! From what a builder and the settings say to what is done: every rule on a value is checked here,
-//! before anything happens.
+//! before anything happens; what depends on the address it comes to listen on, once it is bound.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use micro_registry::{Endpoints, Node, NodeState, Registration, Registry, validate};
-use micro_rpc::{Address, Limits, Listener, MemoryNetwork};
+use micro_rpc::{Address, Limits, Listener, MemoryNetwork, Server};
 
 use super::Service;
+use crate::describe::describe;
 use crate::health::HealthCheck;
-use crate::layer::Layers;
 use crate::registrar::Timing;
 use crate::running::Ending;
 use crate::settings::{Beneath, Explanation, Resolved, Settings};
-use crate::{Contract, Error, Result, client, duration, open};
+use crate::{Contract, Error, Result, client, duration, mount, open};
 
 /// Everything settled that can be before anything happens.
 pub(super) struct Plan {
-    /// Without the node's address, which is known once it is bound.
+    /// With a placeholder for the node's address, which is known once it is bound.
     pub(super) registration: Registration,
     pub(super) place: Place,
     pub(super) advertise: Option<Resolved<String>>,
     pub(super) timing: Timing,
     pub(super) registry: Arc<dyn Registry>,
-    pub(super) contracts: Vec<Contract>,
-    pub(super) layers: Layers,
+    pub(super) server: Server,
+    /// What it answers at `/describe`.
+    pub(super) description: Vec<u8>,
     pub(super) limits: Limits,
     pub(super) memory: Option<MemoryNetwork>,
     pub(super) health: Option<HealthCheck>,
@@ -51,14 +52,19 @@ impl Service {
         let ending = Ending { drain_delay: self.delay(&settings)?, grace: self.grace() };
         // The client this service gives would refuse it, perhaps in the middle of the night.
         settings.resolve("selector", None, client::parse_strategy)?;
+        let registration = self.registration(&settings)?;
+        validate::registration(&registration, timing.ttl)?;
+        let description = describe(&registration, &self.contracts);
+        let router = mount::router(self.contracts, &self.layers);
+        let server = Server::new(router).map_err(|error| Error::invalid(error.to_string()))?;
         Ok(Plan {
-            registration: self.registration(&settings)?,
+            registration,
             place,
             advertise,
             timing,
             registry,
-            contracts: self.contracts,
-            layers: self.layers,
+            server,
+            description,
             limits: self.limits,
             memory: self.memory,
             health,
@@ -140,8 +146,7 @@ impl Service {
         let zone = settings.checked("zone", self.zone.clone(), validate::zone)?;
         let id = self.id.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
         let id = Resolved::by_code(id).check("id", validate::node_id)?.value;
-        // The address is set once it is bound.
-        let mut node = Node::new(id, String::new());
+        let mut node = Node::new(id, UNBOUND);
         node.epoch = unix_milliseconds();
         node.weight = self.weight.unwrap_or(Node::DEFAULT_WEIGHT);
         node.zone = zone.map(|zone| zone.value);
@@ -156,6 +161,8 @@ impl Service {
     }
 }
 
+/// Stands for the address until it is bound, in a form that passes.
+const UNBOUND: &str = "memory:unbound";
 const DEFAULT_SHUTDOWN: Duration = Duration::from_secs(30);
 /// As good as no bound, and within what clocks can add.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::*;
 use crate::fragile::Fragile;
+use crate::warnings::Warnings;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -114,6 +115,40 @@ async fn the_registrar_outlives_every_failure() {
     registry.hang(false);
     service.registered().wait_for(|state| *state == Registered::Yes).await.unwrap();
     assert!(town.registry.get("shop").await.is_ok());
+}
+
+/// A registry that panics, or whose error does, is reported once and tried again; the end goes on.
+#[tokio::test(start_paused = true)]
+async fn the_registrar_outlives_panics() {
+    let town = Town::default();
+    let (registry, service) = fragile(&town);
+    let stopped = Arc::new(AtomicU32::new(0));
+    let stops = stopped.clone();
+    let service = registered(service.after_stop(async move || {
+        stops.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }))
+    .await;
+    let warnings = Warnings::new();
+    for break_it in [Fragile::panic, Fragile::mumble] {
+        break_it(&registry, true);
+        let mut state = service.registered();
+        match &*state.wait_for(|state| *state != Registered::Yes).await.expect("it lives") {
+            Registered::Retrying { was_registered: true, cause, .. } => {
+                assert_eq!(cause, "the registry panicked");
+            }
+            other => panic!("{other:?}"),
+        }
+        sleep(600 * SECOND).await;
+        break_it(&registry, false);
+        service.registered().wait_for(|state| *state == Registered::Yes).await.unwrap();
+        assert!(town.registry.get("shop").await.is_ok());
+    }
+    let lines = warnings.lines();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    registry.panic(true);
+    service.shutdown().await;
+    assert_eq!(stopped.load(Ordering::Relaxed), 1);
 }
 
 /// A newer owner of the node's id is not fought: the service is not ready, asks once per TTL, and

@@ -16,6 +16,10 @@ pub(crate) struct Fragile {
     hangs: Arc<AtomicBool>,
     /// Calls fail, for a reason with a cause.
     fails: Arc<AtomicBool>,
+    /// Calls panic.
+    panics: Arc<AtomicBool>,
+    /// Calls fail with an error whose text panics.
+    mumbles: Arc<AtomicBool>,
     registered: Arc<AtomicU32>,
 }
 
@@ -33,6 +37,14 @@ impl Fragile {
         self.fails.store(fails, Ordering::Relaxed);
     }
 
+    pub(crate) fn panic(&self, panics: bool) {
+        self.panics.store(panics, Ordering::Relaxed);
+    }
+
+    pub(crate) fn mumble(&self, mumbles: bool) {
+        self.mumbles.store(mumbles, Ordering::Relaxed);
+    }
+
     /// How often a node was to be registered.
     pub(crate) fn registered(&self) -> u32 {
         self.registered.load(Ordering::Relaxed)
@@ -42,6 +54,10 @@ impl Fragile {
         if self.hangs.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
         }
+        assert!(!self.panics.load(Ordering::Relaxed), "on purpose");
+        if self.mumbles.load(Ordering::Relaxed) {
+            return Err(Error::new(ErrorKind::Unavailable, "mumbles").with_source(Unspeakable));
+        }
         if self.fails.load(Ordering::Relaxed) {
             let error = Error::new(ErrorKind::Unavailable, "cannot write");
             return Err(error.with_source(std::io::Error::other("the disk is full")));
@@ -49,6 +65,18 @@ impl Fragile {
         Ok(())
     }
 }
+
+/// An error that cannot be told.
+#[derive(Debug)]
+pub(crate) struct Unspeakable;
+
+impl std::fmt::Display for Unspeakable {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("on purpose")
+    }
+}
+
+impl std::error::Error for Unspeakable {}
 
 #[async_trait::async_trait]
 impl Registry for Fragile {

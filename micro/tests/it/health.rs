@@ -8,6 +8,7 @@ use micro::registry::{NodeState, Registry, Scope, Update, Watch};
 use tokio::sync::Notify;
 
 use super::*;
+use crate::fragile::Unspeakable;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -27,6 +28,7 @@ impl Doctor {
                 None => Ok(()),
                 Some("hangs") => std::future::pending().await,
                 Some("panics") => panic!("on purpose"),
+                Some("mumbles") => Err(Unspeakable.into()),
                 Some(illness) => Err(illness.into()),
             }
         }
@@ -67,6 +69,7 @@ async fn a_check_is_heard_at_once() {
     for (illness, reason) in [
         ("the disk is full", "not serving: the disk is full"),
         ("panics", "not serving: it panicked"),
+        ("mumbles", "not serving: it panicked"),
         ("hangs", "not serving: the health check did not end within 1s"),
     ] {
         doctor.find(Some(illness));

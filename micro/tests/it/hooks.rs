@@ -212,3 +212,54 @@ async fn a_dropped_service_runs_no_hooks() {
     closed().await;
     assert_eq!(log.take(), ["before start", "after start"]);
 }
+
+/// A second signal cuts off the end of a start, whether the first stopped it or it failed.
+#[cfg(unix)]
+#[test]
+fn a_second_signal_cuts_off_the_end_of_a_start() {
+    for (role, expected) in [("told", "stopped at once"), ("failed", "a hook failed")] {
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "hooks::signalled", "--nocapture", "--test-threads", "1"])
+            .env(ROLE, role)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains(&format!("run gave: {expected}")), "{role}: {said}");
+    }
+}
+
+#[cfg(unix)]
+const ROLE: &str = "MICRO_HOOKS_ROLE";
+
+/// Nothing by itself; a process that signals itself when started as one.
+#[cfg(unix)]
+#[tokio::test]
+async fn signalled() {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    let service = Town::default()
+        .service("a")
+        .serve(ShopServer::new(Corner::default()))
+        .shutdown_timeout(Duration::from_secs(3_600))
+        .after_stop(async || {
+            terminate().await;
+            std::future::pending().await
+        });
+    let service = match &*role {
+        "told" => service.before_start(async || {
+            terminate().await;
+            std::future::pending().await
+        }),
+        _ => service.after_start(async || Err("on purpose".into())).drain_delay(Duration::ZERO),
+    };
+    let run = tokio::time::timeout(Duration::from_secs(20), service.run());
+    let outcome = run.await.expect("the second signal is heard");
+    println!("run gave: {}", outcome.map_or_else(|e| e.to_string(), |()| "ok".into()));
+}
+
+/// Sends this process a SIGTERM.
+#[cfg(unix)]
+async fn terminate() {
+    let pid = std::process::id().to_string();
+    let status = tokio::process::Command::new("kill").args(["-TERM", &pid]).status().await;
+    assert!(status.unwrap().success());
+}

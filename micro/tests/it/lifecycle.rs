@@ -111,3 +111,29 @@ async fn serves_until_told() {
     service.serve_until(tokio::time::sleep(Duration::from_secs(5))).await.unwrap();
     assert!(town.registry.get("shop").await.is_err());
 }
+
+/// What is wrong with a service is found before any hook runs and anything listens.
+#[tokio::test(start_paused = true)]
+async fn mistakes_are_found_before_anything_happens() {
+    let shop = || ShopServer::new(Corner::default());
+    let town = Town::default();
+    let large = "x".repeat(9 * 1024);
+    let mistakes: [fn(Service, &str) -> Service; 2] =
+        [|service, _| service.weight(20_000), |service, large| service.metadata("key", large)];
+    let wrong = mistakes.map(|mistake| mistake(town.service("a"), &large).serve(shop()));
+    let twice = town.service("a").serve(shop()).serve(shop());
+    for (service, expected) in
+        wrong.into_iter().chain([twice]).zip(["weight", "service metadata", "shop"])
+    {
+        let begun = Arc::new(AtomicU32::new(0));
+        let begins = begun.clone();
+        let service = service.before_start(async move || {
+            begins.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        });
+        let error = service.start().await.unwrap_err();
+        assert_eq!(error.code(), micro::Code::InvalidArgument, "{error}");
+        assert!(error.to_string().contains(expected), "{error}");
+        assert_eq!(begun.load(Ordering::Relaxed), 0, "{error}");
+    }
+}

@@ -6,20 +6,24 @@ use std::sync::{Arc, Mutex};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::DefaultGuard;
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::subscriber::NoSubscriber;
+use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
 
 /// Collects warnings of this thread until dropped; a test on a runtime of one thread sees its own
 /// alone.
 pub(crate) struct Warnings {
     lines: Arc<Mutex<Vec<String>>>,
     _guard: DefaultGuard,
+    /// While there is but one dispatcher, threads without any would turn off events for all.
+    _second: Dispatch,
 }
 
 impl Warnings {
     pub(crate) fn new() -> Self {
         let lines = Arc::default();
         let collector = Collector(Arc::clone(&lines));
-        Self { lines, _guard: tracing::subscriber::set_default(collector) }
+        let second = Dispatch::new(NoSubscriber::default());
+        Self { lines, _guard: tracing::subscriber::set_default(collector), _second: second }
     }
 
     pub(crate) fn lines(&self) -> Vec<String> {
