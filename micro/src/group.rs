@@ -173,7 +173,7 @@ impl Group {
         for service in services {
             let label = service.label();
             match service.start_until(stop.as_mut()).await {
-                Started::Running(service) => running.services.push(service),
+                Started::Running(service) => running.services.push(*service),
                 Started::Told(remains, told) => {
                     running.remains = Some(remains);
                     return Ok(Some(told));

@@ -51,9 +51,17 @@ pub(crate) struct Registrar {
     registry: Arc<dyn Registry>,
     wanted: Announcer,
     state: watch::Receiver<Registered>,
-    /// The node's state at the end of the last attempt.
-    tried: watch::Receiver<Option<NodeState>>,
+    tried: watch::Receiver<Tried>,
     task: JoinHandle<()>,
+}
+
+/// What came of all attempts so far.
+#[derive(Debug, Default)]
+struct Tried {
+    /// The node's state at the end of the last one.
+    state: Option<NodeState>,
+    /// Whether one succeeded ever, whatever came after.
+    has_registered: bool,
 }
 
 /// What to register: a change of it is told to the registry at once. `None` ends the registrar,
@@ -85,7 +93,7 @@ impl Registrar {
     ) -> Self {
         let (wanted, changes) = watch::channel(Some(registration));
         let (report, state) = watch::channel(Registered::Starting);
-        let (tries, tried) = watch::channel(None);
+        let (tries, tried) = watch::channel(Tried::default());
         let task = tokio::spawn(keep(registry.clone(), changes, timing, report, tries));
         Self { registry, wanted: Announcer(wanted), state, tried, task }
     }
@@ -95,10 +103,10 @@ impl Registrar {
         self.state.clone()
     }
 
-    /// Whether others may have seen it in the registry.
+    /// Whether others may have seen it in the registry, now or before; they may hold connections
+    /// though a newer process owns the node id since.
     pub(crate) fn was_registered(&self) -> bool {
-        let state = self.state.borrow();
-        matches!(*state, Registered::Yes | Registered::Retrying { was_registered: true, .. })
+        self.tried.borrow().has_registered
     }
 
     /// The means to announce other states of the node.
@@ -109,7 +117,7 @@ impl Registrar {
     /// Announces that the node drains, and waits until the registry was told, at most `patience`.
     pub(crate) async fn drain(&mut self, patience: Duration) {
         self.wanted.set(NodeState::Draining);
-        let told = self.tried.wait_for(|tried| *tried == Some(NodeState::Draining));
+        let told = self.tried.wait_for(|tried| tried.state == Some(NodeState::Draining));
         if timeout(patience, told).await.is_err() {
             tracing::warn!("the registry was not told in time that the node drains");
         }
@@ -145,7 +153,7 @@ async fn keep(
     mut wanted: watch::Receiver<Option<Registration>>,
     timing: Timing,
     report: watch::Sender<Registered>,
-    tries: watch::Sender<Option<NodeState>>,
+    tries: watch::Sender<Tried>,
 ) {
     let mut schedule = Schedule::new(timing);
     loop {
@@ -153,8 +161,12 @@ async fn keep(
         let register = async || registry.register(&registration, timing.ttl).await;
         let result = answer(timing.ttl / 2, register).await;
         let next = schedule.after(&result, Instant::now());
+        // First, so that whoever is told that it is registered finds it so.
+        tries.send_modify(|tried| {
+            tried.state = Some(registration.node.state);
+            tried.has_registered |= result.is_ok();
+        });
         report_change(&report, &registration, registry.name(), schedule.state(&result));
-        tries.send_replace(Some(registration.node.state));
         tokio::select! {
             () = sleep_until(next) => {}
             changed = wanted.changed() => if changed.is_err() { return },

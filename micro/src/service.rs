@@ -416,7 +416,7 @@ impl Service {
     /// Dropping the future leaves nothing running, as dropping the service does.
     pub async fn start(self) -> Result<RunningService> {
         match self.start_until(pin!(pending::<Infallible>())).await {
-            Started::Running(running) => Ok(running),
+            Started::Running(running) => Ok(*running),
             Started::Told(_, never) => match never {},
             Started::Failed(remains, error) => {
                 remains.end().await;
@@ -441,7 +441,7 @@ impl Service {
             }
         };
         let mut running = match launched {
-            Ok(running) => running,
+            Ok(running) => Box::new(running),
             Err(error) => return Started::Failed(Remains::Hooks(hooks, grace), error),
         };
         running.hooks = hooks;
@@ -452,8 +452,8 @@ impl Service {
         };
         match told {
             Ok(None) => Started::Running(running),
-            Ok(Some(told)) => Started::Told(Remains::Service(Box::new(running)), told),
-            Err(error) => Started::Failed(Remains::Service(Box::new(running)), error),
+            Ok(Some(told)) => Started::Told(Remains::Service(running), told),
+            Err(error) => Started::Failed(Remains::Service(running), error),
         }
     }
 
@@ -515,7 +515,7 @@ impl fmt::Debug for Service {
 /// How a start ended.
 pub(crate) enum Started<T> {
     /// It serves.
-    Running(RunningService),
+    Running(Box<RunningService>),
     /// It was told to stop: before it served, or while its last hooks ran.
     Told(Remains, T),
     /// It could not start.

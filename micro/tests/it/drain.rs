@@ -51,6 +51,26 @@ async fn calls_are_served_while_the_news_gets_around() {
     stopping.await.unwrap();
 }
 
+/// Clients that found a service before a newer process took its id are served while they leave.
+#[tokio::test(start_paused = true)]
+async fn a_fenced_service_serves_out_its_clients() {
+    let town = Town::default();
+    let service = town.service("a").drain_delay(5 * SECOND);
+    let service = registered(service.serve(ShopServer::new(Corner::default()))).await;
+    let mut newer = Registration::new("shop", "1.0.0", Node::new("a", "memory:newer"));
+    newer.node.epoch = u64::MAX;
+    town.registry.register(&newer, 3_600 * SECOND).await.unwrap();
+    let fenced = |state: &Registered| matches!(state, Registered::Fenced { .. });
+    service.registered().wait_for(fenced).await.unwrap();
+    let begin = Instant::now();
+    let stopping = tokio::spawn(service.shutdown());
+    while begin.elapsed() < 4 * SECOND {
+        assert_eq!(price(&town).await.expect("it is served"), b"3");
+        sleep(SECOND / 2).await;
+    }
+    stopping.await.unwrap();
+}
+
 /// What nobody can have seen in the registry needs no time to be forgotten.
 #[tokio::test(start_paused = true)]
 async fn what_was_never_registered_ends_at_once() {
