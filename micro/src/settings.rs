@@ -406,9 +406,9 @@ fn unknown_key(key: &str, place: &str) -> String {
     format!("key {key:?} in {place} is unknown: expected one of {known}")
 }
 
-/// A registry's URL may hold a password.
+/// A registry's URL may hold a password, before its host or in its query.
 fn shown(text: &str) -> &str {
-    if text.contains('@') { "***" } else { text }
+    if text.contains(['@', '?']) { "***" } else { text }
 }
 
 /// The file that somebody names.

@@ -26,7 +26,7 @@ impl Arguments {
                 Some((flag, value)) => (flag, Some(value.to_owned())),
                 None => (&*argument, None),
             };
-            let meaning = Meaning::of(flag)?;
+            let meaning = Meaning::of(flag, &argument)?;
             let value = match value {
                 None if meaning.takes_value() => arguments
                     .next_if(|next| next.as_ref().is_ok_and(|next| !next.starts_with("--"))),
@@ -90,13 +90,14 @@ const EXPLAIN: &str = "--explain-config";
 const HELP: &str = "--help";
 
 impl Meaning {
-    fn of(flag: &str) -> Result<Self, String> {
+    /// What a flag means; `argument` is all of what it was written as, which may be no flag at all.
+    fn of(flag: &str, argument: &str) -> Result<Self, String> {
         match flag {
             FILE => Ok(Self::File),
             EXPLAIN => Ok(Self::Explain),
             HELP | "-h" => Ok(Self::Help),
             _ if !flag.starts_with('-') => {
-                Err(format!("argument {:?} is no flag", super::shown(flag)))
+                Err(format!("argument {:?} is no flag", super::shown(argument)))
             }
             _ => {
                 let key = KEYS.iter().find(|key| key.flag() == flag);
@@ -123,9 +124,10 @@ fn line(flag: &str, about: &str) -> String {
 }
 
 fn unknown(flag: &str) -> String {
+    let written = super::shown(flag);
     match nearest(flag) {
-        Some(meant) => format!("flag {flag} is unknown: did you mean {meant}?"),
-        None => format!("flag {flag} is unknown"),
+        Some(meant) => format!("flag {written} is unknown: did you mean {meant}?"),
+        None => format!("flag {written} is unknown"),
     }
 }
 
@@ -194,6 +196,8 @@ mod tests {
             ("-n x", "flag -n is unknown"),
             ("shop", "argument \"shop\" is no flag"),
             ("etcd://u:p@h", "argument \"***\" is no flag"),
+            ("etcd://u:pa=ss@h", "argument \"***\" is no flag"),
+            ("--registry:etcd://u:p@h", "flag *** is unknown"),
             ("--name", "flag --name has no value"),
             ("--name --zone z", "flag --name has no value"),
             ("--name a --name=b", "flag --name is there twice"),
