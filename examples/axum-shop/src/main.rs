@@ -49,12 +49,12 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn web(listen: SocketAddr, host: Option<String>) -> anyhow::Result<()> {
+    // Before anything registers: an address that is taken then ends nothing but this.
+    let listener = TcpListener::bind(listen).await?;
     let client = Client::connect().wait_for_ready(true).await?;
     let shop = Shop::new(PricesClient::new(&client));
     let service = Service::new().serve(CatalogueServer::new(shop.clone())).start().await?;
     let application = application(shop, service.http().hosts(host));
-
-    let listener = TcpListener::bind(listen).await?;
     println!("http://{}", listener.local_addr()?);
     let stopped = service.run();
     // First the service stops, while its calls are still brought here, then the pages do.
