@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use micro_registry::validate;
+
 /// What is asked of a backend.
 ///
 /// The default is the whole contract. A backend that cannot keep a part of it says so here; the
@@ -47,6 +49,9 @@ pub struct Profile {
     pub concurrency: usize,
     /// When a case is given up, in all. Default 3 min.
     pub limit: Duration,
+    /// How long a record may be in its [stored form](micro_registry::encoding), its endpoints left
+    /// out: what is longer may be refused, as `Invalid`. The contract, and the default: 1 MiB.
+    pub max_record: usize,
 }
 
 /// Who keeps a node of a lower epoch from replacing its successor.
@@ -77,6 +82,7 @@ impl Default for Profile {
             reasons: true,
             concurrency: 8,
             limit: Duration::from_secs(180),
+            max_record: validate::MAX_RECORD_BYTES,
         }
     }
 }
@@ -107,6 +113,10 @@ impl Profile {
             (self.namespaces, "no namespaces"),
             (self.reasons, "reasons may be unknown"),
         ];
+        if self.max_record < contract.max_record {
+            found
+                .push(format!("records of {} bytes, not {}", self.max_record, contract.max_record));
+        }
         found.extend(absent.iter().filter(|(has, _)| !has).map(|(_, what)| (*what).to_owned()));
         found
     }
@@ -133,10 +143,16 @@ mod tests {
             max_nodes: 200,
             fencing: Fencing::Observed,
             expiry: false,
+            max_record: 900,
             ..Profile::default()
         };
         let said = weak.to_string();
-        for part in ["200 nodes, not 10000", "fencing by readers only", "no expiry"] {
+        for part in [
+            "200 nodes, not 10000",
+            "fencing by readers only",
+            "records of 900 bytes, not 1048576",
+            "no expiry",
+        ] {
             assert!(said.contains(part), "{said}");
         }
     }
