@@ -58,8 +58,9 @@ impl Link {
         first.into_iter().chain(self.services.try_iter()).map(heard).collect()
     }
 
-    /// Browses anew: tells what is known, and asks again.
+    /// Forgets what it knew, and asks again: to tell all that at once would be too much as well.
     pub(crate) async fn browse_again(&mut self) -> Result<(), Error> {
+        patiently(|| self.daemon.stop_browse(SERVICE_TYPE)).await?;
         self.services = patiently(|| self.daemon.browse(SERVICE_TYPE)).await?;
         Ok(())
     }

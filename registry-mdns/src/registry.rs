@@ -13,6 +13,7 @@ use micro_registry::{
 use crate::MdnsConfig;
 use crate::error::unavailable;
 use crate::feeder::{Shared, in_time};
+use crate::network;
 use crate::state::{Clock, Standing, State};
 use crate::text::Announcement;
 
@@ -56,9 +57,15 @@ impl MdnsRegistry {
         Self::new(MdnsConfig::from_url(url)?)
     }
 
+    /// The task looks for interfaces once in a while; who asks is told the truth.
+    fn reach(&self) -> Result<(), Error> {
+        self.shared.ensure_running();
+        network::interfaces(&self.shared.config).map(drop)
+    }
+
     /// Waits until everybody had time to answer.
     async fn read<T>(&self, answer: impl Fn(&View) -> T) -> Result<T, Error> {
-        self.shared.ensure_running();
+        self.reach()?;
         in_time(self.shared.until(|state| match state.standing() {
             Standing::Live => Some(Ok(answer(state.view()))),
             Standing::Away { cause, .. } => Some(Err(unavailable(cause.as_str()))),
@@ -72,7 +79,7 @@ impl MdnsRegistry {
         &self,
         change: impl FnOnce(&mut State) -> Result<u64, Error>,
     ) -> Result<(), Error> {
-        self.shared.ensure_running();
+        self.reach()?;
         in_time(async {
             self.shared.until(|state| (*state.standing() != Standing::Opening).then_some(())).await;
             let count = change(&mut self.shared.lock())?;

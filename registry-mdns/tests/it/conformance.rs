@@ -22,7 +22,7 @@ async fn keeps_the_contract() {
 }
 
 /// What multicast DNS keeps of the contract.
-fn profile() -> Profile {
+pub(crate) fn profile() -> Profile {
     let mut profile = Profile::default();
     profile.max_nodes = 200;
     profile.fencing = Fencing::Observed;
