@@ -28,6 +28,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod directory;
 pub mod encoding;
 mod error;
 mod fixed;
