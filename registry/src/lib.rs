@@ -4,8 +4,9 @@
 //! registries share: the [model](Registration), the [`Registry`] trait with its contract, the
 //! [updates](Update) a watch delivers, the [view](View) that applies and compares them, the
 //! [validation](validate) of what is registered, the [stored form](encoding), what
-//! [feeds](feed) watches, and two backends that need no engine: [`MemoryRegistry`] for tests and single processes, [`StaticRegistry`] for
-//! a fixed list of nodes.
+//! [feeds](feed) watches, the registry on top of any engine of [leased keys](directory), and two
+//! backends that need no engine: [`MemoryRegistry`] for tests and single processes,
+//! [`StaticRegistry`] for a fixed list of nodes.
 //!
 //! It knows no socket and no engine; a backend is a crate that depends on this one alone.
 //!
