@@ -2,7 +2,17 @@
 //!
 //! Most engines are the same thing in other words: keys with values, a lease that takes a key away
 //! when nobody renews it, and a watch. What a registry is beyond that, from fencing to the first
-//! `Reset`, is the same for all of them and stands here once; a backend brings a [`Directory`].
+//! `Reset`, is the same for all of them and stands here once: [`DirectoryRegistry`]. A backend brings
+//! a [`Directory`].
+
+mod known;
+mod layout;
+mod reading;
+mod registry;
+mod watching;
+mod writing;
+
+pub use registry::DirectoryRegistry;
 
 use std::fmt;
 use std::time::Duration;
