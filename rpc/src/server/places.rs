@@ -172,7 +172,7 @@ impl Pulse {
         self.last_call.store(since_start as u64, Ordering::Relaxed);
     }
 
-    /// A call waits in its handler until [`Pulse::ended`].
+    /// A call waits in its handler, or comes over HTTP, until [`Pulse::ended`].
     pub(super) fn began(&self) {
         self.running.fetch_add(1, Ordering::Relaxed);
     }
