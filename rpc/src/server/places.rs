@@ -177,6 +177,11 @@ impl Pulse {
         self.running.fetch_add(1, Ordering::Relaxed);
     }
 
+    #[cfg(feature = "http")]
+    pub(super) fn running(&self) -> usize {
+        self.running.load(Ordering::Relaxed)
+    }
+
     pub(super) fn ended(&self) {
         self.running.fetch_sub(1, Ordering::Relaxed);
     }
