@@ -25,7 +25,10 @@ pub struct Limits {
     /// answer to read; that one is told to go away, and its client connects again for its next
     /// call. When there is none such, the newcomer is closed.
     ///
-    /// Keep it below the file descriptors the process may open.
+    /// Beside them, an eighth as many and one at least may be open that were told to go: each has
+    /// up to two seconds, and if there are more the first of them is closed at once.
+    ///
+    /// Keep the sum below the file descriptors the process may open.
     pub max_connections: usize,
     /// The most connections a server keeps open to one IPv4 address or IPv6 network (/64): at
     /// least 1, default 1024. One more takes the place of another of the same address, as above.

@@ -7,7 +7,9 @@ use std::time::Duration;
 use micro_rpc::{Limits, MemoryNetwork, Server, ServerConfig, ServerHandle};
 #[cfg(feature = "http")]
 use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use crate::log::Log;
 use crate::support::*;
@@ -106,6 +108,37 @@ async fn leaving_takes_a_moment() {
     tokio::time::sleep(Duration::from_secs(10)).await;
     let rest = hoarder.rest().await;
     assert!((1..300_000).contains(&rest.len()), "{} bytes came", rest.len());
+}
+
+/// However many lose their place and do not go, few are open beside the places, and each was told,
+/// also one that has no time at all.
+#[tokio::test(start_paused = true)]
+async fn few_leave_at_once() {
+    let network = MemoryNetwork::new();
+    let limits = Limits { max_connections: 16, ..Limits::default() };
+    let _server = memory_server(&network, limits);
+    let start = Instant::now();
+    let mut flood = Vec::new();
+    for _ in 0..100 {
+        let mut raw = Raw(network.connect("a").unwrap());
+        raw.send(&PREFACE).await;
+        raw.preface().await;
+        flood.push(raw);
+    }
+    // The server sees all of these before the others hear that they have to go.
+    flood.extend((0..100).map(|_| Raw(network.connect("a").unwrap())));
+    for gone in &mut flood[..100] {
+        assert_eq!(gone.frame().await, (GO_AWAY, 0, Vec::new()));
+    }
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    let mut open = 0;
+    for raw in &mut flood {
+        open += usize::from(raw.0.write_all(b"x").await.is_ok());
+    }
+    assert!((16..=16 + 2).contains(&open), "{open} are open");
+    assert_eq!(start.elapsed(), Duration::ZERO);
 }
 
 /// An HTTP client keeps its place from the head of its request on, while it sends the body.
