@@ -61,7 +61,8 @@ pub struct Service {
     version: Option<String>,
     id: Option<String>,
     address: Option<String>,
-    listeners: Vec<Listener>,
+    /// Or why one is none, which the start says.
+    listeners: Vec<std::result::Result<Listener, String>>,
     advertise: Option<String>,
     zone: Option<String>,
     weight: Option<u16>,
@@ -148,8 +149,9 @@ impl Service {
     }
 
     /// Serves on a listener the program made, instead of an [`address`](Self::address): one that was
-    /// handed to the process, or has options of its own. A `tokio::net::TcpListener` is one; may be
-    /// called several times, and others are told the first.
+    /// handed to the process, or has options of its own. TCP and Unix listeners of tokio and of the
+    /// standard library are such; may be called several times, and others are told the first. One
+    /// that cannot be served on is an error of the start.
     ///
     /// ```
     /// # #[tokio::main]
@@ -158,17 +160,19 @@ impl Service {
     /// # let directory = tempfile::tempdir()?;
     /// # let path = directory.path().join("shop.sock");
     /// let inherited = std::net::TcpListener::bind("127.0.0.1:0")?;
-    /// inherited.set_nonblocking(true)?;
     /// let unix = micro::rpc::Address::Unix(path.into());
     ///
     /// micro::Service::new()
-    ///     .listener(tokio::net::TcpListener::from_std(inherited)?)
+    ///     .listener(inherited)
     ///     .listener(Listener::bind(&unix).await?);
     /// # Ok(())
     /// # }
     /// ```
-    pub fn listener(mut self, listener: impl Into<Listener>) -> Self {
-        self.listeners.push(listener.into());
+    pub fn listener<L>(mut self, listener: L) -> Self
+    where
+        L: TryInto<Listener, Error: fmt::Display>,
+    {
+        self.listeners.push(listener.try_into().map_err(|error| error.to_string()));
         self
     }
 

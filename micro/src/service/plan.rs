@@ -98,11 +98,15 @@ impl Service {
     }
 
     fn place(&mut self, settings: &Settings, is_one_host: bool) -> Result<Place> {
-        let Some(bound) = self.bound() else {
+        let listeners: std::result::Result<Vec<_>, _> = self.listeners.drain(..).collect();
+        let listeners = listeners.map_err(|why| {
+            Error::invalid(format!("cannot serve on a listener from code: {why}"))
+        })?;
+        let Some(bound) = listeners.first().map(Listener::local_address) else {
             return address(settings, self.address.clone(), is_one_host).map(Place::Address);
         };
         match settings.resolve("address", self.address.clone(), text)? {
-            None => Ok(Place::Bound(std::mem::take(&mut self.listeners))),
+            None => Ok(Place::Bound(listeners)),
             Some(Resolved { value, origin }) => Err(Error::invalid(format!(
                 "address {value:?} from {origin} and the listener on {bound} from code contradict \
                  each other: expected one of them"
@@ -112,7 +116,7 @@ impl Service {
 
     /// Where the first of the listeners it was handed listens.
     fn bound(&self) -> Option<String> {
-        self.listeners.first().map(|listener| listener.local_address().to_string())
+        self.listeners.iter().flatten().next().map(|listener| listener.local_address().to_string())
     }
 
     /// How long calls and hooks may take when it stops.
