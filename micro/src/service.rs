@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use micro_registry::{Metadata, Registry, validate};
-use micro_rpc::{Address, Limits, Listener, MemoryNetwork, Request, Response};
+use micro_rpc::{Address, Limits, Listener, MemoryNetwork, Request, Response, ServerConfig};
 use tower::Layer;
 
 use crate::health::Check;
@@ -63,6 +63,7 @@ pub struct Service {
     address: Option<String>,
     listeners: Vec<Listener>,
     advertise: Option<String>,
+    hosts: Vec<String>,
     zone: Option<String>,
     weight: Option<u16>,
     metadata: Metadata,
@@ -176,6 +177,15 @@ impl Service {
     /// unspecified the first interface's that is not the loopback.
     pub fn advertise(mut self, address: impl Into<String>) -> Self {
         self.advertise = Some(address.into());
+        self
+    }
+
+    /// Adds names, without a port, by which HTTP callers know it, besides IP addresses, `localhost`,
+    /// names without a dot and the advertised one. A request that names another host is answered
+    /// 403, lest a page of a foreign site calls the service by a name of its own:
+    /// [`ServerConfig::hosts`](crate::rpc::ServerConfig::hosts).
+    pub fn hosts<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        self.hosts.extend(names.into_iter().map(Into::into));
         self
     }
 
@@ -481,7 +491,7 @@ impl Service {
             listeners,
             server: plan.server,
             description: plan.description,
-            limits: plan.limits,
+            config: ServerConfig { limits: plan.limits, hosts: plan.hosts },
             registry: plan.registry,
             timing: plan.timing,
             health: plan.health,

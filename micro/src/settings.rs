@@ -30,6 +30,7 @@ use crate::Error;
 /// | `version` | `MICRO_VERSION` | `--version VERSION` | the version of the service, such as 1.4.2 | `latest` |
 /// | `address` | `MICRO_ADDRESS` | `--address ADDRESS` | where it listens: host:port or unix:/path | a free port |
 /// | `advertise` | `MICRO_ADVERTISE` | `--advertise ADDRESS` | the address others are told, or only its host | where it listens |
+/// | `hosts` | `MICRO_HOSTS` | `--hosts NAMES` | further names for HTTP callers, such as a.example,b.example | none |
 /// | `zone` | `MICRO_ZONE` | `--zone ZONE` | the failure domain it runs in | none |
 /// | `register_ttl` | `MICRO_REGISTER_TTL` | `--register-ttl DURATION` | how long a registration lasts, at least twice the interval | `30s` |
 /// | `register_interval` | `MICRO_REGISTER_INTERVAL` | `--register-interval DURATION` | how often it is renewed, at least 100ms | `10s` |

@@ -27,6 +27,8 @@ pub(super) struct Plan {
     /// What it answers at `/describe`.
     pub(super) description: Vec<u8>,
     pub(super) limits: Limits,
+    /// Names HTTP callers may use, besides the advertised one.
+    pub(super) hosts: Vec<String>,
     pub(super) memory: Option<MemoryNetwork>,
     pub(super) health: Option<HealthCheck>,
     pub(super) ending: Ending,
@@ -47,6 +49,7 @@ impl Service {
         let registry = open::registry(&settings, self.registry.clone()).await?;
         let place = self.place(&settings, registry.is_one_host())?;
         let advertise = settings.resolve("advertise", self.advertise.clone(), text)?;
+        let hosts = self.host_names(&settings)?;
         let timing = timing(&settings, self.register_ttl, self.register_interval)?;
         let health = self.health()?;
         let ending = Ending { drain_delay: self.delay(&settings)?, grace: self.grace() };
@@ -66,6 +69,7 @@ impl Service {
             server,
             description,
             limits: self.limits,
+            hosts,
             memory: self.memory,
             health,
             ending,
@@ -83,6 +87,7 @@ impl Service {
             ("version", self.version.clone()),
             ("address", self.address.clone().or_else(|| self.bound())),
             ("advertise", self.advertise.clone()),
+            ("hosts", (!self.hosts.is_empty()).then(|| self.hosts.join(","))),
             ("zone", self.zone.clone()),
             ("register_ttl", interval(&self.register_ttl)),
             ("register_interval", interval(&self.register_interval)),
@@ -113,6 +118,16 @@ impl Service {
     /// Where the first of the listeners it was handed listens.
     fn bound(&self) -> Option<String> {
         self.listeners.first().map(|listener| listener.local_address().to_string())
+    }
+
+    fn host_names(&self, settings: &Settings) -> Result<Vec<String>> {
+        let code = (!self.hosts.is_empty()).then(|| self.hosts.join(","));
+        let Some(hosts) = settings.resolve("hosts", code, text)? else { return Ok(Vec::new()) };
+        let names: Vec<_> = hosts.value.split(',').map(|name| name.trim().to_owned()).collect();
+        if names.iter().all(|name| is_host(name)) {
+            return Ok(names);
+        }
+        Err(hosts.invalid("hosts", "expected names without a port, such as a.example,b.example"))
     }
 
     /// How long calls and hooks may take when it stops.
@@ -212,6 +227,12 @@ fn address(
         return Err(resolved.invalid("address", expected));
     };
     Ok(Resolved { value, origin: resolved.origin })
+}
+
+/// Whether a caller could send this as the name of a host.
+fn is_host(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    !name.is_empty() && name.chars().all(allowed)
 }
 
 fn text(text: &str) -> std::result::Result<String, String> {

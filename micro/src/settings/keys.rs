@@ -2,7 +2,7 @@
 //! as usage is made from.
 
 /// Every key, in the order in which people see them.
-pub(crate) const KEYS: [Key; 11] = [
+pub(crate) const KEYS: [Key; 12] = [
     Key {
         name: "registry",
         value: "URL",
@@ -44,6 +44,13 @@ pub(crate) const KEYS: [Key; 11] = [
         about: "the address others are told, or only its host",
         unset: Unset::Follows("where it listens"),
         is_identity: true,
+    },
+    Key {
+        name: "hosts",
+        value: "NAMES",
+        about: "further names for HTTP callers, such as a.example,b.example",
+        unset: Unset::Follows("none"),
+        is_identity: false,
     },
     Key {
         name: "zone",

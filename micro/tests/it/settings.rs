@@ -68,6 +68,8 @@ async fn bad_values_are_refused() {
             "drain_delay \"-1s\" from flag --drain-delay",
             "expected a number and a unit",
         ),
+        (flag("hosts", "a.example,"), "hosts \"a.example,\" from flag --hosts", "expected names"),
+        (shop().hosts(["a.example:80"]), "hosts \"a.example:80\" from code", "without a port"),
         (flag("namespace", "No"), "namespace \"No\" from flag --namespace", "expected 1 to 128"),
         (shop().weight(10_001), "weight \"10001\"", "10000"),
         (flag("registry", "etcd://h:1"), "`etcd:` from flag --registry", "compiled in are"),
@@ -109,6 +111,28 @@ async fn a_registry_of_one_host_is_served_on_the_loopback() {
         // Only where every interface is bound does it answer on another address of the loopback.
         let elsewhere = tokio::net::TcpStream::connect(("127.0.0.2", port)).await;
         assert_eq!(elsewhere.is_err(), expected, "{address}: {elsewhere:?}");
+    }
+}
+
+/// By which names browsers and proxies may call it is told in code, or better in the settings.
+#[tokio::test(start_paused = true)]
+async fn hosts_are_believed() {
+    let town = Town::default();
+    let flags = Settings::none().flag("hosts", "Flag.example, b.example").unwrap();
+    let service = |id: &str| {
+        town.service(id).serve(ShopServer::new(Corner::default())).hosts(["code.example"])
+    };
+    let _code = registered(service("a").hosts([String::from("more.example")])).await;
+    let _flag = registered(service("b").settings(flags)).await;
+    for (id, host, expected) in [
+        ("a", "code.example", 200),
+        ("a", "more.example:80", 200),
+        ("a", "flag.example", 403),
+        ("b", "flag.example", 200),
+        ("b", "b.example", 200),
+        ("b", "code.example", 403),
+    ] {
+        assert_eq!(town.http_as(id, host, "/health/live").await.0, expected, "{id} as {host}");
     }
 }
 
