@@ -46,6 +46,7 @@ impl Service {
     pub(super) async fn plan(mut self) -> Result<Plan> {
         let settings = self.settings.clone().map_or_else(Settings::from_process, Ok)?;
         settings.end_if_to_explain(|| self.explained(&settings).to_string());
+        settings.warn_of_ignored();
         let registry = open::registry(&settings, self.registry.clone()).await?;
         let place = self.place(&settings, registry.is_one_host())?;
         let advertise = settings.resolve("advertise", self.advertise.clone(), text)?;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::fragile::Fragile;
+use crate::warnings::Warnings;
 
 async fn refusal(service: Service) -> String {
     match service.start().await {
@@ -201,5 +202,40 @@ async fn a_service_explains_itself() {
     ] {
         let words: Vec<_> = line.split(' ').collect();
         assert!(lines.contains(&words), "{line:?} is not in\n{text}");
+    }
+}
+
+/// A variable nobody knows is warned of when something is built, which is when there is a log, and
+/// once for all that have the same settings.
+#[tokio::test(start_paused = true)]
+async fn unknown_variables_are_warned_of_once() {
+    let town = Town::default();
+    let variable = [("MICRO_NAMSPACE".into(), "x".into())];
+    let unheard = Warnings::new();
+    let settings = Settings::from_parts(None, variable).unwrap();
+    assert!(unheard.lines().is_empty(), "{:?}", unheard.lines());
+    drop(unheard);
+
+    let warnings = Warnings::new();
+    let service = |id: &str| town.service(id).name(id).serve(ShopServer::new(Corner::default()));
+    let group = micro::Group::new().settings(settings.clone());
+    let group = group.service(service("a").settings(settings.clone())).service(service("b"));
+    let _running = group.start().await.unwrap();
+    Client::connect().registry(town.registry.clone()).settings(settings).await.unwrap();
+    let warned = warnings.lines();
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    assert!(warned[0].contains("did you mean MICRO_NAMESPACE?"), "{warned:?}");
+}
+
+/// Services of one group and a client find each other in `memory:` if they have the same settings.
+#[tokio::test]
+async fn memory_is_one_registry_for_the_same_settings() {
+    let settings = Settings::none().flag("registry", "memory:").unwrap();
+    let shop = |name: &str| Service::new().name(name).serve(ShopServer::new(Corner::default()));
+    let group = micro::Group::new().settings(settings.clone());
+    let _running = group.service(shop("a")).service(shop("b")).start().await.unwrap();
+    let client = Client::connect().settings(settings).wait_for_ready(true).await.unwrap();
+    for name in ["a", "b"] {
+        assert_eq!(ShopClient::named(&client, name).price("tea").await.unwrap(), 3);
     }
 }
