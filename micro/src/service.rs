@@ -152,6 +152,10 @@ impl Service {
     /// handed to the process, or has options of its own. A `tokio::net::TcpListener` is one; may be
     /// called several times, and others are told the first.
     ///
+    /// An `address` beside it, from wherever it comes, makes the start fail: it would be one more
+    /// place, or the same one twice. So where `MICRO_ADDRESS` is set, take
+    /// [`settings`](Self::settings) without it.
+    ///
     /// ```
     /// # #[tokio::main]
     /// # async fn main() -> std::io::Result<()> {
@@ -257,7 +261,8 @@ impl Service {
     }
 
     /// How long it still accepts calls when it stops, after its clients and the registry were told
-    /// that it will: long enough for the news to get around. Default: 2 s; tests do well with zero.
+    /// that it will: long enough for the news to get around, at most 5 min. Default: 2 s; tests do
+    /// well with zero.
     pub fn drain_delay(mut self, delay: Duration) -> Self {
         self.drain_delay = Some(delay);
         self

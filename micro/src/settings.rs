@@ -10,6 +10,7 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use std::{fmt, fs, io};
 
 use arguments::Arguments;
@@ -18,7 +19,7 @@ use keys::{KEYS, PREFIX};
 use micro_registry::{DEFAULT_NAMESPACE, MemoryRegistry};
 use toml::Spanned;
 
-use crate::Error;
+use crate::{Error, duration};
 
 /// Values given from outside the program, each with its origin.
 ///
@@ -38,7 +39,7 @@ use crate::Error;
 /// | `zone` | `MICRO_ZONE` | `--zone ZONE` | the failure domain it runs in | none |
 /// | `register_ttl` | `MICRO_REGISTER_TTL` | `--register-ttl DURATION` | how long a registration lasts, at least twice the interval | `30s` |
 /// | `register_interval` | `MICRO_REGISTER_INTERVAL` | `--register-interval DURATION` | how often it is renewed, at least 100ms | `10s` |
-/// | `drain_delay` | `MICRO_DRAIN_DELAY` | `--drain-delay DURATION` | how long a service that stops accepts calls | `2s` |
+/// | `drain_delay` | `MICRO_DRAIN_DELAY` | `--drain-delay DURATION` | how long a service that stops accepts calls, at most 5m | `2s` |
 /// | `selector` | `MICRO_SELECTOR` | `--selector STRATEGY` | how a client picks a node: least-loaded, round-robin or random | `least-loaded` |
 ///
 /// Durations are a number and a unit: `us`, `ms`, `s`, `m` or `h`. The namespace is for a registry
@@ -389,14 +390,20 @@ impl<T> Resolved<T> {
     }
 }
 
-impl<T: fmt::Debug> Resolved<T> {
+impl Resolved<Duration> {
     /// The error of a value that breaks a rule.
     pub(crate) fn invalid(&self, key: &str, why: &str) -> Error {
-        invalid(key, &self.value, &self.origin, why)
+        let value = duration::text(self.value);
+        Error::invalid(format!("{key} {value} from {} is invalid: {why}", self.origin))
     }
 }
 
 impl Resolved<String> {
+    /// The error of a value that breaks a rule.
+    pub(crate) fn invalid(&self, key: &str, why: &str) -> Error {
+        invalid(key, &self.value, &self.origin, why)
+    }
+
     /// Itself, if it keeps the rule.
     pub(crate) fn check(self, key: &str, rule: Rule) -> Result<Self, Error> {
         match rule(&self.value) {

@@ -80,8 +80,7 @@ impl Service {
 
     /// Every value with its origin; the settings need not make sense for it.
     pub(crate) fn explained(&self, settings: &Settings) -> Explanation {
-        let interval =
-            |interval: &Option<Duration>| interval.map(|interval| format!("{interval:?}"));
+        let interval = |interval: &Option<Duration>| interval.map(duration::text);
         let said = [
             ("registry", self.registry.as_ref().map(|registry| registry.name().to_owned())),
             ("name", self.name.clone()),
@@ -139,7 +138,10 @@ impl Service {
     fn delay(&self, settings: &Settings) -> Result<Duration> {
         let delay =
             settings.resolve_or_default("drain_delay", self.drain_delay, duration::parse)?;
-        Ok(delay.value.min(FOREVER))
+        if delay.value > MAX_DELAY {
+            return Err(delay.invalid("drain_delay", "expected 5m or less"));
+        }
+        Ok(delay.value)
     }
 
     fn health(&self) -> Result<Option<HealthCheck>> {
@@ -182,6 +184,8 @@ const UNBOUND: &str = "memory:unbound";
 const DEFAULT_SHUTDOWN: Duration = Duration::from_secs(30);
 /// As good as no bound, and within what clocks can add.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
+/// What waits longer for news to get around has lost its way, or a unit.
+const MAX_DELAY: Duration = Duration::from_secs(5 * 60);
 /// Between health checks.
 const DEFAULT_CHECKS: Duration = Duration::from_secs(10);
 /// Below this there would be nothing but renewals and checks.
@@ -202,13 +206,13 @@ fn timing(
     }
     if ttl.value < interval.value.saturating_mul(2) {
         return Err(Error::invalid(format!(
-            "register_ttl {:?} from {} is less than twice register_interval {:?} from {}: one lost \
-             renewal would take the service out; expected {:?} or more",
-            ttl.value,
+            "register_ttl {} from {} is less than twice register_interval {} from {}: one lost \
+             renewal would take the service out; expected {} or more",
+            duration::text(ttl.value),
             ttl.origin,
-            interval.value,
+            duration::text(interval.value),
             interval.origin,
-            interval.value.saturating_mul(2),
+            duration::text(interval.value.saturating_mul(2)),
         )));
     }
     Ok(Timing { ttl: ttl.value, interval: interval.value })
@@ -223,7 +227,12 @@ fn address(
     let default = if is_one_host { "127.0.0.1:0" } else { "0.0.0.0:0" };
     let resolved = settings.resolve("address", code, text)?;
     let resolved = resolved.unwrap_or_else(|| Resolved::by_default(default.to_owned()));
-    let Ok(value) = resolved.value.parse() else {
+    // Nobody could be told a path that means something else elsewhere.
+    let is_absolute = |address: &Address| match address {
+        Address::Unix(path) => path.is_absolute(),
+        _ => true,
+    };
+    let Some(value) = resolved.value.parse().ok().filter(is_absolute) else {
         let expected = "expected host:port, [ipv6]:port, unix:/path or memory:name";
         return Err(resolved.invalid("address", expected));
     };
@@ -257,4 +266,49 @@ fn default_name(contracts: &[Contract]) -> Result<&str> {
 fn unix_milliseconds() -> u64 {
     let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use micro_registry::MemoryRegistry;
+
+    use super::*;
+    use crate::contract::{MethodInfo, contract};
+
+    /// A contract with one method, of whose doc comment others are told.
+    fn documented(doc: String) -> Contract {
+        let info = MethodInfo::new("shop", "price").doc(doc.leak());
+        let info: &'static MethodInfo = Box::leak(Box::new(info));
+        let method = |_: Arc<()>, _, ()| async { 3 };
+        contract("shop", "").infallible(&Arc::new(()), info, method).build()
+    }
+
+    /// What is too large for a registry is refused before anything happens, with its size and what
+    /// would do.
+    #[tokio::test]
+    async fn a_registration_that_is_too_large_is_refused() {
+        let begun = Arc::new(AtomicBool::new(false));
+        let service = |bytes: usize| {
+            let begun = begun.clone();
+            Service::new()
+                .settings(Settings::none())
+                .registry(MemoryRegistry::new())
+                .before_start(|| async move {
+                    begun.store(true, Ordering::Relaxed);
+                    Ok(())
+                })
+                .serve(documented("x".repeat(bytes)))
+        };
+        let error = service(validate::MAX_RECORD_BYTES).start().await.unwrap_err();
+        assert_eq!(error.code(), crate::Code::InvalidArgument);
+        let error = error.to_string();
+        assert!(
+            error.starts_with("registration \"1048") && error.contains("at most 1048576 bytes"),
+            "{error}"
+        );
+        assert!(!begun.load(Ordering::Relaxed));
+        drop(service(validate::MAX_RECORD_BYTES - 1_000).start().await.unwrap());
+    }
 }

@@ -76,7 +76,7 @@ pub(crate) const KEYS: [Key; 12] = [
     Key {
         name: "drain_delay",
         value: "DURATION",
-        about: "how long a service that stops accepts calls",
+        about: "how long a service that stops accepts calls, at most 5m",
         unset: Unset::Is("2s"),
         is_identity: false,
     },

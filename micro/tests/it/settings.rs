@@ -69,6 +69,18 @@ async fn bad_values_are_refused() {
             "drain_delay \"-1s\" from flag --drain-delay",
             "expected a number and a unit",
         ),
+        (
+            flag("drain_delay", "6m"),
+            "drain_delay 360s from flag --drain-delay",
+            "expected 5m or less",
+        ),
+        (shop().drain_delay(secs(301)), "drain_delay 301s from code", "expected 5m or less"),
+        (shop().register_interval(Duration::ZERO), "register_interval 0s from code", "100ms"),
+        (
+            flag("address", "unix:relative.sock"),
+            "address \"unix:relative.sock\" from flag --address",
+            "unix:/path",
+        ),
         (flag("hosts", "a.example,"), "hosts \"a.example,\" from flag --hosts", "expected names"),
         (shop().hosts(["a.example:80"]), "hosts \"a.example:80\" from code", "without a port"),
         (flag("namespace", "No"), "namespace \"No\" from flag --namespace", "expected 1 to 128"),
