@@ -59,7 +59,7 @@ async fn a_fenced_service_serves_out_its_clients() {
     let service = registered(service.serve(ShopServer::new(Corner::default()))).await;
     let mut newer = Registration::new("shop", "1.0.0", Node::new("a", "memory:newer"));
     newer.node.epoch = u64::MAX;
-    town.registry.register(&newer, 300 * SECOND).await.unwrap();
+    town.registry.register(&newer, 3_600 * SECOND).await.unwrap();
     let fenced = |state: &Registered| matches!(state, Registered::Fenced { .. });
     service.registered().wait_for(fenced).await.unwrap();
     let begin = Instant::now();
