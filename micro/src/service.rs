@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use micro_registry::{Metadata, Registry, validate};
-use micro_rpc::{Address, Limits, Listener, MemoryNetwork, Request, Response};
+use micro_rpc::{Address, Limits, Listener, MemoryNetwork, Request, Response, ServerConfig};
 use tower::Layer;
 
 use crate::health::Check;
@@ -64,6 +64,7 @@ pub struct Service {
     /// Or why one is none, which the start says.
     listeners: Vec<std::result::Result<Listener, String>>,
     advertise: Option<String>,
+    hosts: Vec<String>,
     zone: Option<String>,
     weight: Option<u16>,
     metadata: Metadata,
@@ -153,6 +154,10 @@ impl Service {
     /// standard library are such; may be called several times, and others are told the first. One
     /// that cannot be served on is an error of the start.
     ///
+    /// An `address` beside it, from wherever it comes, makes the start fail: it would be one more
+    /// place, or the same one twice. So where `MICRO_ADDRESS` is set, take
+    /// [`settings`](Self::settings) without it.
+    ///
     /// ```
     /// # #[tokio::main]
     /// # async fn main() -> std::io::Result<()> {
@@ -180,6 +185,15 @@ impl Service {
     /// unspecified the first interface's that is not the loopback.
     pub fn advertise(mut self, address: impl Into<String>) -> Self {
         self.advertise = Some(address.into());
+        self
+    }
+
+    /// Adds names, without a port, by which HTTP callers know it, besides IP addresses, `localhost`,
+    /// names without a dot and the advertised one. A request that names another host is answered
+    /// 403, lest a page of a foreign site calls the service by a name of its own:
+    /// [`ServerConfig::hosts`](crate::rpc::ServerConfig::hosts).
+    pub fn hosts<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        self.hosts.extend(names.into_iter().map(Into::into));
         self
     }
 
@@ -251,7 +265,8 @@ impl Service {
     }
 
     /// How long it still accepts calls when it stops, after its clients and the registry were told
-    /// that it will: long enough for the news to get around. Default: 2 s; tests do well with zero.
+    /// that it will: long enough for the news to get around, at most 5 min. Default: 2 s; tests do
+    /// well with zero.
     pub fn drain_delay(mut self, delay: Duration) -> Self {
         self.drain_delay = Some(delay);
         self
@@ -485,7 +500,7 @@ impl Service {
             listeners,
             server: plan.server,
             description: plan.description,
-            limits: plan.limits,
+            config: ServerConfig { limits: plan.limits, hosts: plan.hosts },
             registry: plan.registry,
             timing: plan.timing,
             health: plan.health,
