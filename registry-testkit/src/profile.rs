@@ -43,6 +43,9 @@ pub struct Profile {
     /// Whether the backend can always tell why a node left; if not, `Unknown` will do. Default
     /// true.
     pub reasons: bool,
+    /// Whether a handle that was not there when the last node of a service left can tell why the
+    /// service is empty; if not, `Unknown` will do. Default true.
+    pub remembers: bool,
     /// How many cases run at the same time; those on size run alone. Default 8.
     pub concurrency: usize,
     /// When a case is given up, in all. Default 3 min.
@@ -75,6 +78,7 @@ impl Default for Profile {
             watch_all: true,
             namespaces: true,
             reasons: true,
+            remembers: true,
             concurrency: 8,
             limit: Duration::from_secs(180),
         }
@@ -106,6 +110,7 @@ impl Profile {
             (self.watch_all, "no watch of all services"),
             (self.namespaces, "no namespaces"),
             (self.reasons, "reasons may be unknown"),
+            (self.remembers, "why a service is empty is not remembered"),
         ];
         found.extend(absent.iter().filter(|(has, _)| !has).map(|(_, what)| (*what).to_owned()));
         found
@@ -133,10 +138,13 @@ mod tests {
             max_nodes: 200,
             fencing: Fencing::Observed,
             expiry: false,
+            remembers: false,
             ..Profile::default()
         };
         let said = weak.to_string();
-        for part in ["200 nodes, not 10000", "fencing by readers only", "no expiry"] {
+        for part in
+            ["200 nodes, not 10000", "fencing by readers only", "no expiry", "not remembered"]
+        {
             assert!(said.contains(part), "{said}");
         }
     }
