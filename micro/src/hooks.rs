@@ -77,7 +77,7 @@ impl Hooks {
             match timeout(patience, caught(run)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
-                    tracing::error!(stage, error = error.to_string(), "a hook failed")
+                    tracing::error!(stage, error = error.to_string(), "a hook failed");
                 }
                 Err(_) => {
                     let patience = duration::text(patience);
