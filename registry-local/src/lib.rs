@@ -70,7 +70,6 @@ mod collect;
 mod config;
 mod directory;
 mod error;
-mod feeder;
 mod guard;
 mod lane;
 mod name;
@@ -79,8 +78,8 @@ mod reader;
 mod record;
 mod registry;
 mod session;
-mod skipped;
 mod tracker;
+mod watching;
 mod writer;
 
 pub use config::{LocalConfig, default_directory};

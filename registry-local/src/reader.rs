@@ -8,23 +8,22 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use micro_registry::{Error, Scope, Update, View, validate};
+use micro_registry::{Error, Scope, Skipped, Update, View, validate};
 use uuid::Uuid;
 
 use crate::clock;
 use crate::directory::Directory;
-use crate::error::{chain, failed};
+use crate::error::failed;
 use crate::name::{Key, Name};
 use crate::owner::{Liveness, probe, probe_closed};
 use crate::record::{NodeRecord, Tombstone};
-use crate::skipped::Skipped;
 use crate::tracker::{Departure, Sighting, Stamp, Tracker};
 
 /// Reads the files of a namespace. Clones share what they warned of.
 #[derive(Clone, Debug)]
 pub(crate) struct Reader {
     pub(crate) directory: Directory,
-    skipped: Arc<Mutex<Skipped>>,
+    skipped: Arc<Mutex<Skipped<PathBuf>>>,
 }
 
 /// What nobody needs any more, as far as a reader can tell without excluding writers.
@@ -176,7 +175,7 @@ impl Reader {
             }
         };
         let decoded =
-            decode(&bytes).map_err(|error| self.skip(path, &bytes, &chain(&error), expected));
+            decode(&bytes).map_err(|error| self.skip(path, &bytes, &error.chain(), expected));
         Some((metadata, decoded.ok()))
     }
 

@@ -13,9 +13,9 @@ use micro_registry::{
 
 use crate::LocalConfig;
 use crate::directory::Directory;
-use crate::feeder::Feeder;
 use crate::lane::{Lane, in_time};
 use crate::reader::Reader;
+use crate::watching::Watching;
 use crate::writer::Writer;
 
 /// The registry of one user on one host; see the [crate] for how it works.
@@ -50,7 +50,7 @@ impl LocalRegistry {
             reading: Lane::new(),
             renewing: Lane::new(),
             writing: Lane::new(),
-            feeder: Feeder::new(reader.clone(), &config),
+            watching: Watching::new(reader.clone(), &config),
             reader,
             config,
         };
@@ -99,7 +99,7 @@ impl fmt::Debug for LocalRegistry {
         f.debug_struct("LocalRegistry")
             .field("directory", &self.shared.config.directory)
             .field("namespace", &self.shared.config.namespace)
-            .field("watching", &self.shared.feeder.is_running())
+            .field("watching", &self.shared.watching.is_running())
             .finish()
     }
 }
@@ -152,7 +152,7 @@ impl Registry for LocalRegistry {
     async fn watch(&self, scope: Scope) -> Result<Watch, Error> {
         scope.validate()?;
         let (sender, watch) = Watch::channel(scope);
-        self.shared.feeder.attach(sender);
+        self.shared.watching.attach(sender);
         Ok(watch)
     }
 }
@@ -169,5 +169,5 @@ struct Shared {
     reading: Lane,
     renewing: Lane,
     writing: Lane,
-    feeder: Feeder,
+    watching: Watching,
 }

@@ -45,6 +45,9 @@ pub struct Profile {
     /// Whether the backend can always tell why a node left; if not, `Unknown` will do. Default
     /// true.
     pub reasons: bool,
+    /// Whether a handle that was not there when the last node of a service left can tell why the
+    /// service is empty; if not, `Unknown` will do. Default true.
+    pub remembers: bool,
     /// How many cases run at the same time; those on size run alone. Default 8.
     pub concurrency: usize,
     /// When a case is given up, in all. Default 3 min.
@@ -80,6 +83,7 @@ impl Default for Profile {
             watch_all: true,
             namespaces: true,
             reasons: true,
+            remembers: true,
             concurrency: 8,
             limit: Duration::from_secs(180),
             max_record: validate::MAX_RECORD_BYTES,
@@ -112,6 +116,7 @@ impl Profile {
             (self.watch_all, "no watch of all services"),
             (self.namespaces, "no namespaces"),
             (self.reasons, "reasons may be unknown"),
+            (self.remembers, "why a service is empty is not remembered"),
         ];
         if self.max_record < contract.max_record {
             found
@@ -143,6 +148,7 @@ mod tests {
             max_nodes: 200,
             fencing: Fencing::Observed,
             expiry: false,
+            remembers: false,
             max_record: 900,
             ..Profile::default()
         };
@@ -152,6 +158,7 @@ mod tests {
             "fencing by readers only",
             "records of 900 bytes, not 1048576",
             "no expiry",
+            "not remembered",
         ] {
             assert!(said.contains(part), "{said}");
         }

@@ -10,20 +10,46 @@ use crate::{Endpoint, Endpoints, Error, ErrorKind, Metadata, Node, NodeState, Re
 
 /// Encodes a registration.
 pub fn encode(registration: &Registration) -> Vec<u8> {
-    let record = Record::from(registration);
-    serde_json::to_vec(&record).expect("strings, numbers and JSON values always encode")
+    to_bytes(&Record::from(registration))
 }
 
-/// Decodes a registration.
+/// Encodes the goodbye of a registration: what stands in its place for the moment before it is
+/// removed, so that who watches knows that it left by itself.
+pub fn encode_goodbye(registration: &Registration) -> Vec<u8> {
+    to_bytes(&Record { left: true, ..Record::from(registration) })
+}
+
+/// Decodes a registration, a goodbye's too.
 ///
 /// # Errors
 ///
 /// `Invalid` for what is not JSON of that form, or has not exactly one node.
 pub fn decode(bytes: &[u8]) -> Result<Registration, Error> {
+    decode_stored(bytes).map(|stored| match stored {
+        Stored::Node(registration) | Stored::Goodbye(registration) => registration,
+    })
+}
+
+/// Decodes what stands for a node.
+///
+/// # Errors
+///
+/// As [`decode`].
+pub fn decode_stored(bytes: &[u8]) -> Result<Stored, Error> {
     let record: Record = serde_json::from_slice(bytes).map_err(|source| {
         Error::new(ErrorKind::Invalid, "stored record does not parse").with_source(source)
     })?;
-    Registration::try_from(record)
+    let stored = if record.left { Stored::Goodbye } else { Stored::Node };
+    Registration::try_from(record).map(stored)
+}
+
+/// What stands for a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// It is there.
+    Node(Registration),
+    /// It left by itself, and will be removed.
+    Goodbye(Registration),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -38,6 +64,16 @@ struct Record {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     endpoints_omitted: bool,
     nodes: Vec<NodeRecord>,
+    #[serde(
+        default,
+        deserialize_with = "null_is_default",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    left: bool,
+}
+
+fn to_bytes(record: &Record) -> Vec<u8> {
+    serde_json::to_vec(record).expect("strings, numbers and JSON values always encode")
 }
 
 #[derive(Serialize, Deserialize)]
@@ -74,6 +110,7 @@ impl From<&Registration> for Record {
                 weight: node.weight,
                 zone: node.zone,
             }],
+            left: false,
         }
     }
 }
@@ -150,6 +187,17 @@ mod tests {
         assert_eq!(decode(&encode(&registration)).unwrap(), registration);
         registration.endpoints = Endpoints::Omitted;
         assert_eq!(decode(&encode(&registration)).unwrap(), registration);
+    }
+
+    /// A goodbye is told from a node, and is what the node was.
+    #[test]
+    fn goodbyes() {
+        let registration = Registration::new("s", "1.0.0", Node::new("a", "127.0.0.1:1"));
+        let stored = decode_stored(&encode(&registration)).unwrap();
+        assert_eq!(stored, Stored::Node(registration.clone()));
+        let goodbye = encode_goodbye(&registration);
+        assert_eq!(decode_stored(&goodbye).unwrap(), Stored::Goodbye(registration.clone()));
+        assert_eq!(decode(&goodbye).unwrap(), registration);
     }
 
     /// A record as a Go process writes it is readable, its unknown fields and nulls included.

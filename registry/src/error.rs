@@ -58,6 +58,13 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         matches!(self.kind, ErrorKind::Unavailable | ErrorKind::Internal)
     }
+
+    /// The message and those of all causes, in one line.
+    pub fn chain(&self) -> String {
+        let first: &dyn StdError = self;
+        let causes = std::iter::successors(Some(first), |error| StdError::source(*error));
+        causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    }
 }
 
 impl fmt::Display for Error {

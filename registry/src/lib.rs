@@ -3,9 +3,10 @@
 //! A registry knows which instances of which service exist right now. This crate holds what all
 //! registries share: the [model](Registration), the [`Registry`] trait with its contract, the
 //! [updates](Update) a watch delivers, the [view](View) that applies and compares them, the
-//! [validation](validate) of what is registered, the [stored form](encoding) and two backends
-//! that need no engine: [`MemoryRegistry`] for tests and single processes, [`StaticRegistry`] for
-//! a fixed list of nodes.
+//! [validation](validate) of what is registered, the [stored form](encoding), what
+//! [feeds](feed) watches, the registry on top of any engine of [leased keys](directory), and two
+//! backends that need no engine: [`MemoryRegistry`] for tests and single processes,
+//! [`StaticRegistry`] for a fixed list of nodes.
 //!
 //! It knows no socket and no engine; a backend is a crate that depends on this one alone.
 //!
@@ -28,12 +29,15 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod directory;
 pub mod encoding;
 mod error;
+pub mod feed;
 mod fixed;
 mod memory;
 mod model;
 mod registry;
+mod skipped;
 mod update;
 mod url;
 pub mod validate;
@@ -47,6 +51,7 @@ pub use model::{
     Endpoint, Endpoints, Metadata, Node, NodeState, Registration, Service, ServiceSummary,
 };
 pub use registry::{DEFAULT_NAMESPACE, Registry};
+pub use skipped::Skipped;
 pub use update::{EmptyReason, RemoveReason, Update};
 pub use url::RegistryUrl;
 pub use view::View;

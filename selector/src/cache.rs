@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use micro_registry::{EmptyReason, Registration, Update, View};
+use micro_registry::{EmptyReason, Registration, RemoveReason, Update, View};
 use tokio::time::Instant;
 
 use crate::{Member, Snapshot};
@@ -14,18 +14,23 @@ pub(crate) const HOLD_ALL: Duration = Duration::from_secs(600);
 /// How long those outlive it that it does not name although it names others: time for all of them
 /// to renew.
 pub(crate) const HOLD_SOME: Duration = Duration::from_secs(60);
+/// How long after an outage expiries are doubted: what nobody could renew ends then, first of all
+/// where the registry itself was halted and its clock was not.
+const DOUBT: Duration = Duration::from_secs(30);
 
 /// The nodes of one service as last known.
 ///
 /// A registry that cannot be reached takes no node out, and neither does one that comes back with
-/// less than was known: who is missing then is held for a while, and called meanwhile, until the
-/// registry names it again or says that it left.
+/// less than was known: who is missing then, or expires soon after, is held for a while, and called
+/// meanwhile, until the registry names it again or says that it left.
 pub(crate) struct Cache<T> {
     view: View,
     members: HashMap<String, Arc<Member<T>>>,
     answered: bool,
     /// The source cannot be reached.
     lost: bool,
+    /// Since when it can be reached again.
+    found: Option<Instant>,
     /// Nodes the source does not know at present.
     held: HashSet<String>,
     /// Until when; counts only while the source can be reached.
@@ -55,6 +60,7 @@ impl<T: Clone> Cache<T> {
             members: HashMap::new(),
             answered: false,
             lost: false,
+            found: None,
             held: HashSet::new(),
             held_until: None,
         }
@@ -68,11 +74,37 @@ impl<T: Clone> Cache<T> {
             }
             Update::Reset { registrations, empty, .. } => self.reset(registrations, *empty, now),
             Update::Put(registration) => {
-                self.held.remove(&registration.node.id);
+                let Registration { service, node, .. } = &**registration;
+                if self.held.remove(&node.id)
+                    && let Some(held) = self.view.node(service, &node.id).cloned()
+                    && held.node.epoch > node.epoch
+                {
+                    // The source let go of it, so it fences nobody.
+                    self.view.apply(&Update::remove(&held, RemoveReason::Expired));
+                }
+                Change::when(self.view.apply(update))
+            }
+            Update::Remove { service, id, epoch, reason: RemoveReason::Expired, .. }
+                if self.is_doubtful(now) =>
+            {
+                let known = self.view.node(service, id);
+                if known.is_none_or(|known| known.node.epoch != *epoch) {
+                    return Change::Nothing;
+                }
+                self.held_until = Some(now + HOLD_SOME);
+                if self.held.insert(id.clone()) { Change::Held(1) } else { Change::Nothing }
+            }
+            Update::Remove { id, .. } => {
+                self.held.remove(id);
                 Change::when(self.view.apply(update))
             }
             _ => Change::when(self.view.apply(update)),
         }
+    }
+
+    /// Whether who expires now may just not have been able to renew.
+    fn is_doubtful(&self, now: Instant) -> bool {
+        self.found.is_some_and(|found| now < found + DOUBT)
     }
 
     /// Lets go of what was held long enough.
@@ -145,6 +177,9 @@ impl<T: Clone> Cache<T> {
         self.held_until = (!missing.is_empty()).then(|| now + hold);
         for held in missing {
             next.apply(&Update::Put(held));
+        }
+        if self.lost {
+            self.found = Some(now);
         }
         (self.lost, self.answered) = (false, true);
         let changed = next != self.view || !was_current;
@@ -231,6 +266,42 @@ mod tests {
         assert!(cache.is_current());
         assert_eq!(cache.apply(&reset(&["b"], EmptyReason::Unknown), now), Change::Changed);
         assert_eq!(ids(&mut cache), ["b"]);
+    }
+
+    /// Who expires right after an outage is held; who says goodbye is not, nor who expires later.
+    #[test]
+    fn expiries_right_after_an_outage_are_doubted() {
+        let now = Instant::now();
+        let expired = |id| Update::remove(&registration(id), RemoveReason::Expired);
+        let mut cache = Cache::new();
+        let all = reset(&["a", "b", "c", "d"], EmptyReason::Unknown);
+        cache.apply(&all, now);
+        cache.apply(&Update::stale(std::time::SystemTime::UNIX_EPOCH, "halted"), now);
+        cache.apply(&all, now);
+        assert_eq!(cache.apply(&expired("a"), now), Change::Held(1));
+        assert_eq!(cache.apply(&expired("a"), now), Change::Nothing);
+        assert_eq!(cache.apply(&expired("b"), now), Change::Held(1));
+        let goodbye = Update::remove(&registration("c"), RemoveReason::Deregistered);
+        assert_eq!(cache.apply(&goodbye, now), Change::Changed);
+        cache.apply(&Update::Put(registration("b")), now);
+        assert_eq!(ids(&mut cache), ["a", "b", "d"]);
+        assert_eq!(cache.apply(&expired("d"), now + DOUBT), Change::Changed);
+        assert_eq!(cache.tick(now + HOLD_SOME), Change::Changed);
+        assert_eq!(ids(&mut cache), ["b"]);
+        assert!(cache.is_current());
+    }
+
+    /// A node that is held fences nobody: an older epoch that the registry names takes its place.
+    #[test]
+    fn a_held_node_gives_way() {
+        let now = Instant::now();
+        let mut newer = Registration::clone(&registration("a"));
+        newer.node.epoch = 9;
+        let mut cache = Cache::<u32>::new();
+        cache.apply(&Update::reset(vec![Arc::new(newer)], EmptyReason::Unknown), now);
+        assert_eq!(cache.apply(&reset(&[], EmptyReason::Unknown), now), Change::Held(1));
+        assert_eq!(cache.apply(&Update::Put(registration("a")), now), Change::Changed);
+        assert_eq!(cache.view().node("s", "a"), Some(&registration("a")));
     }
 
     /// An empty answer at the start is an answer.

@@ -89,7 +89,8 @@ async fn is_empty_because(stage: &Stage<'_>, registry: &Handle, expected: EmptyR
     let Update::Reset { empty: Some(reason), .. } = reset else {
         return broken(Line::Reason, format!("no node is there, the reset says {reset:?}"));
     };
-    let may_be = reason == EmptyReason::Unknown && !stage.profile.reasons;
+    let tells = stage.profile.reasons && stage.profile.remembers;
+    let may_be = reason == EmptyReason::Unknown && !tells;
     ensure(Line::Reason, reason == expected || may_be, || {
         format!("an empty reset says {reason:?}, not {expected:?}")
     })

@@ -5,8 +5,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use micro_registry::directory::DirectoryRegistry;
 use micro_registry::{MemoryRegistry, Registry, StaticRegistry};
 use micro_registry_testkit::{Backend, Faults, Fencing, Profile, Unsupported, fixture, suite};
+
+use crate::engine::Engine;
 
 /// One registry per namespace.
 #[derive(Default)]
@@ -54,6 +57,51 @@ impl Backend for Fixed {
     }
 }
 
+struct Leased(Engine);
+
+#[async_trait]
+impl Backend for Leased {
+    async fn open(&self, namespace: &str) -> Arc<dyn Registry> {
+        Arc::new(DirectoryRegistry::new(self.0.clone(), namespace).unwrap())
+    }
+
+    fn faults(&self) -> Option<&dyn Faults> {
+        Some(self)
+    }
+
+    async fn watches(&self) -> Option<usize> {
+        Some(self.0.follows())
+    }
+}
+
+#[async_trait]
+impl Faults for Leased {
+    async fn interrupt(&self) -> Result<(), Unsupported> {
+        self.0.interrupt();
+        Ok(())
+    }
+
+    async fn hang(&self) -> Result<(), Unsupported> {
+        self.0.hang();
+        Ok(())
+    }
+
+    async fn restore(&self) -> Result<(), Unsupported> {
+        self.0.restore();
+        Ok(())
+    }
+
+    async fn lose_leases(&self) -> Result<(), Unsupported> {
+        self.0.lose_leases();
+        Ok(())
+    }
+
+    async fn corrupt(&self, service: &str, id: &str) -> Result<(), Unsupported> {
+        self.0.write(&format!("default/{service}/{id}"), b"{ half a rec");
+        Ok(())
+    }
+}
+
 /// The memory registry keeps the whole contract.
 #[tokio::test]
 async fn memory() {
@@ -71,4 +119,14 @@ async fn fixed() {
     profile.namespaces = false;
     profile.fencing = Fencing::None;
     suite(async || Fixed, profile).await;
+}
+
+/// A registry over an engine of leased keys keeps the contract, save that the engine remembers nothing
+/// of who left.
+#[tokio::test]
+async fn directory() {
+    let mut profile = Profile::default();
+    profile.min_ttl = Duration::from_millis(400);
+    profile.remembers = false;
+    suite(async || Leased(Engine::default()), profile).await;
 }

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod backends;
+mod directory;
+mod engine;
 mod mutant;
 mod mutants;
 mod running;

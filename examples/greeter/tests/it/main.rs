@@ -92,7 +92,7 @@ async fn rolling_restarts_fail_no_call_at_all() {
 #[tokio::test]
 async fn a_second_signal_forces_the_end() {
     let scene = Scene::new();
-    let delay = [("MICRO_DRAIN_DELAY", OsStr::new("1h"))];
+    let delay = [("MICRO_DRAIN_DELAY", OsStr::new("5m"))];
     let mut server = scene.server_with("server", &[], &delay).await;
     registered(&scene, [&server]).await;
     server.process.signal(Signal::TERM);

@@ -1,13 +1,14 @@
-//! Which files were left out and said so: pure, over what is found and when.
+//! Which records were left out and said so: pure, over what is found and when.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::hash::Hash;
 use std::time::Duration;
 
-/// Remembers what was warned of, so that a file is warned of once per content, and never more often
+/// Remembers what was warned of, so that a record is warned of once per content, and never more often
 /// than once a minute however often it is written.
-#[derive(Debug, Default)]
-pub(crate) struct Skipped(HashMap<PathBuf, Warning>);
+#[derive(Debug)]
+pub struct Skipped<K>(HashMap<K, Warning>);
 
 #[derive(Debug)]
 struct Warning {
@@ -16,27 +17,38 @@ struct Warning {
     at: Duration,
 }
 
-impl Skipped {
-    /// Whether to warn of a file whose content is wrong.
-    pub(crate) fn is_news(&mut self, path: &Path, content: u64, now: Duration) -> bool {
+impl<K: Hash + Eq> Skipped<K> {
+    /// Whether to warn of a record whose content, told apart by a number, is wrong; `now` is by any
+    /// clock that does not go back.
+    pub fn is_news<Q>(&mut self, key: &Q, content: u64, now: Duration) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Hash + Eq + ToOwned<Owned = K> + ?Sized,
+    {
         let is_recent = |warning: &Warning| now < warning.at.saturating_add(QUIET);
-        match self.0.get(path) {
+        match self.0.get(key) {
             Some(known) if known.content == content || is_recent(known) => return false,
             None if self.0.len() >= MAX_REMEMBERED => self.0.retain(|_, known| is_recent(known)),
             _ => {}
         }
         // So many at once are one fault, of which enough was said.
-        let is_news = self.0.len() < MAX_REMEMBERED || self.0.contains_key(path);
+        let is_news = self.0.len() < MAX_REMEMBERED || self.0.contains_key(key);
         if is_news {
-            self.0.insert(path.to_owned(), Warning { content, at: now });
+            self.0.insert(key.to_owned(), Warning { content, at: now });
         }
         is_news
     }
 }
 
-/// For how long nothing more is said of a file.
+impl<K> Default for Skipped<K> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+/// For how long nothing more is said of a record.
 const QUIET: Duration = Duration::from_secs(60);
-/// How many files are remembered.
+/// How many records are remembered.
 const MAX_REMEMBERED: usize = 1_024;
 
 #[cfg(test)]
@@ -45,26 +57,25 @@ mod tests {
 
     const START: Duration = Duration::from_secs(1_000);
 
-    /// A file is warned of once per content, another content counts after a minute at the earliest.
+    /// A record is warned of once per content, another content counts after a minute at the earliest.
     #[test]
     fn once_per_content_and_minute() {
-        let mut skipped = Skipped::default();
-        let (one, two) = (Path::new("one"), Path::new("two"));
+        let mut skipped = Skipped::<String>::default();
+        let (one, two) = ("one", "two");
         assert!(skipped.is_news(one, 1, START));
-        assert!(skipped.is_news(two, 1, START), "each file for itself");
+        assert!(skipped.is_news(two, 1, START), "each record for itself");
         assert!(!skipped.is_news(one, 1, START + QUIET * 9), "the same content is no news");
         assert!(!skipped.is_news(two, 2, START + QUIET / 2), "not twice in a minute");
         assert!(skipped.is_news(two, 2, START + QUIET));
         assert!(!skipped.is_news(two, 3, START + QUIET), "the minute counts from the last warning");
     }
 
-    /// However many files are wrong, memory and warnings are bounded.
+    /// However many records are wrong, memory and warnings are bounded.
     #[test]
     fn bounded() {
-        let mut skipped = Skipped::default();
-        let path = |index: usize| PathBuf::from(index.to_string());
+        let mut skipped = Skipped::<usize>::default();
         let mut warned = |from: usize, now| {
-            (from..from + 5_000).filter(|index| skipped.is_news(&path(*index), 1, now)).count()
+            (from..from + 5_000).filter(|index| skipped.is_news(index, 1, now)).count()
         };
         assert_eq!(warned(0, START), MAX_REMEMBERED);
         assert_eq!(warned(0, START), 0);

@@ -1,0 +1,144 @@
+//! Following keys, and telling who watches what that means.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+
+use super::known::Known;
+use super::reading::Reader;
+use super::registry::in_time;
+use super::{Changes, Directory, Keys, Listing};
+use crate::feed::{Audience, Feeder};
+use crate::{Error, ErrorKind, Scope, WatchSender};
+
+/// Feeds all watches of a scope by one task. Dropping it ends the tasks and the watches.
+#[derive(Debug, Default)]
+pub(super) struct Watching {
+    feeders: Mutex<Feeders>,
+}
+
+#[derive(Debug, Default)]
+struct Feeders {
+    of: HashMap<Scope, Feeder>,
+    /// At how many to look for those nobody needs any more.
+    sweep_at: usize,
+}
+
+impl Watching {
+    /// Takes a watch on.
+    pub(super) fn attach<D: Directory>(&self, watch: WatchSender, source: Source<D>) {
+        let mut feeders = self.feeders.lock().unwrap_or_else(PoisonError::into_inner);
+        feeders.sweep();
+        let feeder = feeders.of.entry(watch.scope().clone()).or_default();
+        feeder.attach(watch, |audience| Feed { source, audience }.run());
+    }
+
+    /// How many scopes are watched.
+    pub(super) fn len(&self) -> usize {
+        let feeders = self.feeders.lock().unwrap_or_else(PoisonError::into_inner);
+        feeders.of.values().filter(|feeder| feeder.is_running()).count()
+    }
+}
+
+impl Feeders {
+    fn sweep(&mut self) {
+        if self.of.len() >= self.sweep_at {
+            self.of.retain(|_, feeder| feeder.is_running());
+            self.sweep_at = 2 * self.of.len() + 16;
+        }
+    }
+}
+
+/// What is followed.
+#[derive(Debug)]
+pub(super) struct Source<D> {
+    pub(super) directory: Arc<D>,
+    pub(super) reader: Arc<Reader>,
+    pub(super) keys: Keys,
+    pub(super) deadline: Duration,
+}
+
+impl<D: Directory> Source<D> {
+    async fn list(&self) -> Result<Listing<D::Lease>, Error> {
+        in_time(self.deadline, &self.reader.engine, self.directory.list(&self.keys)).await
+    }
+
+    async fn follow(&self, after: u64) -> Result<Changes<D::Lease>, Error> {
+        let follow = self.directory.follow(&self.keys, after);
+        in_time(self.deadline, &self.reader.engine, follow).await
+    }
+}
+
+/// The task.
+struct Feed<D> {
+    source: Source<D>,
+    audience: Audience,
+}
+
+impl<D: Directory> Feed<D> {
+    /// Follows the keys from outage to outage until nobody watches any more.
+    async fn run(mut self) {
+        while let Some(ended) = self.follow().await {
+            if self.audience.lose(&ended) {
+                let (registry, keys) = (&self.source.reader.engine, &self.source.keys);
+                // Whoever watches is told, and it is theirs to make something of it.
+                tracing::debug!(registry, ?keys, cause = ended.chain(), "watch is lost; retrying");
+            }
+            let pause = tokio::time::sleep(self.audience.pause());
+            if self.audience.meanwhile(pause).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Lists and follows; ends with what broke, or `None` when nobody watches.
+    async fn follow(&mut self) -> Option<Error> {
+        let Self { source, audience } = self;
+        let listing = match audience.meanwhile(source.list()).await? {
+            Ok(listing) => listing,
+            Err(error) => return Some(error),
+        };
+        let mut known = Known::new(source.reader.view(&listing));
+        if audience.reset(|_| known.reset()) {
+            let (registry, keys) = (&source.reader.engine, &source.keys);
+            tracing::debug!(registry, ?keys, "watch is followed again");
+        }
+        let mut changes = match serve(audience, &known, source.follow(listing.revision)).await? {
+            Ok(changes) => changes,
+            Err(error) => return Some(error),
+        };
+        loop {
+            match serve(audience, &known, changes.next()).await? {
+                Some(Ok(batch)) => {
+                    let updates = known.take_in(&batch, &source.reader);
+                    audience.send(&updates);
+                }
+                Some(Err(error)) => return Some(error),
+                None => return Some(Error::new(ErrorKind::Unavailable, "the watch ended")),
+            }
+        }
+    }
+}
+
+/// Waits for news, telling those who come meanwhile what is known; `None` when nobody watches any
+/// more. Every arm is cancel-safe, and what is waited for is polled to its end.
+async fn serve<T>(
+    audience: &mut Audience,
+    known: &Known,
+    news: impl Future<Output = T>,
+) -> Option<T> {
+    let mut news = pin!(news);
+    loop {
+        tokio::select! {
+            news = &mut news => return Some(news),
+            () = audience.changed() => audience.admit(|_| known.reset()),
+        }
+        if audience.is_over() {
+            return None;
+        }
+    }
+}
