@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::MdnsConfig;
-use crate::error::{chain, unavailable};
+use crate::error::unavailable;
 use crate::link::{Heard, Link};
 use crate::network;
 use crate::state::{Clock, State};
@@ -97,7 +97,7 @@ async fn run(shared: Weak<Shared>, called: Arc<Notify>) {
             }
             Err(error) => error,
         };
-        let Some(()) = with(&shared, |state| state.lose(&chain(&error))) else { return };
+        let Some(()) = with(&shared, |state| state.lose(&error.chain())) else { return };
         tokio::time::sleep(backoff(retries)).await;
         retries += 1;
     }

@@ -116,7 +116,6 @@ fn port_taken(port: u16, error: io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::chain;
     use micro_registry::ErrorKind;
     use std::net::UdpSocket;
 
@@ -133,7 +132,7 @@ mod tests {
         let port = taken.local_addr().unwrap().port();
         let error = prove(&config("127.0.0.1", port)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
-        let told = chain(&error);
+        let told = error.chain();
         assert!(told.starts_with(&format!("UDP port {port} is taken by a program")), "{told}");
         drop(taken);
         prove(&config("127.0.0.1", port)).unwrap();

@@ -1,8 +1,11 @@
 //! What a handle knows, and how it stands with the network: pure, over calls, events and time.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, SystemTime};
 
-use micro_registry::{Error, ErrorKind, Registration, RemoveReason, Update, View, WatchSender};
+use micro_registry::{
+    Error, ErrorKind, Registration, RemoveReason, Skipped, Update, View, WatchSender,
+};
 use tokio::time::Instant;
 
 use crate::error::unavailable;
@@ -38,6 +41,9 @@ pub(crate) struct State {
     watchers: Vec<WatchSender>,
     /// How many effects were sent.
     sent: u64,
+    /// The instances that were warned of.
+    skipped: Skipped<String>,
+    started: Instant,
 }
 
 impl State {
@@ -49,6 +55,8 @@ impl State {
             outbox: Outbox::new(namespace),
             watchers: Vec::new(),
             sent: 0,
+            skipped: Skipped::default(),
+            started: Instant::now(),
         }
     }
 
@@ -152,11 +160,9 @@ impl State {
         match read {
             Ok(Some(said)) => self.hear(&found.label, said, clock),
             Ok(None) => {}
-            Err(error) => {
-                // An incomplete record is completed in a moment, by another message.
-                let (instance, cause) = (&found.label, error.to_string());
-                tracing::debug!(instance, cause, "an announcement is not understood");
-            }
+            // It comes in a moment, by another message.
+            Err(_) if found.text.is_empty() => {}
+            Err(error) => self.skip(found, &error, clock),
         }
     }
 
@@ -214,6 +220,16 @@ impl State {
     /// Whether all was sent up to this count; `None` while it may still be.
     pub(crate) fn is_sent(&self, count: u64) -> Option<Result<(), Error>> {
         if self.sent >= count { Some(Ok(())) } else { self.reach().err().map(Err) }
+    }
+
+    fn skip(&mut self, found: &Found, error: &Error, clock: Clock) {
+        let mut content = DefaultHasher::new();
+        found.text.hash(&mut content);
+        let now = clock.now.duration_since(self.started);
+        if self.skipped.is_news(&*found.label, content.finish(), now) {
+            let (instance, cause) = (&found.label, error.chain());
+            tracing::warn!(instance, cause, "an announcement in the network is left out");
+        }
     }
 
     fn reach(&self) -> Result<(), Error> {
