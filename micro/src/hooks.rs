@@ -76,9 +76,7 @@ impl Hooks {
             let run = async { hook.run().await.map_err(|error| chain(&*error).into()) };
             match timeout(patience, caught(run)).await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    tracing::error!(stage, error = error.to_string(), "a hook failed");
-                }
+                Ok(Err(why)) => tracing::error!(stage, error = why.to_string(), "a hook failed"),
                 Err(_) => {
                     let patience = duration::text(patience);
                     tracing::error!(stage, patience, "a hook did not end in time");

@@ -143,7 +143,7 @@ impl Reader {
             let entry = entry.map_err(|source| failed("list", path, source))?;
             let name = entry.file_name();
             match name.to_str().map_or(Name::Foreign, Name::parse) {
-                Name::Node(key) | Name::Left(key) if scope.contains(&key.service) => {
+                Name::Node(key) | Name::Left(key) if scope.contains(&key.service, &key.id) => {
                     listing.keys.insert(key);
                 }
                 Name::Lock(owner) if *scope == Scope::All => listing.locks.push(owner),

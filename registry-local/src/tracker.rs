@@ -165,7 +165,7 @@ impl Tracker {
     /// Everything in scope; `forgetful` when what there was before is not known.
     pub(crate) fn reset(&self, scope: &Scope, forgetful: bool) -> Update {
         let in_scope =
-            self.view.iter().filter(|registration| scope.contains(&registration.service));
+            self.view.iter().filter(|known| scope.contains(&known.service, &known.node.id));
         let registrations: Vec<_> = in_scope.cloned().collect();
         let why = match registrations.is_empty() && !forgetful {
             true => self.why_empty(scope),
@@ -230,12 +230,13 @@ impl Tracker {
     }
 
     fn why_empty(&self, scope: &Scope) -> EmptyReason {
-        let departures = self.departures.iter().filter(|(key, _)| scope.contains(&key.service));
+        let departures =
+            self.departures.iter().filter(|(key, _)| scope.contains(&key.service, &key.id));
         if let Some((_, last)) = departures.max_by_key(|(_, departure)| departure.at) {
             return EmptyReason::from_last(last.tombstone.reason.into());
         }
         let dead = |(key, node): (&Key, &Tracked)| {
-            scope.contains(&key.service) && node.sighting.record.is_some()
+            scope.contains(&key.service, &key.id) && node.sighting.record.is_some()
         };
         match self.nodes.iter().any(dead) {
             true => EmptyReason::AllExpired,

@@ -158,7 +158,7 @@ impl Tracker {
 
     /// Everything in scope.
     pub(crate) fn reset(&self, scope: &Scope) -> Update {
-        let in_scope = self.view.iter().filter(|r| scope.contains(&r.service));
+        let in_scope = self.view.iter().filter(|r| scope.contains(&r.service, &r.node.id));
         Update::reset(in_scope.cloned().collect(), self.why_empty(scope))
     }
 
@@ -166,6 +166,11 @@ impl Tracker {
         match scope {
             Scope::Service(name) => {
                 self.emptied.get(name).copied().unwrap_or(EmptyReason::NeverSeen)
+            }
+            // Who else left the service is no word of this node.
+            Scope::Node { service, .. } => {
+                let was_seen = self.view.contains(service) || self.emptied.contains_key(service);
+                if was_seen { EmptyReason::Unknown } else { EmptyReason::NeverSeen }
             }
             _ if self.emptied.is_empty() => EmptyReason::NeverSeen,
             _ => EmptyReason::Unknown,

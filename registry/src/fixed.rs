@@ -138,7 +138,9 @@ impl Registry for StaticRegistry {
 
     async fn watch(&self, scope: Scope) -> Result<Watch, Error> {
         scope.validate()?;
-        let in_scope = self.view.iter().filter(|known| scope.contains(&known.service));
+        let is_in_scope =
+            |known: &&Arc<Registration>| scope.contains(&known.service, &known.node.id);
+        let in_scope = self.view.iter().filter(is_in_scope);
         let registrations: Vec<_> = in_scope.cloned().collect();
         let (sender, watch) = Watch::channel(scope);
         sender.send(&Update::reset(registrations, EmptyReason::NeverSeen));

@@ -289,7 +289,7 @@ impl State {
     }
 
     fn reset(&self, scope: &Scope) -> Update {
-        let in_scope = self.view.iter().filter(|r| scope.contains(&r.service));
+        let in_scope = self.view.iter().filter(|r| scope.contains(&r.service, &r.node.id));
         let registrations: Vec<_> = in_scope.cloned().collect();
         Update::reset(registrations, self.why_empty(scope))
     }
@@ -298,6 +298,11 @@ impl State {
         match scope {
             Scope::Service(name) => {
                 self.emptied.get(name).copied().unwrap_or(EmptyReason::NeverSeen)
+            }
+            // Who else left the service is no word of this node.
+            Scope::Node { service, .. } => {
+                let was_seen = self.view.contains(service) || self.emptied.contains_key(service);
+                if was_seen { EmptyReason::Unknown } else { EmptyReason::NeverSeen }
             }
             Scope::All if self.emptied.is_empty() => EmptyReason::NeverSeen,
             Scope::All => EmptyReason::Unknown,

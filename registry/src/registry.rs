@@ -106,7 +106,7 @@ pub trait Registry: fmt::Debug + Send + Sync + 'static {
     /// It changes nothing.
     async fn list(&self) -> Result<Vec<ServiceSummary>, Error>;
 
-    /// Follows a service, or all of them.
+    /// Follows a service, one node of it, or everything.
     ///
     /// # Behaviour
     ///
@@ -125,7 +125,7 @@ pub trait Registry: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// `Invalid` for a scope whose name cannot be one.
+    /// `Invalid` for a scope whose names cannot be such.
     ///
     /// # Cancel safety
     ///

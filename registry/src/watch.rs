@@ -18,27 +18,47 @@ use crate::{EmptyReason, Error, Registration, RemoveReason, Update, View, valida
 pub enum Scope {
     /// One service, by name.
     Service(String),
+    /// One node of a service.
+    #[non_exhaustive]
+    Node {
+        /// The service's name.
+        service: String,
+        /// The node's id.
+        id: String,
+    },
     /// Every service of the namespace.
     All,
 }
 
 impl Scope {
-    /// Whether a service is in it.
-    pub fn contains(&self, service: &str) -> bool {
+    /// The node a registration is of.
+    pub fn node(registration: &Registration) -> Self {
+        let (service, id) = (registration.service.clone(), registration.node.id.clone());
+        Self::Node { service, id }
+    }
+
+    /// Whether a node is in it.
+    pub fn contains(&self, service: &str, id: &str) -> bool {
         match self {
             Self::Service(name) => name == service,
+            Self::Node { service: name, id: node } => name == service && node == id,
             Self::All => true,
         }
     }
 
-    /// Checks the name in it.
+    /// Checks the names in it.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for what cannot be a service's name.
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for what cannot be a service's name, or a
+    /// node's id.
     pub fn validate(&self) -> Result<(), Error> {
         match self {
             Self::Service(name) => validate::service_name(name),
+            Self::Node { service, id } => {
+                validate::service_name(service)?;
+                validate::node_id(id)
+            }
             Self::All => Ok(()),
         }
     }
@@ -207,7 +227,8 @@ impl State {
     fn take_in(&mut self, update: &Update, scope: &Scope) {
         match update {
             Update::Reset { registrations, empty } => {
-                let in_scope = registrations.iter().filter(|r| scope.contains(&r.service));
+                let in_scope =
+                    registrations.iter().filter(|r| scope.contains(&r.service, &r.node.id));
                 self.current = in_scope.cloned().collect();
                 self.dirty.clear();
                 self.queued.clear();
@@ -219,14 +240,15 @@ impl State {
             Update::Stale { .. } if self.stale.is_none() => self.stale = Some(Some(update.clone())),
             Update::Stale { .. } => {}
             Update::Put(registration) => {
-                if self.follows(scope, &registration.service) && self.current.apply(update) {
-                    self.mark((registration.service.clone(), registration.node.id.clone()));
+                let (service, id) = (&registration.service, &registration.node.id);
+                if self.follows(scope, service, id) && self.current.apply(update) {
+                    self.mark((service.clone(), id.clone()));
                 }
             }
             Update::Remove { service, id, reason, .. } => {
                 let known = self.current.node(service, id).cloned();
                 if let Some(known) = known
-                    && self.follows(scope, service)
+                    && self.follows(scope, service, id)
                     && self.current.apply(update)
                 {
                     let key = (service.clone(), id.clone());
@@ -241,8 +263,8 @@ impl State {
         }
     }
 
-    fn follows(&self, scope: &Scope, service: &str) -> bool {
-        self.has_reset && scope.contains(service)
+    fn follows(&self, scope: &Scope, service: &str, id: &str) -> bool {
+        self.has_reset && scope.contains(service, id)
     }
 
     /// While a reset waits to be read it will carry the change; nothing else need be remembered.
@@ -393,6 +415,20 @@ mod tests {
         sender.send(&reset(vec![registration(0, 0)]));
         sender.send(&Update::Put(registration(1, 0)));
         assert!(matches!(&drain(&mut watch)[..], [Update::Reset { empty: Some(_), .. }]));
+    }
+
+    /// A watch of one node hears nothing of its neighbours, nor of its namesake elsewhere.
+    #[test]
+    fn a_node_is_watched_alone() {
+        let (sender, mut watch) = Watch::channel(Scope::node(&registration(1, 0)));
+        sender.send(&reset(vec![registration(0, 0), registration(1, 0)]));
+        assert_eq!(drain(&mut watch), [reset(vec![registration(1, 0)])]);
+        let mut namesake = (*registration(1, 1)).clone();
+        namesake.service = "s2".into();
+        for put in [registration(0, 1), registration(1, 1), namesake.into()] {
+            sender.send(&Update::Put(put));
+        }
+        assert_eq!(drain(&mut watch), [Update::Put(registration(1, 1))]);
     }
 
     /// Either end notices when the other goes.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use micro_registry::{Endpoints, ErrorKind, Metadata, Registration, encoding, validate};
+use micro_registry::{Endpoints, ErrorKind, Metadata, Registration, Scope, encoding, validate};
 
 use crate::Line;
 use crate::sample::{Change, full, registration, scope, view};
@@ -67,6 +67,8 @@ async fn is_refused(registry: &Handle) -> Verdict {
         refused(name, "watch", registry.watch(scope(name)).await)?;
         refused(name, "deregister", registry.deregister(&registration(name, "a")).await)?;
     }
+    let nowhere = Scope::node(&registration("shop", "a/b"));
+    refused("id", "watch", registry.watch(nowhere).await)?;
     refused("id", "deregister", registry.deregister(&registration("shop", "a/b")).await)
 }
 

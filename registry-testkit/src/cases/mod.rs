@@ -126,6 +126,7 @@ pub(crate) const ALL: &[Case] = &[
     case!(watching::the_first_data_is_a_reset, Line::Watch, []),
     case!(watching::changes_follow_the_reset, Line::Watch, [Writes]),
     case!(watching::all_services_are_followed, Line::Watch, [WatchAll]),
+    case!(watching::a_node_is_followed_alone, Line::Watch, [Writes]),
     case!(watching::nothing_is_lost_while_opening, Line::Watch, [Writes]),
     case!(watching::nothing_is_older_than_the_reset, Line::Watch, [Writes]),
     case!(watching::two_watchers_agree, Line::Watch, [Writes]),

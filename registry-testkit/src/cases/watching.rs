@@ -9,7 +9,7 @@ use micro_registry::{Registration, Scope, Update, View};
 use tokio::task::JoinSet;
 
 use crate::Line;
-use crate::follower::Follower;
+use crate::follower::{Follower, ensure_only};
 use crate::sample::{fixture, registration, scope, view, with_weight};
 use crate::stage::{Handle, LONG, Stage, Verdict, broken, ensure};
 
@@ -60,6 +60,34 @@ pub(super) async fn all_services_are_followed(stage: &Stage<'_>) -> Verdict {
         follower.until(Line::Watch, "another service", |view| *view == all).await?;
     }
     Ok(())
+}
+
+/// A watch of one node tells of it, of its changes and why it left, and of no other.
+pub(super) async fn a_node_is_followed_alone(stage: &Stage<'_>) -> Verdict {
+    let (owner, reader) = (stage.open().await, stage.open().await);
+    let (own, neighbour) = (with_weight("shop", "a", 1), with_weight("shop", "a2", 1));
+    let namesake = registration("shop2", "a");
+    for node in [&own, &neighbour, &namesake] {
+        stage.register(&owner, node, LONG).await?;
+    }
+    let mut follower = stage.watch(&reader, Scope::node(&own)).await?;
+    follower.until(Line::Watch, "the node", |view| !view.is_empty()).await?;
+    let found = follower.view.clone();
+    ensure(Line::Watch, found == view([&own]), || format!("a watch of a node tells {found:?}"))?;
+    stage.register(&owner, &with_weight("shop", "a2", 2), LONG).await?;
+    stage.deregister(&owner, &namesake).await?;
+    let changed = with_weight("shop", "a", 2);
+    stage.register(&owner, &changed, LONG).await?;
+    let expected = view([&changed]);
+    let mut read =
+        follower.until(Line::Watch, "the node, changed", |view| *view == expected).await?;
+    stage.deregister(&owner, &neighbour).await?;
+    stage.deregister(&owner, &changed).await?;
+    read.extend(follower.until(Line::Watch, "its goodbye", View::is_empty).await?);
+    ensure_only(Line::Watch, &read, "a")?;
+    ensure(Line::Watch, matches!(read.last(), Some(Update::Remove { .. })), || {
+        format!("a node left by {:?}, not by a removal", read.last())
+    })
 }
 
 /// Of a thousand writes made while watches open each is in the reset or told after it.

@@ -74,6 +74,7 @@ const FLAWS: &[(Flaw, Line)] = &[
     (Flaw::KeepsTheFirstReset, Line::Watch),
     (Flaw::LosesTheLastGoodbye, Line::Watch),
     (Flaw::FollowsTheKnownOnly, Line::Watch),
+    (Flaw::FollowsTheNeighbours, Line::Watch),
     (Flaw::FailsToWatchWhenAway, Line::Watch),
     (Flaw::EndsOnOutage, Line::Outage),
     (Flaw::NeverComesBack, Line::Outage),

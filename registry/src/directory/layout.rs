@@ -11,12 +11,17 @@ pub(super) struct Layout {
 
 impl Layout {
     pub(super) fn key(&self, registration: &Registration) -> String {
-        format!("{}/{}/{}", self.namespace, registration.service, registration.node.id)
+        self.node(&registration.service, &registration.node.id)
+    }
+
+    fn node(&self, service: &str, id: &str) -> String {
+        format!("{}/{service}/{id}", self.namespace)
     }
 
     pub(super) fn keys(&self, scope: &Scope) -> Keys {
         match scope {
             Scope::Service(name) => Keys::Below(format!("{}/{name}/", self.namespace)),
+            Scope::Node { service, id } => Keys::One(self.node(service, id)),
             Scope::All => Keys::Below(format!("{}/", self.namespace)),
         }
     }
@@ -45,5 +50,6 @@ mod tests {
         }
         let keys = layout.keys(&Scope::Service("shop".into()));
         assert_eq!(keys, Keys::Below("team/shop/".into()), "no longer name begins so");
+        assert_eq!(layout.keys(&Scope::node(&node)), Keys::One(key));
     }
 }

@@ -107,6 +107,7 @@ mod tests {
         let reader = Reader::new("engine", "default");
         let good = Registration::new("shop", "1.0.0", Node::new("good", "127.0.0.1:1"));
         let mut invalid = good.clone();
+        invalid.node.id = "invalid".into();
         invalid.node.address = "0.0.0.0:0".into();
         let listing = |version| Listing {
             entries: vec![

@@ -269,7 +269,7 @@ async fn odd_variables_are_warned_of() {
     let scene = Scene::new();
     let not_utf8 = OsStr::from_bytes(b"\xff");
     let cases: [(&str, &OsStr, &str); 2] = [
-        ("MICRO_NOSUCH", not_utf8, "unknown environment variable"),
+        ("MICRO_NOSUCH", not_utf8, "is unknown and ignored"),
         ("XDG_RUNTIME_DIR", "relative".as_ref(), "not an absolute path"),
     ];
     for (variable, value, expected) in cases {

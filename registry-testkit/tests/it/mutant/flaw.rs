@@ -52,6 +52,8 @@ pub(crate) enum Flaw {
     LosesTheLastGoodbye,
     /// A watch of everything is one of all services there were at first.
     FollowsTheKnownOnly,
+    /// Who watches a node is told of its service.
+    FollowsTheNeighbours,
     FailsToWatchWhenAway,
     EndsOnOutage,
     NeverComesBack,

@@ -88,6 +88,11 @@ impl Registry for Mutant {
                 return Err(error);
             }
         }
+        let follows_all = self.flaw == Flaw::FollowsTheNeighbours && scope.validate().is_ok();
+        let scope = match scope {
+            Scope::Node { service, .. } if follows_all => Scope::Service(service),
+            scope => scope,
+        };
         let watch = self.failed(self.inner.watch(scope.clone()).await)?;
         match self.flaw {
             Flaw::LosesWhileOpening => self.watch_with_a_gap(scope, watch).await,
