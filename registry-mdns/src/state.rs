@@ -15,8 +15,8 @@ use crate::tracker::Tracker;
 
 /// How long the network has to answer before what was heard is all there is. Who announced a record
 /// within the last second leaves the first question unanswered (RFC 6762, section 6), and the next
-/// is asked a second later.
-pub(crate) const SETTLE: Duration = Duration::from_millis(1_250);
+/// is asked a second later; the rest is for busy hosts.
+pub(crate) const SETTLE: Duration = Duration::from_millis(1_500);
 
 /// How a handle stands with the network.
 #[derive(Clone, Debug, PartialEq)]
