@@ -41,6 +41,37 @@ async fn endpoints_are_omitted_when_they_do_not_fit() {
     assert_eq!(error.kind(), ErrorKind::Invalid);
 }
 
+/// The longest record there may be arrives, and is not taken for somebody else's where it comes from.
+#[tokio::test]
+async fn the_longest_record_arrives() {
+    let config = config();
+    let (owner, reader) = (registry(&config), registry(&config));
+    let (mut watch, mut view) = (reader.watch(Scope::All).await.unwrap(), View::new());
+    let mut node = registration("greeter", "a", 1);
+    let mut length = 800;
+    let with = |length: usize| [("long".to_owned(), "x".repeat(length))].into();
+    node.metadata = with(length);
+    while owner.register(&node, HOUR).await.is_ok() {
+        length += 1;
+        node.metadata = with(length);
+    }
+    let longest = with(length - 1);
+    let is_there = |view: &View| view.iter().any(|r| r.metadata == longest);
+    let told = until(&mut watch, &mut view, is_there).await;
+    assert!(told.iter().all(|update| !matches!(update, Update::Remove { .. })), "{told:?}");
+}
+
+/// More at once than the library takes at once is taken one after the other.
+#[tokio::test]
+async fn many_at_once() {
+    let registry = registry(&config());
+    let nodes: Vec<_> = (0..300).map(|i| registration("greeter", &i.to_string(), 1)).collect();
+    let register = |node| registry.register(node, HOUR);
+    let done = futures::future::join_all(nodes.iter().map(register)).await;
+    assert!(done.iter().all(Result::is_ok), "{done:?}");
+    assert_eq!(registry.get("greeter").await.unwrap()[0].nodes.len(), 300);
+}
+
 /// Who is dropped without a word says goodbye all the same.
 #[tokio::test]
 async fn dropping_a_handle_is_a_goodbye() {
