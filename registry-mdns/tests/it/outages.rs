@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use micro_registry::{Registry, RemoveReason, View};
+use micro_registry::{ErrorKind, Registry, RemoveReason, View};
 use micro_registry_mdns::MdnsConfig;
 use micro_registry_testkit::{Backend, Faults, Suite, Unsupported};
 
 use crate::conformance::profile;
 use crate::namespace::{add_interface, run, set_up, sh};
-use crate::{greeter, registration, registry, until, until_gone};
+use crate::{HOUR, greeter, registration, registry, until, until_gone};
 
 /// What the contract says about outages holds when the interface goes away and comes back.
 #[test]
@@ -23,6 +23,28 @@ fn an_interface_that_goes_away() {
 #[test]
 fn one_interface_of_two() {
     run("outages::the_other_interface_goes_on", &[]);
+}
+
+/// A call says that there is no network at once, however long ago the task looked.
+#[test]
+fn calls_look_for_themselves() {
+    run("outages::the_next_call_fails", &[]);
+}
+
+#[tokio::test]
+#[ignore = "in namespaces of its own, from `calls_look_for_themselves`"]
+async fn the_next_call_fails() {
+    add_interface("wire", "10.77.1.1/24");
+    let mut config = MdnsConfig::new();
+    config.interfaces = vec!["wire".into()];
+    let registry = registry(&config);
+    registry.register(&registration("greeter", "a", 1), HOUR).await.unwrap();
+    assert_eq!(registry.list().await.unwrap().len(), 1);
+    // Nothing else runs on this runtime meanwhile.
+    sh("ip link set wire down");
+    let error = registry.get("greeter").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains("of those chosen: wire"), "{error}");
 }
 
 #[tokio::test]
