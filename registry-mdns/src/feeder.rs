@@ -107,9 +107,6 @@ async fn run(shared: Weak<Shared>, called: Arc<Notify>) {
 const LOOK: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
-/// Who did not get a turn for so long was stopped, and may not have heard of renewals.
-const STOPPED: Duration = Duration::from_secs(3);
-
 /// A network that is followed.
 struct Feed {
     config: MdnsConfig,
@@ -119,16 +116,16 @@ struct Feed {
     interfaces: Vec<Interface>,
     looked: Instant,
     /// When the last turn began.
-    turned: Instant,
+    turned: Clock,
 }
 
 impl Feed {
     fn open(config: MdnsConfig, shared: Weak<Shared>, called: Arc<Notify>) -> Result<Self, Error> {
         let interfaces = network::interfaces(&config)?;
         let link = Link::open(&config)?;
-        let now = Instant::now();
-        with(&shared, |state| state.begin(true, now));
-        Ok(Self { config, shared, called, link, interfaces, looked: now, turned: now })
+        let turned = Clock::read();
+        with(&shared, |state| state.begin(true, turned.now));
+        Ok(Self { config, shared, called, link, interfaces, looked: turned.now, turned })
     }
 
     /// Ends with what broke, or `None` when the handle is gone.
@@ -146,8 +143,8 @@ impl Feed {
     async fn turn(&mut self) -> Result<Option<()>, Error> {
         // Nobody expires by a time that is later than that of the check.
         let clock = Clock::read();
-        let last = std::mem::replace(&mut self.turned, clock.now);
-        if clock.now.duration_since(last) > STOPPED {
+        let last = std::mem::replace(&mut self.turned, clock);
+        if clock.is_long_after(last) {
             return self.ask_again("this process was stopped for a while").await;
         }
         self.look()?;

@@ -143,7 +143,8 @@ impl State {
         let since = SystemTime::now();
         // Whoever watches is told, and it is theirs to make something of it.
         tracing::debug!(cause, "the network of the mdns registry is lost; retrying");
-        self.broadcast(&[Update::stale(since, cause)]);
+        let stale = Update::stale(since, cause);
+        self.watchers.retain(|watcher| watcher.send(&stale));
         self.standing = Standing::Away { since, cause: cause.to_owned() };
     }
 
@@ -320,6 +321,9 @@ impl State {
     }
 }
 
+/// Who did not get a turn for so long may not have heard of renewals.
+const STOPPED: Duration = Duration::from_secs(3);
+
 /// What time it is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
@@ -333,6 +337,13 @@ impl Clock {
         let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let wall_ms = u64::try_from(wall.as_millis()).unwrap_or(u64::MAX);
         Self { now: Instant::now(), wall_ms }
+    }
+
+    /// Whether nobody who turns every second had a turn in between: the process was stopped, or the
+    /// host slept, in which only the wall clock goes on.
+    pub(crate) fn is_long_after(self, last: Self) -> bool {
+        let wall = Duration::from_millis(self.wall_ms.saturating_sub(last.wall_ms));
+        self.now.duration_since(last.now).max(wall) > STOPPED
     }
 }
 
@@ -438,6 +449,27 @@ mod tests {
         state.found(&other(1, 2), later);
         state.tick(after(later, SETTLE));
         assert!(matches!(&told(&mut watch)[..], [Update::Reset { empty: None, .. }]));
+    }
+
+    /// Who watches before there ever was a network is told that there is none.
+    #[test]
+    fn a_network_that_never_was() {
+        let mut state = State::new("shop");
+        let mut watch = watch(&mut state);
+        state.lose("by the test");
+        assert!(matches!(&told(&mut watch)[..], [Update::Stale { .. }]));
+    }
+
+    /// A process that was stopped and a host that slept are noticed, by the clock that went on.
+    #[test]
+    fn stops_are_noticed() {
+        let last = Clock { now: Instant::now(), wall_ms: 5_000 };
+        let then = |now, wall_ms| Clock { now: last.now + now, wall_ms };
+        let second = Duration::from_secs(1);
+        assert!(!then(second, 6_000).is_long_after(last));
+        assert!(!then(second, 1_000).is_long_after(last), "a wall clock may be set back");
+        assert!(then(second * 4, 6_000).is_long_after(last));
+        assert!(then(second, 9_000).is_long_after(last));
     }
 
     /// After an outage a network that knows nothing of us is told everything again.

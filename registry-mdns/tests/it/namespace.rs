@@ -17,9 +17,9 @@ pub(crate) fn run(test: &str, needs: &[&str]) {
     assert!(status.unwrap().success(), "{test} failed");
 }
 
-/// Runs a command, which must succeed.
+/// Runs a command, which must succeed, and not take for ever.
 pub(crate) fn sh(command: &str) {
-    let done = Command::new("sh").args(["-ec", command]).output().unwrap();
+    let done = Command::new("timeout").args(["30", "sh", "-ec", command]).output().unwrap();
     let complaint = String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "{command}: {complaint}");
 }
