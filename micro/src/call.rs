@@ -152,12 +152,15 @@ impl<T: DeserializeOwned, E: MethodError> Call<T, E> {
         self.settle();
         let answer = match self.invalid.take() {
             None => send(&self.plan, &mut self.request).await,
-            Some(error) => Err(error.with_call(self.site())),
+            Some(error) => Err(error.with_call(site(&self.plan.target, &self.request))),
         };
         match answer {
-            Ok(response) => match decode(&response) {
-                Ok(value) => Ok(Reply { value, metadata: response.metadata }),
-                Err(error) => Err(CallError::Rpc(error.with_call(self.site()))),
+            Ok(sent) => match decode(&sent.response) {
+                Ok(value) => Ok(Reply { value, metadata: sent.response.metadata }),
+                Err(error) => {
+                    let site = sent.site(&self.plan.target, &self.request);
+                    Err(CallError::Rpc(error.with_call(site)))
+                }
             },
             Err(error) => Err(match error.details().and_then(|(c, d)| E::decode(c, d)) {
                 Some(application) => CallError::App(application),
@@ -177,10 +180,6 @@ impl<T: DeserializeOwned, E: MethodError> Call<T, E> {
         if let Some(criticality) = self.criticality {
             self.request.criticality = criticality;
         }
-    }
-
-    fn site(&self) -> crate::error::CallSite {
-        site(&self.plan.target, &self.request)
     }
 }
 

@@ -216,6 +216,7 @@ impl ClientBuilder {
     async fn build(self) -> Result<Client> {
         let settings = self.settings.clone().map_or_else(Settings::from_process, Ok)?;
         settings.end_if_to_explain(|| self.explained(&settings).to_string());
+        settings.warn_of_ignored();
         let registry = open::registry(&settings, self.registry.clone()).await?;
         self.build_on(&settings, registry)
     }

@@ -20,17 +20,28 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|_| EXPECTED.to_owned())
 }
 
+/// The text of a duration, as [`parse`] reads it if it has no nanoseconds.
+pub(crate) fn text(duration: Duration) -> String {
+    match duration {
+        Duration::ZERO => "0s".to_owned(),
+        other => format!("{other:?}").replace('µ', "u"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Every unit is understood; what is not a duration says what would be.
+    /// Every unit is understood, and written as it is read; what is not a duration says what would be.
     #[test]
     fn parses_what_people_write() {
         assert_eq!(parse("200ms"), Ok(Duration::from_millis(200)));
         assert_eq!(parse("1.5s"), Ok(Duration::from_millis(1500)));
         assert_eq!(parse("5m"), Ok(Duration::from_secs(300)));
         assert_eq!(parse("1h"), Ok(Duration::from_secs(3600)));
+        for text in ["0s", "250us", "1.5ms", "30s"] {
+            assert_eq!(super::text(parse(text).unwrap()), text);
+        }
         for bad in ["", "30", "s", "-1s", "1d", "infs", "1e400s", "ten s", "1min", "nans"] {
             assert!(parse(bad).unwrap_err().contains("(us, ms, s, m or h)"), "{bad}");
         }

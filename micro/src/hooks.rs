@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use crate::error::chain;
 use crate::layer::BoxError;
-use crate::{Code, Error, Phase, Result};
+use crate::{Code, Error, Phase, Result, duration};
 
 /// Where in the life of a service a hook runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,15 +68,19 @@ impl Hooks {
         Ok(())
     }
 
-    /// Runs the hooks of a stage of the end, each for so long at most. What fails is logged, and the
-    /// next one runs.
+    /// Runs the hooks of a stage of the end, each for so long at most. What fails, or panics, even in
+    /// the text of its error, is logged, and the next one runs.
     pub(crate) async fn stop(&mut self, stage: Stage, patience: Duration) {
         while let Some(hook) = self.take_next(stage) {
             let stage = stage.as_str();
-            match timeout(patience, hook.run()).await {
+            let run = async { hook.run().await.map_err(|error| chain(&*error).into()) };
+            match timeout(patience, caught(run)).await {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::error!(stage, error = chain(&*error), "a hook failed"),
-                Err(_) => tracing::error!(stage, ?patience, "a hook did not end in time"),
+                Ok(Err(why)) => tracing::error!(stage, error = why.to_string(), "a hook failed"),
+                Err(_) => {
+                    let patience = duration::text(patience);
+                    tracing::error!(stage, patience, "a hook did not end in time");
+                }
             }
         }
     }

@@ -13,7 +13,6 @@ pub(crate) async fn registry(
     code: Option<Arc<dyn Registry>>,
 ) -> Result<Arc<dyn Registry>> {
     let namespace = settings.checked("namespace", None, validate::namespace)?;
-    let namespace = namespace.map(|namespace| namespace.value);
     let url = settings.resolve_or_default("registry", None, |text| Ok(text.to_owned()))?;
     match code {
         Some(registry) if url.origin == Origin::Default => Ok(registry),
@@ -21,10 +20,9 @@ pub(crate) async fn registry(
     }
 }
 
-#[cfg_attr(not(feature = "local"), expect(unused_variables, reason = "only backends read them"))]
 async fn by_url(
     url: &Resolved<String>,
-    namespace: Option<String>,
+    namespace: Option<Resolved<String>>,
     settings: &Settings,
 ) -> Result<Arc<dyn Registry>> {
     let in_context = |error: micro_registry::Error| {
@@ -33,9 +31,21 @@ async fn by_url(
     let parsed: RegistryUrl = url.value.parse().map_err(in_context)?;
     match parsed.scheme() {
         #[cfg(feature = "local")]
-        "local" => Ok(Arc::new(local(parsed, namespace, settings).await.map_err(in_context)?)),
-        "memory" => Ok(Arc::new(MemoryRegistry::from_url(parsed).map_err(in_context)?)),
-        "static" => Ok(Arc::new(StaticRegistry::from_url(parsed).map_err(in_context)?)),
+        "local" => {
+            let namespace = namespace.map(|namespace| namespace.value);
+            Ok(Arc::new(local(parsed, namespace, settings).await.map_err(in_context)?))
+        }
+        "memory" => {
+            let new = MemoryRegistry::from_url(parsed).map_err(in_context)?;
+            let namespace = namespace.as_ref().map(|namespace| &*namespace.value);
+            Ok(Arc::new(settings.memory(namespace, new)))
+        }
+        "static" => {
+            let registry = StaticRegistry::from_url(parsed).map_err(in_context)?;
+            let expected = "expected none, as the list of a `static:` registry has no parts";
+            let misled = namespace.map(|namespace| namespace.invalid("namespace", expected));
+            misled.map_or(Ok(Arc::new(registry)), Err)
+        }
         scheme => Err(unknown_scheme(scheme, &url.origin)),
     }
 }
@@ -117,6 +127,39 @@ mod tests {
             let error = open(url).await.unwrap_err().to_string();
             assert!(error.contains(expected), "{url}: {error}");
         }
+    }
+
+    /// What `memory:` opens is one for settings and their clones, in each of its namespaces, and
+    /// another for other settings.
+    #[tokio::test]
+    async fn memory_is_shared_by_clones() {
+        let settings = Settings::none().flag("registry", "memory:").unwrap();
+        let named = |name: &str| settings.clone().flag("namespace", name).unwrap();
+        let mut node = micro_registry::Node::new("a", "127.0.0.1:1");
+        node.epoch = 1;
+        let registration = micro_registry::Registration::new("shop", "latest", node);
+        let opened = registry(&settings, None).await.unwrap();
+        opened.register(&registration, std::time::Duration::from_secs(60)).await.unwrap();
+        let other = Settings::none().flag("registry", "memory:").unwrap();
+        for (settings, is_there) in [
+            (settings.clone(), true),
+            (named("default"), true),
+            (named("other"), false),
+            (other, false),
+        ] {
+            let opened = registry(&settings, None).await.unwrap();
+            assert_eq!(opened.get("shop").await.is_ok(), is_there, "{settings:?}");
+        }
+    }
+
+    /// A list has no namespaces, so one that is given was meant for another registry.
+    #[tokio::test]
+    async fn static_has_no_namespaces() {
+        let settings = Settings::none().flag("registry", "static:a=10.0.0.1:1").unwrap();
+        let settings = settings.flag("namespace", "shop").unwrap();
+        let error = registry(&settings, None).await.unwrap_err().to_string();
+        let expected = "namespace \"shop\" from flag --namespace is invalid: expected none";
+        assert!(error.starts_with(expected), "{error}");
     }
 
     /// A namespace is named with its own origin, not with that of the registry.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use micro_registry::{Registration, Registry};
-use micro_rpc::{Address, Limits, Listener, MemoryNetwork, Server, ServerConfig, ServerHandle};
+use micro_rpc::{Address, Listener, MemoryNetwork, Server, ServerConfig, ServerHandle};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -40,7 +40,8 @@ pub(crate) struct Start {
     pub(crate) listeners: Vec<Listener>,
     pub(crate) server: Server,
     pub(crate) description: Vec<u8>,
-    pub(crate) limits: Limits,
+    /// Its hosts are those besides the advertised one.
+    pub(crate) config: ServerConfig,
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) timing: Timing,
     pub(crate) health: Option<HealthCheck>,
@@ -64,13 +65,14 @@ const GOODBYE_PATIENCE: Duration = Duration::from_secs(2);
 
 impl RunningService {
     pub(crate) fn start(start: Start) -> Self {
-        let Start { registration, registry, timing, .. } = start;
+        let Start { registration, registry, timing, mut config, .. } = start;
+        config.hosts.extend(advertised_host(&registration));
         let registrar = Registrar::spawn(registry.clone(), registration.clone(), timing);
         let health = HealthTask::spawn(start.health, registrar.announcer());
         let ready = readiness(registrar.state(), health.state());
         let server = start
             .server
-            .config(ServerConfig { limits: start.limits, hosts: hosts(&registration) })
+            .config(config)
             .ready(Arc::new(ready))
             .describe(start.description.into())
             .start(start.listeners);
@@ -202,10 +204,10 @@ impl fmt::Debug for RunningService {
 }
 
 /// The name it is advertised by, for HTTP callers that use it.
-fn hosts(registration: &Registration) -> Vec<String> {
+fn advertised_host(registration: &Registration) -> Option<String> {
     match registration.node.address.parse() {
-        Ok(Address::Tcp { host, .. }) => vec![host],
-        _ => Vec::new(),
+        Ok(Address::Tcp { host, .. }) => Some(host),
+        _ => None,
     }
 }
 

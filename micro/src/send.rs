@@ -1,9 +1,12 @@
 //! A request on its way: per-call layers, attempts on one node or several, per-attempt layers.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use micro_registry::Registration;
 use micro_rpc::{Channel, Execution, Request, Response, Status};
-use micro_selector::{Attempt, Attempted, CallOptions, Class, Classify, Failure, RetryPolicy};
+use micro_selector::{
+    Answered, Attempt, Attempted, CallOptions, Class, Classify, Failure, RetryPolicy,
+};
 use tokio::time::timeout_at;
 use tower::service_fn;
 
@@ -36,17 +39,49 @@ pub(crate) struct Plan {
     pub(crate) retry: Option<RetryPolicy>,
 }
 
+/// An answer, and where it came from.
+pub(crate) struct Sent {
+    pub(crate) response: Response,
+    /// None when layers answered by themselves.
+    source: Option<Source>,
+}
+
+/// The node that answered, and how many attempts it took.
+type Source = (Arc<Registration>, u32);
+
+impl Sent {
+    /// Which call was answered, and by whom, for the error of an answer that is not understood.
+    pub(crate) fn site(&self, target: &Target, request: &Request) -> CallSite {
+        let mut site = site(target, request);
+        if let Some((registration, attempts)) = &self.source {
+            let node = &registration.node;
+            site.node = Some((node.id.clone(), node.address.clone()));
+            site.attempts = *attempts;
+        }
+        site
+    }
+}
+
 /// Sends a request as planned, through the client's layers, and returns the answer.
-pub(crate) async fn send(plan: &Plan, request: &mut Request) -> Result<Response, Error> {
+pub(crate) async fn send(plan: &Plan, request: &mut Request) -> Result<Sent, Error> {
     let Some(stack) = &plan.target.client().stacks().per_call else {
-        return attempts(plan, request).await;
+        let (response, source) = attempts(plan, request).await?;
+        return Ok(Sent { response, source: Some(source) });
     };
     let (mut passed, passage) = (request.clone(), Passage::default());
-    passed.extensions.insert(Planned(plan.clone(), passage.clone()));
+    let last = Arc::<Last>::default();
+    passed.extensions.insert(Planned(plan.clone(), passage.clone(), last.clone()));
     // Boxed, so that calls without layers do not carry room for it.
     let answer = Box::pin(in_time(stack.clone(), passed)).await;
-    answer.map_err(|error| of_call_layer(error, &passage, site(&plan.target, request)))
+    let source = last.lock().unwrap_or_else(PoisonError::into_inner).take();
+    match answer {
+        Ok(response) => Ok(Sent { response, source }),
+        Err(error) => Err(of_call_layer(error, &passage, site(&plan.target, request))),
+    }
 }
+
+/// Where the last answer came from that layers let through; they may send a request several times.
+type Last = Mutex<Option<Source>>;
 
 /// The way of a request, and of its copies, through layers to what lies behind them. It is open
 /// until they end the request unsent: what they may still do with a copy then sends nothing.
@@ -79,18 +114,20 @@ fn expired() -> Status {
 
 /// A request's plan on its way through the layers of the call.
 #[derive(Clone)]
-struct Planned(Plan, Passage);
+struct Planned(Plan, Passage, Arc<Last>);
 
 /// What lies behind the layers of a call.
 async fn planned(mut request: Request) -> Result<Response, BoxError> {
-    let Planned(plan, passage) = request.extensions.remove::<Planned>().ok_or(LOST)?;
+    let Planned(plan, passage, last) = request.extensions.remove::<Planned>().ok_or(LOST)?;
     passage.pass()?;
-    Ok(attempts(&plan, &mut request).await?)
+    let (response, source) = attempts(&plan, &mut request).await?;
+    *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(source);
+    Ok(response)
 }
 
 const LOST: &str = "a layer made a new request: pass the one it was given on, changed if need be";
 
-async fn attempts(plan: &Plan, request: &mut Request) -> Result<Response, Error> {
+async fn attempts(plan: &Plan, request: &mut Request) -> Result<(Response, Source), Error> {
     let subscription = match plan.target.subscription() {
         Ok(subscription) => subscription,
         Err(error) => return Err(Error::from(error).with_call(site(&plan.target, request))),
@@ -103,8 +140,10 @@ async fn attempts(plan: &Plan, request: &mut Request) -> Result<Response, Error>
     options.wait_for_ready = plan.wait_for_ready.unwrap_or(defaults.wait_for_ready);
     options.retry = plan.retry.as_ref().unwrap_or(&defaults.retry).clone();
     let stack = client.stacks().per_attempt.as_ref();
-    let answer = subscription.call(&options, &mut Attempts { request, stack }).await;
-    answer.map_err(|failure| failed(failure, site(&plan.target, request)))
+    match subscription.call(&options, &mut Attempts { request, stack }).await {
+        Ok(Answered { response, node, attempts, .. }) => Ok((response, (node, attempts))),
+        Err(failure) => Err(failed(failure, site(&plan.target, request))),
+    }
 }
 
 /// A request on its way to one node or several. The body was encoded once: repeating it sends the

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use micro_registry::{Metadata, Registry, validate};
-use micro_rpc::{Address, Limits, Listener, MemoryNetwork, Request, Response};
+use micro_rpc::{Address, Limits, Listener, MemoryNetwork, Request, Response, ServerConfig};
 use tower::Layer;
 
 use crate::health::Check;
@@ -61,8 +61,10 @@ pub struct Service {
     version: Option<String>,
     id: Option<String>,
     address: Option<String>,
-    listeners: Vec<Listener>,
+    /// Or why one is none, which the start says.
+    listeners: Vec<std::result::Result<Listener, String>>,
     advertise: Option<String>,
+    hosts: Vec<String>,
     zone: Option<String>,
     weight: Option<u16>,
     metadata: Metadata,
@@ -148,8 +150,13 @@ impl Service {
     }
 
     /// Serves on a listener the program made, instead of an [`address`](Self::address): one that was
-    /// handed to the process, or has options of its own. A `tokio::net::TcpListener` is one; may be
-    /// called several times, and others are told the first.
+    /// handed to the process, or has options of its own. TCP and Unix listeners of tokio and of the
+    /// standard library are such; may be called several times, and others are told the first. One
+    /// that cannot be served on is an error of the start.
+    ///
+    /// An `address` beside it, from wherever it comes, makes the start fail: it would be one more
+    /// place, or the same one twice. So where `MICRO_ADDRESS` is set, take
+    /// [`settings`](Self::settings) without it.
     ///
     /// ```
     /// # #[tokio::main]
@@ -158,17 +165,19 @@ impl Service {
     /// # let directory = tempfile::tempdir()?;
     /// # let path = directory.path().join("shop.sock");
     /// let inherited = std::net::TcpListener::bind("127.0.0.1:0")?;
-    /// inherited.set_nonblocking(true)?;
     /// let unix = micro::rpc::Address::Unix(path.into());
     ///
     /// micro::Service::new()
-    ///     .listener(tokio::net::TcpListener::from_std(inherited)?)
+    ///     .listener(inherited)
     ///     .listener(Listener::bind(&unix).await?);
     /// # Ok(())
     /// # }
     /// ```
-    pub fn listener(mut self, listener: impl Into<Listener>) -> Self {
-        self.listeners.push(listener.into());
+    pub fn listener<L>(mut self, listener: L) -> Self
+    where
+        L: TryInto<Listener, Error: fmt::Display>,
+    {
+        self.listeners.push(listener.try_into().map_err(|error| error.to_string()));
         self
     }
 
@@ -176,6 +185,15 @@ impl Service {
     /// unspecified the first interface's that is not the loopback.
     pub fn advertise(mut self, address: impl Into<String>) -> Self {
         self.advertise = Some(address.into());
+        self
+    }
+
+    /// Adds names, without a port, by which HTTP callers know it, besides IP addresses, `localhost`,
+    /// names without a dot and the advertised one. A request that names another host is answered
+    /// 403, lest a page of a foreign site calls the service by a name of its own:
+    /// [`ServerConfig::hosts`](crate::rpc::ServerConfig::hosts).
+    pub fn hosts<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        self.hosts.extend(names.into_iter().map(Into::into));
         self
     }
 
@@ -247,7 +265,8 @@ impl Service {
     }
 
     /// How long it still accepts calls when it stops, after its clients and the registry were told
-    /// that it will: long enough for the news to get around. Default: 2 s; tests do well with zero.
+    /// that it will: long enough for the news to get around, at most 5 min. Default: 2 s; tests do
+    /// well with zero.
     pub fn drain_delay(mut self, delay: Duration) -> Self {
         self.drain_delay = Some(delay);
         self
@@ -481,7 +500,7 @@ impl Service {
             listeners,
             server: plan.server,
             description: plan.description,
-            limits: plan.limits,
+            config: ServerConfig { limits: plan.limits, hosts: plan.hosts },
             registry: plan.registry,
             timing: plan.timing,
             health: plan.health,

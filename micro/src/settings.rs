@@ -3,18 +3,23 @@
 mod arguments;
 mod explanation;
 mod keys;
+mod slips;
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use std::{fmt, fs, io};
 
 use arguments::Arguments;
 pub(crate) use explanation::{Beneath, Explanation};
 use keys::{KEYS, PREFIX};
+use micro_registry::{DEFAULT_NAMESPACE, MemoryRegistry};
+use toml::Spanned;
 
-use crate::Error;
+use crate::{Error, duration};
 
 /// Values given from outside the program, each with its origin.
 ///
@@ -30,14 +35,20 @@ use crate::Error;
 /// | `version` | `MICRO_VERSION` | `--version VERSION` | the version of the service, such as 1.4.2 | `latest` |
 /// | `address` | `MICRO_ADDRESS` | `--address ADDRESS` | where it listens: host:port or unix:/path | a free port |
 /// | `advertise` | `MICRO_ADVERTISE` | `--advertise ADDRESS` | the address others are told, or only its host | where it listens |
+/// | `hosts` | `MICRO_HOSTS` | `--hosts NAMES` | further names for HTTP callers, such as a.example,b.example | none |
 /// | `zone` | `MICRO_ZONE` | `--zone ZONE` | the failure domain it runs in | none |
 /// | `register_ttl` | `MICRO_REGISTER_TTL` | `--register-ttl DURATION` | how long a registration lasts, at least twice the interval | `30s` |
 /// | `register_interval` | `MICRO_REGISTER_INTERVAL` | `--register-interval DURATION` | how often it is renewed, at least 100ms | `10s` |
-/// | `drain_delay` | `MICRO_DRAIN_DELAY` | `--drain-delay DURATION` | how long a service that stops accepts calls | `2s` |
+/// | `drain_delay` | `MICRO_DRAIN_DELAY` | `--drain-delay DURATION` | how long a service that stops accepts calls, at most 5m | `2s` |
 /// | `selector` | `MICRO_SELECTOR` | `--selector STRATEGY` | how a client picks a node: least-loaded, round-robin or random | `least-loaded` |
 ///
 /// Durations are a number and a unit: `us`, `ms`, `s`, `m` or `h`. The namespace is for a registry
-/// that is named here, or by default; one that is made in code has its own.
+/// that is named here, or by default; one that is made in code has its own, and a list of `static:`
+/// has none. The registry `memory:` is one for these settings and their clones: whatever is built
+/// from them finds each other, and nobody else does.
+///
+/// Of a variable that begins with `MICRO_` and is unknown warns whatever is built from these settings
+/// first, when it starts: when they are read there may be no log yet.
 ///
 /// The file is `micro.toml` in the working directory, if there is one, or the one that `--config` or
 /// else `MICRO_CONFIG` names, which then must exist. Nobody reads the command line unasked: a program
@@ -62,6 +73,10 @@ pub struct Settings {
     explains: bool,
     /// Whether whatever else reads the settings of the process has the same.
     of_process: bool,
+    /// What was read and is ignored, until somebody was told; of all clones.
+    ignored: Arc<Mutex<Vec<String>>>,
+    /// What `memory:` opens, by namespace; of all clones.
+    memory: Arc<Mutex<BTreeMap<String, MemoryRegistry>>>,
 }
 
 #[derive(Clone)]
@@ -169,7 +184,8 @@ impl Settings {
         Ok(Self { explains: arguments.explain, of_process: true, ..settings })
     }
 
-    /// The same, from a file's path and text and from variables.
+    /// The same, from a file's path and text and from variables, of which only those that begin with
+    /// `MICRO_`, and `XDG_RUNTIME_DIR`, are looked at.
     ///
     /// # Errors
     ///
@@ -183,11 +199,12 @@ impl Settings {
             settings.add_file(path, text)?;
         }
         for (variable, value) in variables {
-            match variable.to_str() {
+            match &*variable.to_string_lossy() {
                 // A directory need not be UTF-8.
-                Some(RUNTIME_DIRECTORY) => settings.runtime_directory = Some(value.into()),
-                Some(FILE_VARIABLE) => {}
-                _ => settings.add_variable(&variable.to_string_lossy(), value)?,
+                RUNTIME_DIRECTORY => settings.runtime_directory = Some(value.into()),
+                FILE_VARIABLE => {}
+                ours if ours.starts_with(PREFIX) => settings.add_variable(ours, value)?,
+                _ => {}
             }
         }
         Ok(settings)
@@ -299,17 +316,40 @@ impl Settings {
         self.runtime_directory.as_deref()
     }
 
+    /// Warns of what was read and is ignored: once for these settings and all their clones, and not
+    /// before there can be a log.
+    pub(crate) fn warn_of_ignored(&self) {
+        let ignored =
+            std::mem::take(&mut *self.ignored.lock().unwrap_or_else(PoisonError::into_inner));
+        for what in ignored {
+            tracing::warn!("{what}");
+        }
+    }
+
+    /// What `memory:` is in this namespace; it begins as `new`, and is the same for all clones.
+    pub(crate) fn memory(&self, namespace: Option<&str>, new: MemoryRegistry) -> MemoryRegistry {
+        let namespace = namespace.unwrap_or(DEFAULT_NAMESPACE).to_owned();
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.entry(namespace).or_insert(new).clone()
+    }
+
     fn add_file(&mut self, path: &Path, text: &str) -> Result<(), Error> {
-        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-            // Without the line itself, which may hold a password.
-            Error::invalid(format!("file {} is not TOML: {}", path.display(), error.message()))
-        })?;
+        let place = |at: usize| {
+            let line = text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1;
+            format!("file {}, line {line},", path.display())
+        };
+        let table: BTreeMap<Spanned<String>, Spanned<toml::Value>> =
+            toml::from_str(text).map_err(|error| {
+                // Without the line itself, which may hold a password.
+                let place = place(error.span().map_or(0, |span| span.start));
+                Error::invalid(format!("{place} is not TOML: {}", error.message()))
+            })?;
         for (key, value) in table {
-            let place = format!("file {}", path.display());
-            let key = known(&key).ok_or_else(|| Error::invalid(unknown_key(&key, &place)))?;
-            let toml::Value::String(text) = value else {
-                let kind = value.type_str();
-                let message = format!("{key} in {place} is of type {kind}: expected a string");
+            let place = place(key.span().start);
+            let key = key.get_ref();
+            let key = known(key).ok_or_else(|| Error::invalid(unknown_key(key, &place)))?;
+            let toml::Value::String(text) = value.into_inner() else {
+                let message = format!("{key} in {place} is no string: write {key} = \"…\"");
                 return Err(Error::invalid(message));
             };
             self.values.insert(key, Value { text, origin: Origin::File(path.to_owned()) });
@@ -319,16 +359,16 @@ impl Settings {
 
     /// An unknown variable may belong to somebody else, so it is no error; a slip is worth a line.
     fn add_variable(&mut self, variable: &str, value: OsString) -> Result<(), Error> {
-        let key = variable.strip_prefix(PREFIX).map(str::to_ascii_lowercase);
-        let Some(key) = key.as_deref().and_then(known) else {
-            tracing::warn!(variable, "unknown environment variable, ignoring it");
+        let Some(key) = KEYS.iter().find(|key| key.variable() == variable) else {
+            let mut ignored = self.ignored.lock().unwrap_or_else(PoisonError::into_inner);
+            ignored.push(unknown_variable(variable));
             return Ok(());
         };
         let origin = Origin::Environment(variable.to_owned());
         let text = value.into_string().map_err(|value| {
-            invalid(key, shown(&value.to_string_lossy()), &origin, "expected UTF-8")
+            invalid(key.name, shown(&value.to_string_lossy()), &origin, "expected UTF-8")
         })?;
-        self.values.insert(key, Value { text, origin });
+        self.values.insert(key.name, Value { text, origin });
         Ok(())
     }
 }
@@ -350,14 +390,20 @@ impl<T> Resolved<T> {
     }
 }
 
-impl<T: fmt::Debug> Resolved<T> {
+impl Resolved<Duration> {
     /// The error of a value that breaks a rule.
     pub(crate) fn invalid(&self, key: &str, why: &str) -> Error {
-        invalid(key, &self.value, &self.origin, why)
+        let value = duration::text(self.value);
+        Error::invalid(format!("{key} {value} from {} is invalid: {why}", self.origin))
     }
 }
 
 impl Resolved<String> {
+    /// The error of a value that breaks a rule.
+    pub(crate) fn invalid(&self, key: &str, why: &str) -> Error {
+        invalid(key, &self.value, &self.origin, why)
+    }
+
     /// Itself, if it keeps the rule.
     pub(crate) fn check(self, key: &str, rule: Rule) -> Result<Self, Error> {
         match rule(&self.value) {
@@ -390,11 +436,7 @@ fn end(code: i32, mut to: impl Write, text: &str) -> ! {
 }
 
 fn process_variables() -> Vec<(OsString, OsString)> {
-    std::env::vars_os().filter(|(name, _)| is_ours(name)).collect()
-}
-
-fn is_ours(variable: &OsStr) -> bool {
-    variable.to_string_lossy().starts_with(PREFIX) || variable == RUNTIME_DIRECTORY
+    std::env::vars_os().collect()
 }
 
 fn known(key: &str) -> Option<&'static str> {
@@ -404,6 +446,17 @@ fn known(key: &str) -> Option<&'static str> {
 fn unknown_key(key: &str, place: &str) -> String {
     let known = KEYS.each_ref().map(|key| key.name).join(", ");
     format!("key {key:?} in {place} is unknown: expected one of {known}")
+}
+
+/// Variables are written in capitals, so one that is not is a slip like others.
+fn unknown_variable(variable: &str) -> String {
+    let others = [FILE_VARIABLE.to_owned()];
+    let known: Vec<_> = KEYS.iter().map(keys::Key::variable).chain(others).collect();
+    let ignored = format!("environment variable {variable} is unknown and ignored");
+    match slips::nearest(&variable.to_ascii_uppercase(), PREFIX, &known) {
+        Some(meant) => format!("{ignored}: did you mean {meant}?"),
+        None => ignored,
+    }
 }
 
 /// A registry's URL may hold a password, before its host or in its query.
@@ -498,15 +551,41 @@ mod tests {
         let error = error.to_string();
         assert!(error.contains("\"x\" from environment variable MICRO_REGISTER_TTL"), "{error}");
         for (file, expected) in [
-            ("nme = \"x\"", "key \"nme\" in file f.toml is unknown"),
-            ("name = 7", "name in file f.toml is of type integer: expected a string"),
-            ("name", "file f.toml is not TOML"),
+            ("nme = \"x\"", "key \"nme\" in file f.toml, line 1, is unknown"),
+            ("# é\n\nname = 7", "name in file f.toml, line 3, is no string: write name = \"…\""),
+            ("zone = \"z\"\nname", "file f.toml, line 2, is not TOML"),
+            ("zone = \"z\"\nname = \"x\n", "file f.toml, line 2, is not TOML"),
         ] {
             let error = Settings::from_parts(Some((Path::new("f.toml"), file)), []).unwrap_err();
             assert!(error.to_string().contains(expected), "{error}");
         }
         assert!(Settings::none().flag("nme", "x").is_err());
     }
+
+    /// What begins like a variable of ours and is none is told, with what was probably meant; what
+    /// does not is not looked at, and capitals matter.
+    #[test]
+    fn unknown_variables_are_told() {
+        let told = |variable: &str| {
+            let settings = Settings::from_parts(None, variables(&[(variable, "x")])).unwrap();
+            assert!(settings.values.is_empty(), "{variable}");
+            settings.ignored.lock().unwrap().join("\n")
+        };
+        for (variable, expected) in [
+            ("MICRO_NAMSPACE", "and ignored: did you mean MICRO_NAMESPACE?"),
+            ("MICRO_name", "MICRO_name is unknown and ignored: did you mean MICRO_NAME?"),
+            ("MICRO_config", "did you mean MICRO_CONFIG?"),
+            ("MICRO_TTL", "did you mean MICRO_REGISTER_TTL?"),
+            ("MICRO_WAVE_OVEN", "environment variable MICRO_WAVE_OVEN is unknown and ignored"),
+        ] {
+            let told = told(variable);
+            assert!(told.ends_with(expected), "{told}");
+        }
+        for other in ["PATH", "MICROSCOPE", "micro_name", "MY_MICRO_NAME"] {
+            assert_eq!(told(other), "", "{other}");
+        }
+    }
+
     /// Only a variable of a known key must be UTF-8; the runtime directory is taken as it is.
     #[test]
     fn text_that_is_not_utf8() {

@@ -73,11 +73,13 @@ impl Directory {
             }
         }
         match self.make().and_then(|()| self.temporary()) {
-            Err(error) if is_hopeless(error.kind()) => Err(invalid(format!(
-                "local registry: cannot write into {}: {error}; expected a directory of our own, \
+            Err(error) if is_hopeless(error.kind()) || self.is_nowhere(&error) => {
+                Err(invalid(format!(
+                    "local registry: cannot write into {}: {error}; expected a directory of our own, \
                  or one we may make",
-                self.path.display()
-            ))),
+                    self.path.display()
+                )))
+            }
             _ => Ok(()),
         }
     }
@@ -104,6 +106,13 @@ impl Directory {
             Ok(())
         };
         write().map_err(|source| failed("write", path, source))
+    }
+
+    /// Whether it has no place, as in `/proc`: what is not found though all that is missing is made,
+    /// and not for being removed meanwhile, which would not happen twice.
+    fn is_nowhere(&self, error: &io::Error) -> bool {
+        let is_not_found = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        is_not_found(error) && self.make().is_err_and(|again| is_not_found(&again))
     }
 
     fn make(&self) -> io::Result<()> {
@@ -240,6 +249,12 @@ mod tests {
             let error = bad.prove().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
             assert!(error.to_string().contains(hint), "{error}");
+        }
+        #[cfg(target_os = "linux")]
+        {
+            let error = in_root(Path::new("/proc/micro")).prove().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+            assert!(error.to_string().contains("cannot write into /proc/micro"), "{error}");
         }
         fs::set_permissions(base.path().join("a/b"), fs::Permissions::from_mode(0o750)).unwrap();
         assert!(at("a/b").prove().unwrap_err().to_string().contains("(mode 0750): expected 0700"));

@@ -35,7 +35,8 @@ pub const MAX_TTL: Duration = Duration::from_secs(365 * 24 * 3600);
 /// [`ErrorKind::Invalid`], naming the field, its value and what would be right.
 pub fn registration(registration: &Registration, ttl: Duration) -> Result<(), Error> {
     if ttl.is_zero() || ttl > MAX_TTL {
-        return Err(invalid("ttl", &format!("{ttl:?}"), "more than zero and at most a year"));
+        let ttl = if ttl.is_zero() { "0s".to_owned() } else { format!("{ttl:?}") };
+        return Err(invalid("ttl", &ttl, "more than zero and at most a year"));
     }
     identity(registration)?;
     version(&registration.version)?;

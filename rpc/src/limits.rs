@@ -20,12 +20,15 @@ pub struct Limits {
     /// server looks at no further request of that connection, and the answers of the calls that run
     /// by then: at worst this number times the longest frame the client accepts.
     pub max_in_flight: usize,
-    /// The most connections a server keeps open: at least 1, default 10 000. One more takes the place of the
-    /// connection that has made no call for the longest and has none running; that one is told to
-    /// go away, and its client connects again for its next call. When calls run on all of them,
-    /// the newcomer is closed.
+    /// The most connections a server keeps open: at least 1, default 10 000. One more takes the
+    /// place of the connection that has made no call for the longest, has none running and no
+    /// answer to read; that one is told to go away, and its client connects again for its next
+    /// call. When there is none such, the newcomer is closed.
     ///
-    /// Keep it below the file descriptors the process may open.
+    /// Beside them, an eighth as many and one at least may be open that were told to go: each has
+    /// up to two seconds, and if there are more the first of them is closed at once.
+    ///
+    /// Keep the sum below the file descriptors the process may open.
     pub max_connections: usize,
     /// The most connections a server keeps open to one IPv4 address or IPv6 network (/64): at
     /// least 1, default 1024. One more takes the place of another of the same address, as above.
@@ -36,9 +39,10 @@ pub struct Limits {
     /// clients of a proxy or sidecar. Where that is the rule, set it to `max_connections`.
     pub max_connections_per_peer: usize,
     /// How long a server bears a peer that stops in the middle of a frame, or that does not read
-    /// its answers, before it closes the connection: 1 ms to a year, default 10 s. In each such time a frame that
-    /// is not complete has to grow by 64 KiB, so one of 4 MiB may take 11 minutes and no longer.
-    /// The clock is looked at once in this time, so a peer has up to twice as long.
+    /// its answers, before it closes the connection: 1 ms to a year, default 10 s. In each such
+    /// time a frame that is not complete has to grow by 64 KiB, so one of 4 MiB may take 11 minutes
+    /// and no longer, and as much has to be read of answers that wait, over HTTP too. The clock is
+    /// looked at once in this time, so a peer has up to twice as long.
     ///
     /// Also the time allowed for the preface, and for the head and for the body of an HTTP request.
     pub stall_timeout: Duration,

@@ -98,7 +98,7 @@ impl fmt::Debug for Metadata {
 #[non_exhaustive]
 pub enum InvalidMetadata {
     /// The key has a form that is not allowed.
-    #[error("metadata key `{0}` is not 1 to 128 of a-z, 0-9, `.`, `_`, `-`")]
+    #[error("metadata key `{}` is not 1 to 128 of a-z, 0-9, `.`, `_`, `-`", .0.escape_debug())]
     Key(String),
     /// The set would not fit.
     #[error(
@@ -155,5 +155,12 @@ mod tests {
         for key in ["", "A", "a b", &"k".repeat(129)] {
             assert!(matches!(metadata.insert(key, ""), Err(InvalidMetadata::Key(_))), "{key}");
         }
+    }
+
+    /// A key that is refused cannot forge a line where the error is printed.
+    #[test]
+    fn names_keys_in_one_line() {
+        let error = Metadata::new().insert("a\nb\u{1b}[2J", "").unwrap_err().to_string();
+        assert!(error.contains("`a\\nb") && !error.contains(char::is_control), "{error}");
     }
 }

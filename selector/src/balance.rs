@@ -62,7 +62,8 @@ where
         let Self { subscription, policy } = self.clone();
         Box::pin(async move {
             let options = policy.options(&request);
-            subscription.call(&options, &mut Attempts { policy, request }).await
+            let answered = subscription.call(&options, &mut Attempts { policy, request }).await?;
+            Ok(answered.response)
         })
     }
 }

@@ -43,7 +43,7 @@
 //! let selector = Selector::new(Arc::new(registry), SelectorConfig::default(), keep);
 //! let greeter = selector.subscribe("greeter")?;
 //! let answer = greeter.call(&CallOptions::default(), &mut Ask).await.expect("b answers");
-//! assert_eq!(answer, "10.0.0.2:7000");
+//! assert_eq!(answer.response, "10.0.0.2:7000");
 //! # Ok(())
 //! # }
 //! # tokio::runtime::Runtime::new().unwrap().block_on(example()).unwrap();
@@ -68,4 +68,4 @@ pub use retry::{Class, Classify, Decision, RetryPolicy};
 pub use selector::{Selector, SelectorConfig};
 pub use snapshot::{Member, NodeStats, Snapshot};
 pub use strategy::{LeastLoaded, Random, RoundRobin, Strategy, StrategyKind, UnknownStrategy};
-pub use subscription::{Attempt, Attempted, CallOptions, Failure, Subscription};
+pub use subscription::{Answered, Attempt, Attempted, CallOptions, Failure, Subscription};

@@ -57,6 +57,18 @@ pub trait Attempt<T>: Send {
     ) -> impl Future<Output = Result<Self::Response, Self::Error>> + Send;
 }
 
+/// An answer, and where it came from.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Answered<R> {
+    /// What came back.
+    pub response: R,
+    /// The node that gave it.
+    pub node: Arc<Registration>,
+    /// How many attempts were made, this one among them.
+    pub attempts: u32,
+}
+
 /// Why a call failed.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -158,7 +170,7 @@ impl<T> Subscription<T> {
         &self,
         options: &CallOptions,
         attempt: &mut A,
-    ) -> Result<A::Response, Failure<A::Error>> {
+    ) -> Result<Answered<A::Response>, Failure<A::Error>> {
         self.touch();
         self.budget.deposit();
         let mut tried = Tried::default();
@@ -175,7 +187,10 @@ impl<T> Subscription<T> {
             tried.insert(member.stats().key());
             let number = failed.len() as u32;
             let error = match attempt.make(member.target(), number).await {
-                Ok(response) => return Ok(response),
+                Ok(response) => {
+                    let node = member.registration().clone();
+                    return Ok(Answered { response, node, attempts: number + 1 });
+                }
                 Err(error) => error,
             };
             let class = error.class();

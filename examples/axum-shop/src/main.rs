@@ -11,11 +11,17 @@
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
+use std::pin::pin;
+use std::time::Duration;
 
+use anyhow::bail;
 use axum_shop::{CatalogueServer, FixedPrices, PricesClient, PricesServer, Shop, application};
 use clap::Parser;
 use micro::{Client, Service};
 use tokio::net::TcpListener;
+use tokio::signal::ctrl_c;
+use tokio::sync::oneshot;
+use tokio::time::sleep;
 
 /// A web shop, or its prices.
 #[derive(Parser)]
@@ -57,13 +63,25 @@ async fn web(listen: SocketAddr, host: Option<String>) -> anyhow::Result<()> {
     let application = application(shop, service.http().hosts(host));
     println!("http://{}", listener.local_addr()?);
     let stopped = service.run();
-    // First the service stops, while its calls are still brought here, then the pages do.
-    let end = async {
-        if let Err(error) = stopped.await {
-            tracing::error!(%error, "the service did not stop in good order");
-        }
-    };
+    let (stop, told) = oneshot::channel::<()>();
     let application = application.into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, application).with_graceful_shutdown(end).await?;
-    Ok(())
+    let pages = axum::serve(listener, application).with_graceful_shutdown(async {
+        let _ = told.await;
+    });
+    let mut pages = pin!(pages.into_future());
+    // First the service stops, while its calls are still brought here; a forced end is an error.
+    tokio::select! {
+        served = &mut pages => return Ok(served?),
+        stopped = stopped => stopped?,
+    }
+    // Then the pages do, which a browser that neither asks nor goes would keep from ending.
+    drop(stop);
+    tokio::select! {
+        served = &mut pages => Ok(served?),
+        () = sleep(LAST_PAGES) => bail!("forced to end: pages were still open after {LAST_PAGES:?}"),
+        _ = ctrl_c() => bail!("forced to end by a second signal"),
+    }
 }
+
+/// How long pages that were asked for may take once the service has stopped.
+const LAST_PAGES: Duration = Duration::from_secs(5);

@@ -27,6 +27,8 @@ pub(super) struct Plan {
     /// What it answers at `/describe`.
     pub(super) description: Vec<u8>,
     pub(super) limits: Limits,
+    /// Names HTTP callers may use, besides the advertised one.
+    pub(super) hosts: Vec<String>,
     pub(super) memory: Option<MemoryNetwork>,
     pub(super) health: Option<HealthCheck>,
     pub(super) ending: Ending,
@@ -44,9 +46,11 @@ impl Service {
     pub(super) async fn plan(mut self) -> Result<Plan> {
         let settings = self.settings.clone().map_or_else(Settings::from_process, Ok)?;
         settings.end_if_to_explain(|| self.explained(&settings).to_string());
+        settings.warn_of_ignored();
         let registry = open::registry(&settings, self.registry.clone()).await?;
         let place = self.place(&settings, registry.is_one_host())?;
         let advertise = settings.resolve("advertise", self.advertise.clone(), text)?;
+        let hosts = self.host_names(&settings)?;
         let timing = timing(&settings, self.register_ttl, self.register_interval)?;
         let health = self.health()?;
         let ending = Ending { drain_delay: self.delay(&settings)?, grace: self.grace() };
@@ -66,6 +70,7 @@ impl Service {
             server,
             description,
             limits: self.limits,
+            hosts,
             memory: self.memory,
             health,
             ending,
@@ -75,14 +80,14 @@ impl Service {
 
     /// Every value with its origin; the settings need not make sense for it.
     pub(crate) fn explained(&self, settings: &Settings) -> Explanation {
-        let interval =
-            |interval: &Option<Duration>| interval.map(|interval| format!("{interval:?}"));
+        let interval = |interval: &Option<Duration>| interval.map(duration::text);
         let said = [
             ("registry", self.registry.as_ref().map(|registry| registry.name().to_owned())),
             ("name", self.name.clone()),
             ("version", self.version.clone()),
             ("address", self.address.clone().or_else(|| self.bound())),
             ("advertise", self.advertise.clone()),
+            ("hosts", (!self.hosts.is_empty()).then(|| self.hosts.join(","))),
             ("zone", self.zone.clone()),
             ("register_ttl", interval(&self.register_ttl)),
             ("register_interval", interval(&self.register_interval)),
@@ -98,11 +103,15 @@ impl Service {
     }
 
     fn place(&mut self, settings: &Settings, is_one_host: bool) -> Result<Place> {
-        let Some(bound) = self.bound() else {
+        let listeners: std::result::Result<Vec<_>, _> = self.listeners.drain(..).collect();
+        let listeners = listeners.map_err(|why| {
+            Error::invalid(format!("cannot serve on a listener from code: {why}"))
+        })?;
+        let Some(bound) = listeners.first().map(Listener::local_address) else {
             return address(settings, self.address.clone(), is_one_host).map(Place::Address);
         };
         match settings.resolve("address", self.address.clone(), text)? {
-            None => Ok(Place::Bound(std::mem::take(&mut self.listeners))),
+            None => Ok(Place::Bound(listeners)),
             Some(Resolved { value, origin }) => Err(Error::invalid(format!(
                 "address {value:?} from {origin} and the listener on {bound} from code contradict \
                  each other: expected one of them"
@@ -112,7 +121,17 @@ impl Service {
 
     /// Where the first of the listeners it was handed listens.
     fn bound(&self) -> Option<String> {
-        self.listeners.first().map(|listener| listener.local_address().to_string())
+        self.listeners.iter().flatten().next().map(|listener| listener.local_address().to_string())
+    }
+
+    fn host_names(&self, settings: &Settings) -> Result<Vec<String>> {
+        let code = (!self.hosts.is_empty()).then(|| self.hosts.join(","));
+        let Some(hosts) = settings.resolve("hosts", code, text)? else { return Ok(Vec::new()) };
+        let names: Vec<_> = hosts.value.split(',').map(|name| name.trim().to_owned()).collect();
+        if names.iter().all(|name| is_host(name)) {
+            return Ok(names);
+        }
+        Err(hosts.invalid("hosts", "expected names without a port, such as a.example,b.example"))
     }
 
     /// How long calls and hooks may take when it stops.
@@ -123,7 +142,10 @@ impl Service {
     fn delay(&self, settings: &Settings) -> Result<Duration> {
         let delay =
             settings.resolve_or_default("drain_delay", self.drain_delay, duration::parse)?;
-        Ok(delay.value.min(FOREVER))
+        if delay.value > MAX_DELAY {
+            return Err(delay.invalid("drain_delay", "expected 5m or less"));
+        }
+        Ok(delay.value)
     }
 
     fn health(&self) -> Result<Option<HealthCheck>> {
@@ -166,6 +188,8 @@ const UNBOUND: &str = "memory:unbound";
 const DEFAULT_SHUTDOWN: Duration = Duration::from_secs(30);
 /// As good as no bound, and within what clocks can add.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
+/// What waits longer for news to get around has lost its way, or a unit.
+const MAX_DELAY: Duration = Duration::from_secs(5 * 60);
 /// Between health checks.
 const DEFAULT_CHECKS: Duration = Duration::from_secs(10);
 /// Below this there would be nothing but renewals and checks.
@@ -186,13 +210,13 @@ fn timing(
     }
     if ttl.value < interval.value.saturating_mul(2) {
         return Err(Error::invalid(format!(
-            "register_ttl {:?} from {} is less than twice register_interval {:?} from {}: one lost \
-             renewal would take the service out; expected {:?} or more",
-            ttl.value,
+            "register_ttl {} from {} is less than twice register_interval {} from {}: one lost \
+             renewal would take the service out; expected {} or more",
+            duration::text(ttl.value),
             ttl.origin,
-            interval.value,
+            duration::text(interval.value),
             interval.origin,
-            interval.value.saturating_mul(2),
+            duration::text(interval.value.saturating_mul(2)),
         )));
     }
     Ok(Timing { ttl: ttl.value, interval: interval.value })
@@ -207,11 +231,22 @@ fn address(
     let default = if is_one_host { "127.0.0.1:0" } else { "0.0.0.0:0" };
     let resolved = settings.resolve("address", code, text)?;
     let resolved = resolved.unwrap_or_else(|| Resolved::by_default(default.to_owned()));
-    let Ok(value) = resolved.value.parse() else {
+    // Nobody could be told a path that means something else elsewhere.
+    let is_absolute = |address: &Address| match address {
+        Address::Unix(path) => path.is_absolute(),
+        _ => true,
+    };
+    let Some(value) = resolved.value.parse().ok().filter(is_absolute) else {
         let expected = "expected host:port, [ipv6]:port, unix:/path or memory:name";
         return Err(resolved.invalid("address", expected));
     };
     Ok(Resolved { value, origin: resolved.origin })
+}
+
+/// Whether a caller could send this as the name of a host.
+fn is_host(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    !name.is_empty() && name.chars().all(allowed)
 }
 
 fn text(text: &str) -> std::result::Result<String, String> {
@@ -235,4 +270,49 @@ fn default_name(contracts: &[Contract]) -> Result<&str> {
 fn unix_milliseconds() -> u64 {
     let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use micro_registry::MemoryRegistry;
+
+    use super::*;
+    use crate::contract::{MethodInfo, contract};
+
+    /// A contract with one method, of whose doc comment others are told.
+    fn documented(doc: String) -> Contract {
+        let info = MethodInfo::new("shop", "price").doc(doc.leak());
+        let info: &'static MethodInfo = Box::leak(Box::new(info));
+        let method = |_: Arc<()>, _, ()| async { 3 };
+        contract("shop", "").infallible(&Arc::new(()), info, method).build()
+    }
+
+    /// What is too large for a registry is refused before anything happens, with its size and what
+    /// would do.
+    #[tokio::test]
+    async fn a_registration_that_is_too_large_is_refused() {
+        let begun = Arc::new(AtomicBool::new(false));
+        let service = |bytes: usize| {
+            let begun = begun.clone();
+            Service::new()
+                .settings(Settings::none())
+                .registry(MemoryRegistry::new())
+                .before_start(|| async move {
+                    begun.store(true, Ordering::Relaxed);
+                    Ok(())
+                })
+                .serve(documented("x".repeat(bytes)))
+        };
+        let error = service(validate::MAX_RECORD_BYTES).start().await.unwrap_err();
+        assert_eq!(error.code(), crate::Code::InvalidArgument);
+        let error = error.to_string();
+        assert!(
+            error.starts_with("registration \"1048") && error.contains("at most 1048576 bytes"),
+            "{error}"
+        );
+        assert!(!begun.load(Ordering::Relaxed));
+        drop(service(validate::MAX_RECORD_BYTES - 1_000).start().await.unwrap());
+    }
 }

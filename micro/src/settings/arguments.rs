@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::keys::{self, KEYS, Unset};
+use super::slips;
 
 /// What a command line says.
 #[derive(Debug, Default, PartialEq)]
@@ -131,30 +132,11 @@ fn unknown(flag: &str) -> String {
     }
 }
 
-/// The flag somebody may have meant: the one with the fewest slips, or else one that is longer.
+/// The flag somebody may have meant.
 fn nearest(flag: &str) -> Option<String> {
     let others = [FILE, EXPLAIN, HELP].map(str::to_owned);
     let flags: Vec<_> = KEYS.iter().map(keys::Key::flag).chain(others).collect();
-    let close = flags.iter().map(|known| (distance(flag, known), known)).min();
-    let close = close.filter(|(slips, _)| *slips <= 1 + flag.len() / 5).map(|(_, known)| known);
-    let part = flag.strip_prefix("--").filter(|part| part.len() > 2);
-    let longer = || flags.iter().find(|known| part.is_some_and(|part| known.contains(part)));
-    close.or_else(longer).cloned()
-}
-
-/// How many characters are inserted, left out or exchanged (Levenshtein).
-fn distance(left: &str, right: &str) -> usize {
-    let mut row: Vec<usize> = (0..=right.chars().count()).collect();
-    for (index, l) in left.chars().enumerate() {
-        let mut diagonal = index;
-        row[0] = index + 1;
-        for (column, r) in right.chars().enumerate() {
-            let exchanged = diagonal + usize::from(l != r);
-            diagonal = row[column + 1];
-            row[column + 1] = exchanged.min(diagonal + 1).min(row[column] + 1);
-        }
-    }
-    row.last().copied().unwrap_or_default()
+    slips::nearest(flag, "--", &flags)
 }
 
 #[cfg(test)]

@@ -80,13 +80,14 @@ mod tests {
     #[test]
     fn every_value_has_its_origin() {
         let text = settings().explain().to_string();
-        let expected: [[&str; 3]; 11] = [
+        let expected: [[&str; 3]; 12] = [
             ["registry", "etcd://***@h:1/x?token=***", "environment variable MICRO_REGISTRY"],
             ["namespace", "(the registry's own)", "default"],
             ["name", "shop", "environment variable MICRO_NAME"],
             ["version", "latest", "default"],
             ["address", "(a free port)", "default"],
             ["advertise", "(where it listens)", "default"],
+            ["hosts", "(none)", "default"],
             ["zone", "z", "file micro.toml"],
             ["register_ttl", "30s", "default"],
             ["register_interval", "10s", "default"],

@@ -2,7 +2,7 @@
 //! as usage is made from.
 
 /// Every key, in the order in which people see them.
-pub(crate) const KEYS: [Key; 11] = [
+pub(crate) const KEYS: [Key; 12] = [
     Key {
         name: "registry",
         value: "URL",
@@ -46,6 +46,13 @@ pub(crate) const KEYS: [Key; 11] = [
         is_identity: true,
     },
     Key {
+        name: "hosts",
+        value: "NAMES",
+        about: "further names for HTTP callers, such as a.example,b.example",
+        unset: Unset::Follows("none"),
+        is_identity: false,
+    },
+    Key {
         name: "zone",
         value: "ZONE",
         about: "the failure domain it runs in",
@@ -69,7 +76,7 @@ pub(crate) const KEYS: [Key; 11] = [
     Key {
         name: "drain_delay",
         value: "DURATION",
-        about: "how long a service that stops accepts calls",
+        about: "how long a service that stops accepts calls, at most 5m",
         unset: Unset::Is("2s"),
         is_identity: false,
     },

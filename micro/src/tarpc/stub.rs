@@ -7,7 +7,7 @@ use std::time::Instant;
 use ::tarpc::client::RpcError;
 use ::tarpc::{RequestName, client, context, trace};
 use bytes::Bytes;
-use micro_rpc::{Codec, Name, Request, Response, TraceContext};
+use micro_rpc::{Codec, Name, Request, TraceContext};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -15,7 +15,7 @@ use super::error::to_tarpc;
 use super::shape::{self, Shape};
 use crate::call::{bad_answer, bad_arguments, inherit};
 use crate::client::Target;
-use crate::send::{Plan, send, site};
+use crate::send::{Plan, Sent, send, site};
 use crate::{Client, Code, Context, Error, Phase};
 
 /// What the client that `#[tarpc::service]` generates is to be made of, to call the service of this
@@ -57,7 +57,7 @@ where
         drop(request);
         let (mut request, variant) = prepared.map_err(to_tarpc)?;
         let answer = send(&self.plan, &mut request).await;
-        answer.and_then(|answer| self.open(&request, variant, &answer)).map_err(to_tarpc)
+        answer.and_then(|sent| self.open(&request, variant, &sent)).map_err(to_tarpc)
     }
 }
 
@@ -83,14 +83,9 @@ where
         }
     }
 
-    fn open(
-        &self,
-        request: &Request,
-        variant: &'static str,
-        answer: &Response,
-    ) -> Result<Resp, Error> {
-        shape::decode(answer.codec, variant, &answer.body)
-            .map_err(|error| bad_answer(error).with_call(site(&self.plan.target, request)))
+    fn open(&self, request: &Request, variant: &'static str, sent: &Sent) -> Result<Resp, Error> {
+        shape::decode(sent.response.codec, variant, &sent.response.body)
+            .map_err(|error| bad_answer(error).with_call(sent.site(&self.plan.target, request)))
     }
 }
 

@@ -1,6 +1,8 @@
 //! Calls through generated clients.
 
 use super::*;
+use micro::layer;
+use micro::registry::{Node, Registration, Registry};
 use micro::rpc::{Channel, ChannelConfig, Codec, Execution, Request};
 use micro::{CallError, Code, Phase};
 
@@ -24,6 +26,62 @@ async fn application_errors_are_typed() {
     let Err(CallError::App(error)) = shop.price("boat").await else { panic!() };
     assert_eq!(error, ShopError::NotSold { thing: "boat".into() });
     assert_eq!(corner.calls.load(Ordering::Relaxed), 1);
+}
+
+/// What runs another version of the shop.
+mod newer {
+    /// The shop, whose prices are words.
+    #[micro::service]
+    pub trait Shop {
+        /// What a thing costs.
+        async fn price(&self, thing: String) -> String;
+    }
+
+    pub(super) struct Wordy;
+
+    impl Shop for Wordy {
+        async fn price(&self, _: String) -> String {
+            "three".to_owned()
+        }
+    }
+}
+
+/// An answer that is not understood names the node it came from, and how many attempts it took, with
+/// layers around the call and without; one that a layer made names none.
+#[tokio::test(start_paused = true)]
+async fn a_garbled_answer_names_its_node() {
+    let town = Town::default();
+    let service = town.service("a").serve(newer::ShopServer::new(newer::Wordy));
+    let _shop = registered(service).await;
+    let nowhere = Node::new("nowhere", "memory:nowhere");
+    let nowhere = Registration::new("shop", "latest", nowhere);
+    town.registry.register(&nowhere, Duration::from_secs(3_600)).await.unwrap();
+    let builder = || {
+        let builder = Client::connect().settings(Settings::none());
+        builder.registry(town.registry.clone()).memory_network(town.network.clone())
+    };
+    let open = layer::from_fn(|request, next: layer::Next| next.run(request));
+    for client in [builder(), builder().layer(open)] {
+        let shop = ShopClient::named(&client.await.unwrap(), "shop");
+        let mut attempts = Vec::new();
+        for _ in 0..100 {
+            let Err(CallError::Rpc(error)) = shop.price("tea").await else { panic!() };
+            assert_eq!((error.phase(), error.execution()), (Phase::Decode, Execution::Executed));
+            assert_eq!(error.node(), Some(("a", "memory:a")), "{error}");
+            attempts.push(error.attempts());
+        }
+        attempts.sort_unstable();
+        attempts.dedup();
+        assert_eq!(attempts, [1, 2]);
+    }
+
+    let made = layer::from_fn(|_, _| async {
+        Ok(micro::rpc::Response::new(Codec::Json, r#""four""#.into()))
+    });
+    let client = builder().layer(made).await.unwrap();
+    let answer = ShopClient::named(&client, "shop").price("tea").await;
+    let Err(CallError::Rpc(error)) = answer else { panic!("{answer:?}") };
+    assert_eq!((error.phase(), error.node(), error.attempts()), (Phase::Decode, None, 0));
 }
 
 /// The framework's error says what failed, where, how far it got, and in which trace.

@@ -77,7 +77,7 @@ async fn what_was_never_registered_ends_at_once() {
     let town = Town::default();
     let (registry, service) = fragile(&town);
     registry.fail(true);
-    let service = service.drain_delay(3_600 * SECOND).start().await.unwrap();
+    let service = service.drain_delay(300 * SECOND).start().await.unwrap();
     let failed = |state: &Registered| matches!(state, Registered::Retrying { .. });
     service.registered().wait_for(failed).await.unwrap();
     let begin = Instant::now();

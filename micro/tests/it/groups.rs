@@ -1,11 +1,14 @@
 //! Several services in one process.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
+
+use futures::StreamExt;
 
 use super::*;
 use crate::warnings::Warnings;
 use micro::Group;
-use micro::registry::{NodeState, Registry};
+use micro::registry::{NodeState, Registry, RemoveReason, Scope, Update};
 
 /// What happened, in order.
 #[derive(Clone, Default)]
@@ -177,4 +180,68 @@ async fn identity_is_nobodys_among_several() {
 async fn an_empty_group_is_refused() {
     let error = Group::new().start().await.unwrap_err().to_string();
     assert!(error.contains("no services") && error.contains(".service("), "{error}");
+}
+
+/// One SIGTERM ends a process of several services, and each of them says goodbye to the registry.
+#[cfg(all(unix, feature = "local"))]
+#[tokio::test]
+async fn a_signal_deregisters_every_service() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let registry = Client::connect().settings(local(directory.path())).await.unwrap();
+    let mut watch = registry.registry().watch(Scope::All).await.unwrap();
+    let mut child = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "groups::a_process_of_three", "--nocapture", "--test-threads", "1"])
+        .env(DIRECTORY, directory.path())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut view = BTreeSet::new();
+    let mut goodbyes = BTreeSet::new();
+    let story = async {
+        let mut is_told = false;
+        while goodbyes.len() < 3 {
+            match watch.next().await.unwrap() {
+                Update::Reset { registrations, .. } => {
+                    view = registrations.iter().map(|node| node.service.clone()).collect();
+                }
+                Update::Put(node) => drop(view.insert(node.service.clone())),
+                Update::Remove { service, reason, .. } => {
+                    assert_eq!(reason, RemoveReason::Deregistered, "{service}");
+                    goodbyes.insert(service);
+                }
+                other => panic!("{other:?}"),
+            }
+            if view.len() == 3 && !is_told {
+                let pid = child.id().unwrap().to_string();
+                let kill = tokio::process::Command::new("kill").args(["-TERM", &pid]).status();
+                is_told = kill.await.unwrap().success();
+            }
+        }
+        child.wait().await.unwrap()
+    };
+    let patience = Duration::from_secs(60);
+    let status = tokio::time::timeout(patience, story).await.expect("it starts and ends");
+    assert!(status.success(), "{status}");
+}
+
+#[cfg(all(unix, feature = "local"))]
+const DIRECTORY: &str = "THREE_DIRECTORY";
+
+/// Nothing by itself; a process that runs three services when it is given a directory for them.
+#[cfg(all(unix, feature = "local"))]
+#[tokio::test]
+async fn a_process_of_three() {
+    let Some(directory) = std::env::var_os(DIRECTORY) else { return };
+    let services = ["a", "b", "c"].map(|name| {
+        let service = Service::new().name(name).drain_delay(Duration::ZERO);
+        service.serve(ShopServer::new(Corner::default()))
+    });
+    let group = Group::new().settings(local(directory.as_ref()));
+    services.into_iter().fold(group, Group::service).run().await.unwrap();
+}
+
+#[cfg(all(unix, feature = "local"))]
+fn local(directory: &std::path::Path) -> Settings {
+    let url = format!("local:{}", directory.join("r").display());
+    Settings::none().flag("registry", url).unwrap()
 }

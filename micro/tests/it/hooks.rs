@@ -6,6 +6,7 @@ use micro::registry::Registry;
 use micro::{BoxError, Code};
 
 use super::*;
+use crate::warnings::Warnings;
 
 /// What ran, in order.
 #[derive(Clone, Default)]
@@ -151,6 +152,18 @@ async fn a_start_that_fails_is_undone() {
     assert_eq!(log.take(), [""; 0]);
 }
 
+/// An error whose text panics.
+#[derive(Debug)]
+struct Unspeakable;
+
+impl std::fmt::Display for Unspeakable {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("on purpose");
+    }
+}
+
+impl std::error::Error for Unspeakable {}
+
 /// Hooks of the end that fail, panic or hang keep nothing else from happening.
 #[tokio::test(start_paused = true)]
 async fn an_end_goes_on_whatever_fails() {
@@ -161,6 +174,7 @@ async fn an_end_goes_on_whatever_fails() {
         .before_stop(log.fail("fails"))
         .before_stop(|| -> std::future::Ready<_> { panic!("on purpose") })
         .before_stop(|| async { panic!("on purpose") })
+        .before_stop(|| async { Err(Unspeakable.into()) })
         .before_stop(std::future::pending)
         .before_stop(log.note("before stop"))
         .after_deregister(log.fail("fails too"))
@@ -169,8 +183,18 @@ async fn an_end_goes_on_whatever_fails() {
         .after_stop(log.note("after stop"));
     let running = registered(service.serve(ShopServer::new(Corner::default()))).await;
     let begin = tokio::time::Instant::now();
+    let warnings = Warnings::new();
     running.shutdown().await;
     assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
+    let (logged, panicked) = (warnings.lines(), "it panicked");
+    for (index, what) in
+        ["fails went wrong", panicked, panicked, panicked, "patience=\"1s\""].iter().enumerate()
+    {
+        assert!(
+            logged[index].contains("before_stop") && logged[index].contains(what),
+            "{logged:?}"
+        );
+    }
     let all =
         ["fails", "before stop", "fails too", "after deregister", "fails again", "after stop"];
     assert_eq!(log.take(), all);

@@ -23,17 +23,25 @@ async fn every_listener_is_served() {
     let directory = tempfile::TempDir::new().unwrap();
     let unix = Address::Unix(directory.path().join("shop.sock"));
     let inherited = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    inherited.set_nonblocking(true).unwrap();
     let tcp = Address::from(inherited.local_addr().unwrap());
-    let service = service(&registry)
-        .listener(tokio::net::TcpListener::from_std(inherited).unwrap())
-        .listener(Listener::bind(&unix).await.unwrap());
+    let service =
+        service(&registry).listener(inherited).listener(Listener::bind(&unix).await.unwrap());
     let _running = registered(service).await;
     let nodes = registry.get("shop").await.unwrap()[0].nodes.clone();
     assert_eq!(nodes[0].address, tcp.to_string());
     for address in [tcp, unix] {
         assert_eq!(price_at(address).await, b"3");
     }
+}
+
+/// A listener that cannot be served on fails the start, which says why.
+#[tokio::test]
+async fn a_listener_without_an_address() {
+    let datagrams = std::os::unix::net::UnixDatagram::unbound().unwrap();
+    let unnamed = std::os::unix::net::UnixListener::from(std::os::fd::OwnedFd::from(datagrams));
+    let error = service(&MemoryRegistry::new()).listener(unnamed).start().await.unwrap_err();
+    let error = error.to_string();
+    assert!(error.contains("a listener from code: a Unix socket without a path"), "{error}");
 }
 
 /// A listener on all interfaces is announced by an address others can connect to, or as told.

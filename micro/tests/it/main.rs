@@ -164,8 +164,13 @@ impl Town {
 
     /// Asks a node over HTTP; returns the status and the body.
     async fn http(&self, id: &str, path: &str) -> (u16, String) {
+        self.http_as(id, "shop", path).await
+    }
+
+    /// The same by another name of the host.
+    async fn http_as(&self, id: &str, host: &str, path: &str) -> (u16, String) {
         let mut stream = self.network.connect(id).expect("it listens");
-        let request = format!("GET {path} HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.expect("it reads");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.expect("it answers");

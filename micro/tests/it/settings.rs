@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::fragile::Fragile;
+use crate::warnings::Warnings;
 
 async fn refusal(service: Service) -> String {
     match service.start().await {
@@ -68,6 +69,20 @@ async fn bad_values_are_refused() {
             "drain_delay \"-1s\" from flag --drain-delay",
             "expected a number and a unit",
         ),
+        (
+            flag("drain_delay", "6m"),
+            "drain_delay 360s from flag --drain-delay",
+            "expected 5m or less",
+        ),
+        (shop().drain_delay(secs(301)), "drain_delay 301s from code", "expected 5m or less"),
+        (shop().register_interval(Duration::ZERO), "register_interval 0s from code", "100ms"),
+        (
+            flag("address", "unix:relative.sock"),
+            "address \"unix:relative.sock\" from flag --address",
+            "unix:/path",
+        ),
+        (flag("hosts", "a.example,"), "hosts \"a.example,\" from flag --hosts", "expected names"),
+        (shop().hosts(["a.example:80"]), "hosts \"a.example:80\" from code", "without a port"),
         (flag("namespace", "No"), "namespace \"No\" from flag --namespace", "expected 1 to 128"),
         (shop().weight(10_001), "weight \"10001\"", "10000"),
         (flag("registry", "etcd://h:1"), "`etcd:` from flag --registry", "compiled in are"),
@@ -109,6 +124,28 @@ async fn a_registry_of_one_host_is_served_on_the_loopback() {
         // Only where every interface is bound does it answer on another address of the loopback.
         let elsewhere = tokio::net::TcpStream::connect(("127.0.0.2", port)).await;
         assert_eq!(elsewhere.is_err(), expected, "{address}: {elsewhere:?}");
+    }
+}
+
+/// By which names browsers and proxies may call it is told in code, or better in the settings.
+#[tokio::test(start_paused = true)]
+async fn hosts_are_believed() {
+    let town = Town::default();
+    let flags = Settings::none().flag("hosts", "Flag.example, b.example").unwrap();
+    let service = |id: &str| {
+        town.service(id).serve(ShopServer::new(Corner::default())).hosts(["code.example"])
+    };
+    let _code = registered(service("a").hosts([String::from("more.example")])).await;
+    let _flag = registered(service("b").settings(flags)).await;
+    for (id, host, expected) in [
+        ("a", "code.example", 200),
+        ("a", "more.example:80", 200),
+        ("a", "flag.example", 403),
+        ("b", "flag.example", 200),
+        ("b", "b.example", 200),
+        ("b", "code.example", 403),
+    ] {
+        assert_eq!(town.http_as(id, host, "/health/live").await.0, expected, "{id} as {host}");
     }
 }
 
@@ -177,5 +214,40 @@ async fn a_service_explains_itself() {
     ] {
         let words: Vec<_> = line.split(' ').collect();
         assert!(lines.contains(&words), "{line:?} is not in\n{text}");
+    }
+}
+
+/// A variable nobody knows is warned of when something is built, which is when there is a log, and
+/// once for all that have the same settings.
+#[tokio::test(start_paused = true)]
+async fn unknown_variables_are_warned_of_once() {
+    let town = Town::default();
+    let variable = [("MICRO_NAMSPACE".into(), "x".into())];
+    let unheard = Warnings::new();
+    let settings = Settings::from_parts(None, variable).unwrap();
+    assert!(unheard.lines().is_empty(), "{:?}", unheard.lines());
+    drop(unheard);
+
+    let warnings = Warnings::new();
+    let service = |id: &str| town.service(id).name(id).serve(ShopServer::new(Corner::default()));
+    let group = micro::Group::new().settings(settings.clone());
+    let group = group.service(service("a").settings(settings.clone())).service(service("b"));
+    let _running = group.start().await.unwrap();
+    Client::connect().registry(town.registry.clone()).settings(settings).await.unwrap();
+    let warned = warnings.lines();
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    assert!(warned[0].contains("did you mean MICRO_NAMESPACE?"), "{warned:?}");
+}
+
+/// Services of one group and a client find each other in `memory:` if they have the same settings.
+#[tokio::test]
+async fn memory_is_one_registry_for_the_same_settings() {
+    let settings = Settings::none().flag("registry", "memory:").unwrap();
+    let shop = |name: &str| Service::new().name(name).serve(ShopServer::new(Corner::default()));
+    let group = micro::Group::new().settings(settings.clone());
+    let _running = group.service(shop("a")).service(shop("b")).start().await.unwrap();
+    let client = Client::connect().settings(settings).wait_for_ready(true).await.unwrap();
+    for name in ["a", "b"] {
+        assert_eq!(ShopClient::named(&client, name).price("tea").await.unwrap(), 3);
     }
 }

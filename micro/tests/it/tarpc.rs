@@ -252,6 +252,7 @@ async fn tarpc_calls_micro() {
     let error = depot.divide(context::current(), 6, 2).await.unwrap_err();
     assert!(matches!(error, RpcError::Channel(_)), "{error:?}");
     assert!(text(&error).contains("the answer does not decode"), "{}", text(&error));
+    assert!(text(&error).contains("node a at memory:a"), "{}", text(&error));
     let error = depot.divide(context::current(), 6, 0).await.unwrap_err();
     let RpcError::Server(error) = error else { panic!("{error:?}") };
     assert!(error.detail.contains("closed"), "{error}");

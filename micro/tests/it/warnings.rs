@@ -1,4 +1,4 @@
-//! What a test's thread warns of.
+//! What a test's thread warns of, or worse.
 
 use std::fmt::{Debug, Write};
 use std::sync::{Arc, Mutex};
@@ -9,7 +9,7 @@ use tracing::subscriber::DefaultGuard;
 use tracing::subscriber::NoSubscriber;
 use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
 
-/// Collects warnings of this thread until dropped; a test on a runtime of one thread sees its own
+/// Collects warnings and errors of this thread until dropped; a test on a runtime of one thread sees its own
 /// alone.
 pub(crate) struct Warnings {
     lines: Arc<Mutex<Vec<String>>>,
@@ -35,7 +35,7 @@ struct Collector(Arc<Mutex<Vec<String>>>);
 
 impl Subscriber for Collector {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() == Level::WARN
+        *metadata.level() <= Level::WARN
     }
 
     fn event(&self, event: &Event<'_>) {

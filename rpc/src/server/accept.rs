@@ -79,15 +79,23 @@ fn admit(stream: Stream, shared: &Arc<Shared>, connections: &mut JoinSet<()>) {
     // A peer that is gone already has no address.
     let Some(peer) = stream.peer() else { return };
     match shared.admit(peer) {
-        Some(place) => {
-            connections.spawn(serve(stream, peer, Arc::clone(shared), place));
+        Some((mut place, time)) => {
+            let shared = Arc::clone(shared);
+            connections.spawn(async move {
+                tokio::select! {
+                    // In this order who leaves says so, even if there is no time to wait for anything.
+                    biased;
+                    () = serve(stream, peer, shared, &mut place) => {}
+                    _ = time => tracing::debug!(%peer, "closed a connection: too many are leaving"),
+                }
+            });
         }
         None => tracing::debug!(%peer, "closed a connection: all others are busy"),
     }
 }
 
 /// Serves one connection in the protocol that its first byte begins.
-async fn serve(stream: Stream, peer: Peer, shared: Arc<Shared>, mut place: Place) {
+async fn serve(stream: Stream, peer: Peer, shared: Arc<Shared>, place: &mut Place) {
     let mut phases = shared.phases();
     let mut pipe = Pipe::new(stream, shared.limits.max_frame);
     let first = tokio::select! {
@@ -97,13 +105,13 @@ async fn serve(stream: Stream, peer: Peer, shared: Arc<Shared>, mut place: Place
     };
     match first {
         Some(byte) if byte == Preface::MAGIC[0] => {
-            let fate = session::serve(pipe, peer, &shared, &mut place).await;
+            let fate = session::serve(pipe, peer, &shared, place).await;
             if let Fate::Fault(reason) = fate {
                 tracing::debug!(%peer, reason, "closed a connection");
             }
         }
         #[cfg(feature = "http")]
-        Some(b'A'..=b'Z') => super::http::serve(pipe, peer, shared, &mut place).await,
+        Some(b'A'..=b'Z') => super::http::serve(pipe, peer, shared, place).await,
         Some(TLS_HANDSHAKE) => shared.warn_about_tls(peer),
         Some(byte) => tracing::debug!(%peer, byte, "closed a connection of unknown protocol"),
         None => {}

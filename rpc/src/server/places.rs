@@ -1,6 +1,6 @@
 //! Who has one of a server's places for connections, and who loses theirs when all are taken.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -11,13 +11,17 @@ use tokio::time::Instant;
 use super::episode::Episode;
 use crate::limits::Limits;
 
-/// The places of a server, and who has them: as many as its limits say, never more.
+/// The places of a server, and who has them: as many as its limits say, never more. Beside them a
+/// few connections that lost theirs may say goodbye.
 #[derive(Debug)]
 pub(super) struct Places {
     max: usize,
     max_per_peer: usize,
     start: Instant,
     taken: HashMap<u64, Taken>,
+    max_leaving: usize,
+    /// Connections that lost their place and are not closed yet, from the first that did.
+    leaving: VecDeque<(u64, oneshot::Sender<()>)>,
     per_ip: HashMap<IpAddr, usize>,
     next: u64,
     shortage: Episode,
@@ -30,6 +34,8 @@ struct Taken {
     pulse: Arc<Pulse>,
     /// Dropped with the entry, which is how the connection learns that it has to go.
     _stay: oneshot::Sender<()>,
+    /// Dropped when there is no time for a goodbye any more.
+    time: oneshot::Sender<()>,
 }
 
 /// What the one who takes a place is given.
@@ -39,6 +45,8 @@ pub(super) struct Given {
     pub(super) pulse: Arc<Pulse>,
     /// Ends when the place is needed for somebody else.
     pub(super) stay: oneshot::Receiver<()>,
+    /// Ends some time after that, when the connection has to be closed at once.
+    pub(super) time: oneshot::Receiver<()>,
 }
 
 /// The limit that leaves no place.
@@ -55,6 +63,8 @@ impl Places {
             max_per_peer: limits.max_connections_per_peer,
             start,
             taken: HashMap::new(),
+            max_leaving: (limits.max_connections / 8).max(1),
+            leaving: VecDeque::new(),
             per_ip: HashMap::new(),
             next: 0,
             shortage: Episode::default(),
@@ -71,24 +81,28 @@ impl Places {
         let ip = ip.map(peer_of);
         if let Some(full) = self.full(ip) {
             let idlest = self.idlest(full).ok_or(full)?;
-            self.remove(idlest);
+            self.send_away(idlest);
         }
         let id = self.next;
         self.next += 1;
         let pulse = Arc::new(Pulse::new(self.start));
         pulse.beat(now);
-        let (sender, stay) = oneshot::channel();
-        self.taken.insert(id, Taken { ip, pulse: Arc::clone(&pulse), _stay: sender });
+        let ((_stay, stays), (time, has_time)) = (oneshot::channel(), oneshot::channel());
+        self.taken.insert(id, Taken { ip, pulse: Arc::clone(&pulse), _stay, time });
         if let Some(ip) = ip {
             *self.per_ip.entry(ip).or_default() += 1;
         }
-        Ok(Given { id, pulse, stay })
+        Ok(Given { id, pulse, stay: stays, time: has_time })
     }
 
     /// Gives a place back, unless it was lost before; returns whether that ends a shortage which
     /// the log heard of.
     pub(super) fn give_back(&mut self, id: u64) -> bool {
-        self.remove(id) && self.shortage.is_on() && !self.is_any_full() && self.shortage.ended()
+        if self.remove(id).is_none() {
+            self.leaving.retain(|(leaving, _)| *leaving != id);
+            return false;
+        }
+        self.shortage.is_on() && !self.is_any_full() && self.shortage.ended()
     }
 
     /// Returns the limit that leaves no place to a peer.
@@ -117,8 +131,18 @@ impl Places {
         idle.min().map(|(_, id)| id)
     }
 
-    fn remove(&mut self, id: u64) -> bool {
-        let Some(taken) = self.taken.remove(&id) else { return false };
+    /// Takes a place from who has it. Who was sent away the longest ago leaves at once if too many
+    /// do: a flood would have as many connections open as it can make in the time they have.
+    fn send_away(&mut self, id: u64) {
+        let Some(taken) = self.remove(id) else { return };
+        self.leaving.push_back((id, taken.time));
+        if self.leaving.len() > self.max_leaving {
+            self.leaving.pop_front();
+        }
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Taken> {
+        let taken = self.taken.remove(&id)?;
         if let Some(ip) = taken.ip
             && let Some(count) = self.per_ip.get_mut(&ip)
         {
@@ -127,7 +151,7 @@ impl Places {
                 self.per_ip.remove(&ip);
             }
         }
-        true
+        Some(taken)
     }
 
     fn is_any_full(&self) -> bool {
@@ -172,9 +196,14 @@ impl Pulse {
         self.last_call.store(since_start as u64, Ordering::Relaxed);
     }
 
-    /// A call waits in its handler until [`Pulse::ended`].
+    /// A call waits in its handler, or comes over HTTP, until [`Pulse::ended`].
     pub(super) fn began(&self) {
         self.running.fetch_add(1, Ordering::Relaxed);
+    }
+
+    #[cfg(feature = "http")]
+    pub(super) fn running(&self) -> usize {
+        self.running.load(Ordering::Relaxed)
     }
 
     pub(super) fn ended(&self) {
@@ -215,6 +244,10 @@ mod tests {
         given.stay.try_recv() == Err(oneshot::error::TryRecvError::Closed)
     }
 
+    fn has_time(given: &mut Given) -> bool {
+        given.time.try_recv() == Err(oneshot::error::TryRecvError::Empty)
+    }
+
     /// The place of the idlest goes to a newcomer; calls, made or running, keep a place.
     #[test]
     fn the_idlest_goes() {
@@ -234,6 +267,29 @@ mod tests {
         oldest.pulse.ended();
         let mut last = places.take(B, at(12)).unwrap();
         assert!(has_to_go(&mut oldest) && !has_to_go(&mut fourth) && !has_to_go(&mut last));
+    }
+
+    /// Of those who lost their place, as many as an eighth of the places, and one at least, have
+    /// time to leave; the one who lost it first has none when there are more.
+    #[test]
+    fn few_leave_at_once() {
+        for (max, leaving) in [(1, 1), (15, 1), (16, 2), (80, 10)] {
+            let now = Instant::now();
+            let mut places = places(max, max, now);
+            let mut given: Vec<_> =
+                (0..max + leaving).map(|_| places.take(A, now).unwrap()).collect();
+            assert!(given.iter_mut().all(has_time), "{max} places");
+            places.give_back(given.remove(0).id);
+            given.push(places.take(A, now).unwrap());
+            assert!(given.iter_mut().all(has_time), "who is gone leaves no more");
+            given.push(places.take(A, now).unwrap());
+            let late = given.iter_mut().position(|given| !has_time(given));
+            assert_eq!(late, Some(0), "{max} places");
+            for given in given {
+                places.give_back(given.id);
+            }
+            assert!(places.leaving.is_empty() && places.taken.is_empty());
+        }
     }
 
     /// Who has answers to read keeps a place until they are read.

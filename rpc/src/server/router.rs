@@ -23,7 +23,8 @@ use crate::{Code, Name, Request, Response, Status};
 ///   waiting for it; it must leave things in order then.
 /// - `call` and the first poll run on the connection's task, so a handler that computes for long
 ///   delays the calls beside it, until the server has noticed and gives each call a task.
-/// - A panic is caught and answered with [`Code::Internal`].
+/// - A panic, of the handler or of what is around it, is caught and answered with
+///   [`Code::Internal`].
 pub trait Handler: Send + Sync + 'static {
     /// Runs the method once.
     fn call(&self, request: Request) -> BoxFuture<'static, Result<Response, Status>>;
@@ -124,6 +125,8 @@ impl Routes {
     pub(super) fn unknown(&self, contract: &str, method: &str) -> Status {
         let start = self.0.partition_point(|route| *route.contract < *contract);
         let known = self.0.get(start).is_some_and(|route| *route.contract == *contract);
+        // A peer's words, which could otherwise forge lines of a log.
+        let (contract, method) = (contract.escape_debug(), method.escape_debug());
         let message = match known {
             true => format!("contract `{contract}` has no method `{method}`"),
             false => format!("no contract `{contract}` here"),
@@ -179,12 +182,13 @@ impl Route {
         }
     }
 
-    /// What is answered after a panic. The panic's text may hold secrets, so it stays here, where
-    /// the panic hook has printed it.
+    /// What is answered after a panic, of the handler or of a layer: from here they are one. The
+    /// panic's text may hold secrets, so it stays here, where the panic hook has printed it.
     pub(super) fn panicked(&self) -> Status {
         let method = self.method.as_deref();
-        tracing::error!(contract = %self.contract, method, "handler panicked");
-        Status::new(Code::Internal, "the handler panicked").interrupted()
+        tracing::error!(contract = %self.contract, method, "a handler, or a layer around it, panicked");
+        let message = "the handler, or a layer around it, panicked";
+        Status::new(Code::Internal, message).interrupted()
     }
 
     /// Whether calls get a task at once, because first polls compute for long.
@@ -217,7 +221,7 @@ mod tests {
         Ok(Response::new(request.codec, request.body))
     }
 
-    /// Each method is found by its two names, and by nothing else.
+    /// Each method is found by its two names, and by nothing else, which is said in one line.
     #[test]
     fn finds_by_both_names() {
         let router = Router::new().route("b", "x", echo).route("a", "y", echo);
@@ -228,6 +232,10 @@ mod tests {
         assert!(routes.find("b", "y").is_none());
         assert!(routes.unknown("b", "y").message().contains("no method `y`"));
         assert!(routes.unknown("c", "y").message().contains("no contract `c`"));
+        for (contract, method) in [("b", "y\n"), ("\u{1b}c", "y")] {
+            let unknown = routes.unknown(contract, method);
+            assert!(!unknown.message().contains(char::is_control), "{unknown}");
+        }
     }
 
     /// A fallback runs what no other route of its contract does, and nothing of another contract.

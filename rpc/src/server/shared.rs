@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinError;
 use tokio::time::Instant;
 
@@ -86,8 +86,9 @@ impl Shared {
         matches!(*self.phase.borrow(), Phase::Stopping(_))
     }
 
-    /// Takes a place for a connection, if need be that of an idle one.
-    pub(super) fn admit(self: &Arc<Self>, peer: Peer) -> Option<Place> {
+    /// Takes a place for a connection, if need be that of an idle one. The receiver ends when the
+    /// place was lost and others need the time that the connection has to leave.
+    pub(super) fn admit(self: &Arc<Self>, peer: Peer) -> Option<(Place, oneshot::Receiver<()>)> {
         let ip = match peer {
             Peer::Tcp(address) => Some(address.ip()),
             Peer::Unix | Peer::Memory => None,
@@ -101,7 +102,8 @@ impl Shared {
         if is_news {
             self.warn_about_shortage(full, peer);
         }
-        given.ok().map(|given| Place { shared: Arc::clone(self), given })
+        let Given { id, pulse, stay, time } = given.ok()?;
+        Some((Place { shared: Arc::clone(self), id, pulse, stay }, time))
     }
 
     fn warn_about_shortage(&self, full: Option<Full>, peer: Peer) {
@@ -151,24 +153,26 @@ pub(super) async fn stopping(phases: &mut watch::Receiver<Phase>) -> Instant {
 /// A place among the connections, given back on drop.
 pub(super) struct Place {
     shared: Arc<Shared>,
-    given: Given,
+    id: u64,
+    pulse: Arc<Pulse>,
+    stay: oneshot::Receiver<()>,
 }
 
 impl Place {
     /// Waits until the place is needed for somebody else, which happens once.
     pub(super) async fn lost(&mut self) {
         // Nothing is ever sent: that the sender was dropped is the message.
-        let _ = (&mut self.given.stay).await;
+        let _ = (&mut self.stay).await;
     }
 
     pub(super) fn pulse(&self) -> &Arc<Pulse> {
-        &self.given.pulse
+        &self.pulse
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if lock(&self.shared.places).give_back(self.given.id) {
+        if lock(&self.shared.places).give_back(self.id) {
             tracing::info!("there are places for connections again");
         }
     }

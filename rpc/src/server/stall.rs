@@ -1,4 +1,46 @@
-//! Whether a peer that owes something moves on fast enough: a plain comparison of two moments.
+//! Whether a peer that owes something moves on fast enough: a plain comparison of two moments, and
+//! the timer between them.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Sleep, sleep};
+
+/// Watches a peer for the task of its connection, which says what is owed whenever it runs.
+pub(super) struct Stall {
+    patience: Duration,
+    /// Runs since something was owed, which is kept with it.
+    since: Option<(Pin<Box<Sleep>>, Owed)>,
+}
+
+impl Stall {
+    pub(super) fn new(patience: Duration) -> Self {
+        Self { patience, since: None }
+    }
+
+    /// Whether the peer has owed something for too long and hardly moved. The clock is only looked
+    /// at when the timer fires, so a peer has between one and two timeouts.
+    pub(super) fn has_come(&mut self, cx: &mut Context<'_>, now: Owed) -> bool {
+        loop {
+            let Some((timer, before)) = &mut self.since else {
+                if !now.is_any() {
+                    return false;
+                }
+                self.since = Some((Box::pin(sleep(self.patience)), now));
+                continue;
+            };
+            if timer.as_mut().poll(cx) == Poll::Pending {
+                return false;
+            }
+            if now.is_stuck_since(before) {
+                return true;
+            }
+            self.since = None;
+        }
+    }
+}
 
 /// What a peer owes at some moment, and how far it has come with it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -11,16 +53,16 @@ pub(super) struct Owed {
 
 /// Bytes that a peer has to send of one frame, or read, in each stall timeout. Without it a byte
 /// now and then would hold a frame's memory for as long as the peer likes.
-pub(super) const MIN_PROGRESS: u64 = 64 * 1024;
+const MIN_PROGRESS: u64 = 64 * 1024;
 
 impl Owed {
     /// Whether anything is owed.
-    pub(super) fn is_any(&self) -> bool {
+    fn is_any(&self) -> bool {
         *self != Self::default()
     }
 
     /// Whether something was owed before, still is and has hardly moved since.
-    pub(super) fn is_stuck_since(&self, before: &Self) -> bool {
+    fn is_stuck_since(&self, before: &Self) -> bool {
         let crawls = |now: u64, before: u64| now - before < MIN_PROGRESS;
         let sending = matches!(
             (self.frame, before.frame),

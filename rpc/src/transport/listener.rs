@@ -13,7 +13,25 @@ use crate::Address;
 
 /// A bound address that a [`Server`](crate::Server) accepts connections on.
 ///
-/// Dropping it stops listening, and removes the socket file of a Unix listener.
+/// Dropping it stops listening, and removes the socket file that [`Listener::bind`] made.
+///
+/// A listener of tokio's or of the standard library's, made by the program or handed to it, becomes
+/// one with `try_from`. Its socket file stays: whoever made the file may want to listen on it again.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main]
+/// # async fn main() -> std::io::Result<()> {
+/// use micro_rpc::Listener;
+///
+/// let inherited = std::net::TcpListener::bind("127.0.0.1:0")?;
+/// let port = inherited.local_addr()?.port();
+/// let listener = Listener::try_from(inherited)?;
+/// assert_eq!(listener.local_address().to_string(), format!("127.0.0.1:{port}"));
+/// # Ok(())
+/// # }
+/// ```
 #[must_use]
 pub struct Listener {
     address: Address,
@@ -22,7 +40,11 @@ pub struct Listener {
 
 enum Kind {
     Tcp(TcpListener),
-    Unix { listener: UnixListener, _file: SocketFile },
+    /// With the file to remove, if it is ours.
+    Unix {
+        listener: UnixListener,
+        _file: Option<SocketFile>,
+    },
     Memory(mpsc::Receiver<MemoryStream>),
 }
 
@@ -43,7 +65,7 @@ impl Listener {
     pub async fn bind(address: &Address) -> io::Result<Self> {
         match address {
             Address::Tcp { host, port } => {
-                TcpListener::bind((host.as_str(), *port)).await.map(Self::from)
+                Self::try_from(TcpListener::bind((host.as_str(), *port)).await?)
             }
             Address::Unix(path) => bind_unix(path).await,
             Address::Memory(_) => {
@@ -82,13 +104,52 @@ impl Listener {
     }
 }
 
-impl From<TcpListener> for Listener {
-    fn from(listener: TcpListener) -> Self {
-        let address = match listener.local_addr() {
-            Ok(address) => address.into(),
-            Err(_) => Address::tcp("0.0.0.0", 0),
+impl TryFrom<TcpListener> for Listener {
+    type Error = io::Error;
+
+    /// Fails when the operating system does not tell where it listens.
+    fn try_from(listener: TcpListener) -> io::Result<Self> {
+        let address = listener.local_addr()?.into();
+        Ok(Self { address, kind: Kind::Tcp(listener) })
+    }
+}
+
+impl TryFrom<UnixListener> for Listener {
+    type Error = io::Error;
+
+    /// Fails for a socket without a path, which no [`Address`] names, and when the operating system
+    /// does not tell where it listens.
+    fn try_from(listener: UnixListener) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        let Some(path) = address.as_pathname() else {
+            let message = "a Unix socket without a path has no address to tell others";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         };
-        Self { address, kind: Kind::Tcp(listener) }
+        // Bound by a relative path, it would be told to others who are somewhere else.
+        let address = Address::Unix(std::path::absolute(path)?);
+        Ok(Self { address, kind: Kind::Unix { listener, _file: None } })
+    }
+}
+
+impl TryFrom<std::net::TcpListener> for Listener {
+    type Error = io::Error;
+
+    /// Makes it non-blocking; fails outside a tokio runtime too.
+    fn try_from(listener: std::net::TcpListener) -> io::Result<Self> {
+        in_runtime()?;
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener)?.try_into()
+    }
+}
+
+impl TryFrom<std::os::unix::net::UnixListener> for Listener {
+    type Error = io::Error;
+
+    /// Makes it non-blocking; fails outside a tokio runtime too.
+    fn try_from(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
+        in_runtime()?;
+        listener.set_nonblocking(true)?;
+        UnixListener::from_std(listener)?.try_into()
     }
 }
 
@@ -96,6 +157,11 @@ impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Listener").field(&self.address).finish()
     }
+}
+
+/// Tokio panics where it has no runtime.
+fn in_runtime() -> io::Result<()> {
+    tokio::runtime::Handle::try_current().map(drop).map_err(io::Error::other)
 }
 
 async fn bind_unix(path: &Path) -> io::Result<Listener> {
@@ -106,7 +172,7 @@ async fn bind_unix(path: &Path) -> io::Result<Listener> {
         }
         other => other?,
     };
-    let kind = Kind::Unix { listener, _file: SocketFile::new(path)? };
+    let kind = Kind::Unix { listener, _file: Some(SocketFile::new(path)?) };
     Ok(Listener { address: Address::Unix(path.into()), kind })
 }
 

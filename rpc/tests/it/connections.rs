@@ -4,8 +4,12 @@ use std::collections::VecDeque;
 use std::process::Command;
 use std::time::Duration;
 
-use micro_rpc::{Limits, MemoryNetwork, Server, ServerConfig};
+use micro_rpc::{Limits, MemoryNetwork, Server, ServerConfig, ServerHandle};
+#[cfg(feature = "http")]
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use crate::log::Log;
 use crate::support::*;
@@ -16,6 +20,13 @@ fn limits(places: usize) -> [Limits; 2] {
         Limits { max_connections: places, ..Limits::default() },
         Limits { max_connections_per_peer: places, ..Limits::default() },
     ]
+}
+
+/// A server on `memory:a`.
+fn memory_server(network: &MemoryNetwork, limits: Limits) -> ServerHandle {
+    let config = ServerConfig { limits, ..Default::default() };
+    let server = Server::new(router(&Counts::default())).unwrap().config(config);
+    server.start(vec![network.listen("a").unwrap()])
 }
 
 /// However many connections do nothing, others get through, health checks included; who is idle for
@@ -83,9 +94,7 @@ async fn leaving_takes_a_moment() {
     let hour = Duration::from_secs(3600);
     let limits = Limits { max_connections: 1, stall_timeout: hour, ..Limits::default() };
     let network = MemoryNetwork::new();
-    let config = ServerConfig { limits, ..Default::default() };
-    let server = Server::new(router(&Counts::default())).unwrap().config(config);
-    let _server = server.start(vec![network.listen("a").unwrap()]);
+    let _server = memory_server(&network, limits);
     let mut hoarder = Raw(network.connect("a").unwrap());
     hoarder.send(&PREFACE).await;
     hoarder.preface().await;
@@ -99,6 +108,78 @@ async fn leaving_takes_a_moment() {
     tokio::time::sleep(Duration::from_secs(10)).await;
     let rest = hoarder.rest().await;
     assert!((1..300_000).contains(&rest.len()), "{} bytes came", rest.len());
+}
+
+/// However many lose their place and do not go, few are open beside the places, and each was told,
+/// also one that has no time at all.
+#[tokio::test(start_paused = true)]
+async fn few_leave_at_once() {
+    let network = MemoryNetwork::new();
+    let limits = Limits { max_connections: 16, ..Limits::default() };
+    let _server = memory_server(&network, limits);
+    let start = Instant::now();
+    let mut flood = Vec::new();
+    for _ in 0..100 {
+        let mut raw = Raw(network.connect("a").unwrap());
+        raw.send(&PREFACE).await;
+        raw.preface().await;
+        flood.push(raw);
+    }
+    // The server sees all of these before the others hear that they have to go.
+    flood.extend((0..100).map(|_| Raw(network.connect("a").unwrap())));
+    for gone in &mut flood[..100] {
+        assert_eq!(gone.frame().await, (GO_AWAY, 0, Vec::new()));
+    }
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    let mut open = 0;
+    for raw in &mut flood {
+        open += usize::from(raw.0.write_all(b"x").await.is_ok());
+    }
+    assert!((16..=16 + 2).contains(&open), "{open} are open");
+    assert_eq!(start.elapsed(), Duration::ZERO);
+}
+
+/// An HTTP client keeps its place from the head of its request on, while it sends the body.
+#[cfg(feature = "http")]
+#[tokio::test]
+async fn uploads_stay() {
+    for limits in limits(1) {
+        let patient = Limits { stall_timeout: Duration::from_secs(3600), ..limits };
+        let (server, _) = server_with(patient).await;
+        let mut busy = Raw::silent(&server).await;
+        let head = "POST /test/echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n";
+        busy.send(format!("{head}Expect: 100-continue\r\n\r\n").as_bytes()).await;
+        let mut going_on = [0; 25];
+        busy.0.read_exact(&mut going_on).await.unwrap();
+        assert_eq!(going_on, *b"HTTP/1.1 100 Continue\r\n\r\n");
+        assert!(Raw::silent(&server).await.rest().await.is_empty());
+        busy.send(b"{}").await;
+        while busy.0.read_u8().await.unwrap() != b'}' {}
+        assert_works(&channel(&server)).await;
+        assert!(busy.rest().await.is_empty(), "it is idle now and made room");
+    }
+}
+
+/// An HTTP client keeps its place until its answer is written, and no longer.
+#[cfg(feature = "http")]
+#[tokio::test(start_paused = true)]
+async fn answers_stay() {
+    let network = MemoryNetwork::new();
+    let limits = Limits { max_connections: 1, ..Limits::default() };
+    let _server = memory_server(&network, limits);
+    let mut busy = Raw(network.connect("a").unwrap());
+    busy.send(b"POST /test/large HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    assert_eq!(busy.0.read_u8().await.unwrap(), b'H', "the answer comes");
+    assert!(Raw(network.connect("a").unwrap()).rest().await.is_empty());
+    let mut answer = vec![0; 100_000];
+    busy.0.read_exact(&mut answer).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut newcomer = Raw(network.connect("a").unwrap());
+    newcomer.send(b"GET /health/live HTTP/1.0\r\n\r\n").await;
+    assert!(newcomer.rest().await.starts_with(b"HTTP/1.0 200"));
+    assert!(busy.rest().await.len() < 1000, "it made room, after the head and 100 kB");
 }
 
 /// A connection whose calls run keeps its place; when all are such, a newcomer is closed until one

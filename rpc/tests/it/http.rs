@@ -233,6 +233,25 @@ async fn shutdown_waits() {
     assert!(idle.rest().await.starts_with(b"HTTP/1.1 200"));
 }
 
+/// Without any grace a call is aborted, and noted; one whose body is on its way is refused.
+#[tokio::test]
+async fn shutdown_aborts_at_once() {
+    let (server, counts) = server().await;
+    let call = "POST /test/hang HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n";
+    let mut running = Raw::silent(&server).await;
+    running.send(format!("{call}\r\n{{}}").as_bytes()).await;
+    until("the handler runs", || counts.begun() == 1).await;
+    let mut coming = Raw::silent(&server).await;
+    coming.send(format!("{call}Expect: 100-continue\r\n\r\n").as_bytes()).await;
+    coming.0.readable().await.unwrap();
+    let report = server.shutdown(Duration::ZERO).await;
+    assert_eq!((report.finished, report.aborted, counts.over()), (0, 1, 1));
+    for (mut raw, why) in [(running, "before the call ended"), (coming, "is draining")] {
+        let answer = String::from_utf8(raw.rest().await).unwrap();
+        assert!(answer.contains("HTTP/1.1 503") && answer.contains(why), "{answer}");
+    }
+}
+
 /// A body that is announced as too large is refused without waiting for it, and the answer arrives
 /// although the client goes on sending.
 #[tokio::test]

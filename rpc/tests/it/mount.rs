@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use http_body_util::{BodyExt, Full};
 use micro_rpc::{HttpService, Limits, Peer, Request, Response, Router, Server, ServerConfig};
-use tower::ServiceExt;
+use tower::{Service, ServiceExt};
 
 use crate::support::*;
 
@@ -135,6 +136,93 @@ async fn shutdown_aborts() {
     let report = server.shutdown(Duration::from_millis(50)).await;
     assert_eq!((report.finished, report.aborted, counts.over()), (0, 1, 1));
     assert_eq!(call.await.unwrap().unwrap().status(), 503);
+}
+
+/// Without any grace a mounted call is noted as aborted too, and its caller told; the application
+/// may poll it a little late.
+#[tokio::test(start_paused = true)]
+async fn shutdown_aborts_at_once() {
+    for grace in [Duration::ZERO, Duration::from_millis(1)] {
+        let counts = Counts::default();
+        let server = Server::new(router(&counts)).unwrap().start(Vec::new());
+        let mut call = server.http().oneshot(post("hang", ""));
+        assert!(futures::poll!(&mut call).is_pending() && counts.begun() == 1);
+        let late = tokio::time::sleep(Duration::from_millis(100)).then(|()| call);
+        let shutdown = async { (server.shutdown(grace).await, counts.over()) };
+        let ((report, over), answer) = tokio::join!(shutdown, late);
+        assert_eq!((report.finished, report.aborted, over), (0, 1, 1));
+        assert_eq!(answer.unwrap().status(), 503);
+    }
+}
+
+/// A call that the application does not poll is noted as aborted, and holds no shutdown up.
+#[tokio::test(start_paused = true)]
+async fn shutdown_gives_up_the_unpolled() {
+    let counts = Counts::default();
+    let server = Server::new(router(&counts)).unwrap().start(Vec::new());
+    let mut call = server.http().oneshot(post("hang", ""));
+    assert!(futures::poll!(&mut call).is_pending() && counts.begun() == 1);
+    let report = server.shutdown(Duration::from_secs(1)).await;
+    assert_eq!((report.finished, report.aborted), (0, 1));
+    assert_eq!(call.await.unwrap().status(), 503);
+    assert_eq!(counts.over(), 1);
+}
+
+/// A request that came before the stop and is answered after it was not executed, and is told so;
+/// also one whose body is on its way when the grace period ends.
+#[tokio::test(start_paused = true)]
+async fn late_requests_are_refused() {
+    for _ in 0..20 {
+        let counts = Counts::default();
+        let server = Server::new(router(&counts)).unwrap().start(Vec::new());
+        let mounted = server.http();
+        let unpolled = mounted.clone().call(post("hang", ""));
+        let body = http_body_util::StreamBody::new(futures::stream::pending());
+        let body = body.map_err(|never: std::convert::Infallible| never);
+        let body = http_body_util::combinators::BoxBody::<Bytes, _>::new(body);
+        let upload = http::Request::post("/test/hang").body(body).unwrap();
+        let upload = tokio::spawn(mounted.clone().oneshot(upload));
+        tokio::task::yield_now().await;
+        let report = server.shutdown(Duration::from_secs(1)).await;
+        assert_eq!((report.finished, report.aborted), (0, 0));
+        for answer in [unpolled.await.unwrap(), upload.await.unwrap().unwrap()] {
+            let body = answer.into_body().collect().await.unwrap().to_bytes();
+            assert!(body.windows(8).any(|word| word == b"draining"), "{body:?}");
+        }
+        assert_eq!(counts.begun(), 0);
+    }
+}
+
+/// The number of requests at once is kept to, also when many begin in the same moment.
+#[test]
+fn requests_that_begin_together() {
+    const TOGETHER: usize = 4;
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let _entered = runtime.enter();
+    let limits = Limits { max_connections: 1, ..Limits::default() };
+    let config = ServerConfig { limits, ..Default::default() };
+    let server = Server::new(router(&Counts::default())).unwrap().config(config);
+    let server = server.start(Vec::new());
+    let barrier = std::sync::Barrier::new(TOGETHER);
+    for _ in 0..500 {
+        let admitted: usize = std::thread::scope(|scope| {
+            let callers: Vec<_> = (0..TOGETHER)
+                .map(|_| {
+                    let mut mounted = server.http();
+                    let (runtime, barrier) = (runtime.handle(), &barrier);
+                    scope.spawn(move || {
+                        let _entered = runtime.enter();
+                        barrier.wait();
+                        let call = mounted.call(post("hang", ""));
+                        barrier.wait();
+                        usize::from(call.now_or_never().is_none())
+                    })
+                })
+                .collect();
+            callers.into_iter().map(|caller| caller.join().unwrap()).sum()
+        });
+        assert_eq!(admitted, 1);
+    }
 }
 
 /// A server that is dropped ends its mounted calls, and nothing of it stays in the application.

@@ -69,7 +69,9 @@ async fn call(
     subscription: &Subscription<String>,
     options: &CallOptions,
 ) -> Result<String, Failure<Broken>> {
-    subscription.call(options, &mut Try(|id: &String| Ok(id.clone()))).await
+    let answered = subscription.call(options, &mut Try(|id: &String| Ok(id.clone()))).await?;
+    assert_eq!(answered.node.node.id, answered.response, "it names the node it came from");
+    Ok(answered.response)
 }
 
 /// Waits, on paused time, until the subscription satisfies the condition.

@@ -1,5 +1,6 @@
 //! The shop as processes, as browsers and as services see it.
 
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 
 use axum_shop::{CatalogueClient, Offer};
@@ -13,8 +14,16 @@ const SHOP: &str = env!("CARGO_BIN_EXE_axum-shop");
 
 /// The web shop, and where it is.
 async fn web(scene: &Scene) -> (Process, SocketAddr) {
+    web_with(scene, "1s").await
+}
+
+/// The same with another time for which it still serves when it stops.
+async fn web_with(scene: &Scene, drain_delay: &str) -> (Process, SocketAddr) {
     let listen = ["web", "--listen", "127.0.0.1:0", "--host", "shop.example"];
-    let web = scene.run(SHOP, "web", &listen);
+    let url = scene.url();
+    let environment = [("MICRO_REGISTRY", &*url), ("MICRO_DRAIN_DELAY", drain_delay)];
+    let environment = environment.map(|(variable, value)| (variable, OsStr::new(value)));
+    let web = scene.run_with(SHOP, "web", &listen, &environment);
     let address = async || web.stdout().lines().next()?.strip_prefix("http://")?.parse().ok();
     let address = eventually("the shop is open", address).await;
     (web, address)
@@ -33,6 +42,15 @@ async fn send(web: SocketAddr, first: &str, origin: &str, body: &str) -> (String
     stream.read_to_string(&mut answer).await.expect("it answers");
     let (head, body) = answer.split_once("\r\n\r\n").expect("it speaks HTTP");
     (head[9..12].to_owned(), body.to_owned())
+}
+
+/// Waits until the service among its pages is registered.
+async fn registered(web: SocketAddr) {
+    let ready = async || {
+        let (status, _) = send(web, "GET /api/health/ready", OWN, "").await;
+        (status == "200").then_some(())
+    };
+    eventually("it is registered", ready).await;
 }
 
 const OWN: &str = "https://shop.example";
@@ -72,12 +90,34 @@ async fn pages_and_contract() {
 async fn stops_as_one() {
     let scene = Scene::new();
     let (mut process, web) = web(&scene).await;
-    let ready = async || {
-        let (status, _) = send(web, "GET /api/health/ready", OWN, "").await;
-        (status == "200").then_some(())
-    };
-    eventually("it is registered", ready).await;
+    registered(web).await;
     process.signal(Signal::TERM);
     assert!(process.ended().await.success());
     assert!(!process.stderr().contains("ERROR"), "{}", process.stderr());
+}
+
+/// A second signal ends it at once, with an exit code that says so.
+#[tokio::test]
+async fn a_second_signal_is_a_failure() {
+    let scene = Scene::new();
+    let (mut process, web) = web_with(&scene, "1m").await;
+    registered(web).await;
+    process.signal(Signal::TERM);
+    let is_stopping = async || process.stderr().contains("stopping").then_some(());
+    eventually("the first is heard", is_stopping).await;
+    process.signal(Signal::TERM);
+    assert_eq!(process.ended().await.code(), Some(1), "{}", process.stderr());
+    assert!(process.stderr().contains("by a second signal"), "{}", process.stderr());
+}
+
+/// A browser that never ends its request does not hold the process, which says that it was forced.
+#[tokio::test]
+async fn an_open_connection_holds_it_for_a_while_only() {
+    let scene = Scene::new();
+    let (mut process, web) = web(&scene).await;
+    let mut stream = TcpStream::connect(web).await.expect("it listens");
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: ").await.expect("it reads");
+    process.signal(Signal::TERM);
+    assert_eq!(process.ended().await.code(), Some(1), "{}", process.stderr());
+    assert!(process.stderr().contains("forced to end"), "{}", process.stderr());
 }

@@ -1,22 +1,18 @@
 //! The program in a runtime directory of its own, and what it answers.
 
-use std::fs::{self, File, Permissions};
+use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use tempfile::TempDir;
+use testbed::{PATIENCE, Process, Scene, Signal, eventually};
 
 /// The greeting is printed, and the `curl` line below it works as it stands.
-#[test]
-fn the_printed_curl_line_works() {
-    let directory = RuntimeDirectory::new();
-    let hello = Hello::start(&directory);
+#[tokio::test]
+async fn the_printed_curl_line_works() {
+    let scene = Scene::new();
+    let hello = Hello::start(&scene, "hello", &[]).await;
     assert_eq!(hello.greeting, "Hello, Ann!");
     if has_curl() {
         assert_eq!(shell(&hello.curl), "\"Hello, Bob!\"");
@@ -24,13 +20,14 @@ fn the_printed_curl_line_works() {
 }
 
 /// Health and description are there for whoever speaks HTTP.
-#[test]
-fn health_and_description_are_open() {
-    let directory = RuntimeDirectory::new();
-    let hello = Hello::start(&directory);
+#[tokio::test]
+async fn health_and_description_are_open() {
+    let scene = Scene::new();
+    let hello = Hello::start(&scene, "hello", &[]).await;
     assert_eq!(hello.get("/health/live"), (200, "ok".to_owned()));
     // It was found in the registry, and hears of it itself a moment later.
-    eventually("it is ready", || (hello.get("/health/ready").0 == 200).then_some(()));
+    let is_ready = async || (hello.get("/health/ready").0 == 200).then_some(());
+    eventually("it is ready", is_ready).await;
     let (status, description) = hello.get("/describe");
     assert_eq!(status, 200, "{description}");
     let description: Value = serde_json::from_str(&description).unwrap();
@@ -43,185 +40,128 @@ fn health_and_description_are_open() {
 }
 
 /// An argument it does not know is refused with its usage; `--help` says what there is.
-#[test]
-fn arguments_are_not_ignored() {
+#[tokio::test]
+async fn arguments_are_not_ignored() {
+    let scene = Scene::new();
     for (argument, why) in [
         ("--nmae=x", "hello: flag --nmae is unknown: did you mean --name?"),
         ("shop", "hello: argument \"shop\" is no flag"),
         ("--zone", "hello: flag --zone has no value"),
     ] {
-        let refused = run(&[argument]);
-        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
-        let said = String::from_utf8(refused.stderr).unwrap();
+        let (code, _, said) = outcome(&scene, &[argument], &[]).await;
+        assert_eq!(code, Some(2), "{said}");
         assert!(said.starts_with(why) && said.contains("usage: hello"), "{said}");
     }
-    let unread = run(&["--config", "/nosuch"]);
-    assert_eq!(unread.status.code(), Some(2), "{unread:?}");
-    let said = String::from_utf8(unread.stderr).unwrap();
+    let (code, _, said) = outcome(&scene, &["--config", "/nosuch"], &[]).await;
+    assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("\"/nosuch\" from flag --config cannot be read"), "{said}");
-    let help = run(&["--help"]);
-    assert_eq!(help.status.code(), Some(0), "{help:?}");
-    assert!(String::from_utf8(help.stdout).unwrap().contains("MICRO_REGISTRY"));
+    let (code, help, said) = outcome(&scene, &["--help"], &[]).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(help.contains("MICRO_REGISTRY"), "{help}");
 }
 
 /// It explains where each value comes from, what code says included, and starts nothing.
-#[test]
-fn values_are_explained() {
-    let directory = RuntimeDirectory::new();
-    let file = directory.0.path().join("f.toml");
-    fs::write(&file, "zone = \"z\"\n").unwrap();
-    let explained = output(
-        Command::new(PROGRAM)
-            .args(["--explain-config", "--register-ttl", "1m", "--config"])
-            .arg(&file)
-            .env_clear()
-            .env("XDG_RUNTIME_DIR", directory.0.path())
-            .env("MICRO_VERSION", "1.2.3"),
-    );
-    assert_eq!(explained.status.code(), Some(0), "{explained:?}");
-    let printed = String::from_utf8(explained.stdout).unwrap();
+#[tokio::test]
+async fn values_are_explained() {
+    let scene = Scene::new();
+    let file = scene.directory().join("f.toml");
+    std::fs::write(&file, "zone = \"z\"\n").unwrap();
+    let arguments = ["--explain-config", "--register-ttl", "1m", "--config", "f.toml"];
+    let variables = [("MICRO_VERSION", OsStr::new("1.2.3"))];
+    let (code, printed, said) = outcome(&scene, &arguments, &variables).await;
+    assert_eq!(code, Some(0), "{said}");
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let lines: Vec<_> = printed.lines().map(words).collect();
-    let zone = format!("zone z file {}", file.display());
     for line in [
         "registry local: default",
         "name greeter default",
         "version 1.2.3 environment variable MICRO_VERSION",
         "register_ttl 1m flag --register-ttl",
-        &zone,
+        "zone z file f.toml",
     ] {
         assert!(lines.contains(&words(line)), "{line:?} is not in\n{printed}");
     }
-    assert!(!directory.0.path().join("micro").exists(), "it registered");
+    assert!(!scene.directory().join("micro").exists(), "it registered");
 }
 
 /// Two of them find each other by the runtime directory, and one that is interrupted takes its
 /// node out and ends well.
-#[test]
-fn two_of_them_share_a_registry() {
-    let directory = RuntimeDirectory::new();
-    let mut first = Hello::start(&directory);
-    let second = Hello::start(&directory);
+#[tokio::test]
+async fn two_of_them_share_a_registry() {
+    let scene = Scene::new();
+    let mut first = Hello::start(&scene, "first", &[]).await;
+    let second = Hello::start(&scene, "second", &[]).await;
     let mut both = vec![first.node.clone(), second.node.clone()];
     both.sort();
-    eventually("both are registered", || (directory.registered() == both).then_some(()));
-    first.interrupt();
-    let status = first.ended();
-    assert_eq!(status.code(), Some(0), "{status}: {}", first.stderr());
-    assert_eq!(directory.registered(), std::slice::from_ref(&second.node));
+    let are_there = async || (registered(&scene).await == both).then_some(());
+    eventually("both are registered", are_there).await;
+    first.process.signal(Signal::INT);
+    let status = first.process.ended().await;
+    assert_eq!(status.code(), Some(0), "{status}: {}", first.process.stderr());
+    assert_eq!(registered(&scene).await, std::slice::from_ref(&second.node));
     assert_eq!(second.get("/health/live").0, 200);
 }
 
-/// What it does with these arguments and nothing else.
-fn run(arguments: &[&str]) -> Output {
-    output(Command::new(PROGRAM).args(arguments).env_clear())
-}
-
-/// What a command prints that ends by itself; one that does not is killed.
-fn output(command: &mut Command) -> Output {
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let end = Instant::now() + PATIENCE;
-    while child.try_wait().unwrap().is_none() {
-        if Instant::now() > end {
-            child.kill().unwrap();
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    child.wait_with_output().unwrap()
+/// With a registry inside the process it finds itself, and nobody else does.
+#[tokio::test]
+async fn it_finds_itself_in_memory() {
+    let scene = Scene::new();
+    let hello = Hello::start(&scene, "hello", &["--registry", "memory:"]).await;
+    assert_eq!(hello.greeting, "Hello, Ann!");
+    assert!(registered(&scene).await.is_empty());
 }
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hello");
 
-/// What `XDG_RUNTIME_DIR` names: only its owner may enter.
-pub(crate) struct RuntimeDirectory(pub(crate) TempDir);
-
-impl RuntimeDirectory {
-    pub(crate) fn new() -> Self {
-        let directory = TempDir::new().unwrap();
-        fs::set_permissions(directory.path(), Permissions::from_mode(0o700)).unwrap();
-        Self(directory)
-    }
-
-    /// The ids of the greeters in its registry, in order.
-    pub(crate) fn registered(&self) -> Vec<String> {
-        let url = format!("local:{}", self.0.path().join("micro").display());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let services = runtime.block_on(async {
-            let settings = micro::Settings::none().flag("registry", url).unwrap();
-            let client = micro::Client::connect().settings(settings).await.unwrap();
-            client.registry().get("greeter").await
-        });
-        let services = services.unwrap_or_default();
-        let nodes = services.iter().flat_map(|service| &service.nodes);
-        let mut ids: Vec<_> = nodes.map(|node| node.id.clone()).collect();
-        ids.sort();
-        ids
-    }
+/// The exit code of the program with these arguments and variables, and what it prints.
+async fn outcome(
+    scene: &Scene,
+    arguments: &[&str],
+    variables: &[(&str, &OsStr)],
+) -> (Option<i32>, String, String) {
+    let runtime = ("XDG_RUNTIME_DIR", scene.directory().as_os_str());
+    let variables = [&[runtime], variables].concat();
+    let mut process = scene.run_with(PROGRAM, "hello", arguments, &variables);
+    let status = process.ended().await;
+    (status.code(), process.stdout(), process.stderr())
 }
 
-/// The program, when it has printed everything; killed, by its id, when dropped.
-pub(crate) struct Hello<'a> {
-    child: Child,
-    /// Which must not go before it.
-    _directory: &'a RuntimeDirectory,
-    stdout: PathBuf,
-    stderr: PathBuf,
-    node: String,
+/// The ids of the greeters in the registry of the scene's runtime directory, in order.
+pub(crate) async fn registered(scene: &Scene) -> Vec<String> {
+    let url = format!("local:{}", scene.directory().join("micro").display());
+    let settings = micro::Settings::none().flag("registry", url).unwrap();
+    let client = micro::Client::connect().settings(settings).await.unwrap();
+    let services = client.registry().get("greeter").await.unwrap_or_default();
+    let nodes = services.iter().flat_map(|service| &service.nodes);
+    let mut ids: Vec<_> = nodes.map(|node| node.id.clone()).collect();
+    ids.sort();
+    ids
+}
+
+/// The program, when it has printed everything.
+pub(crate) struct Hello {
+    pub(crate) process: Process,
     pub(crate) address: String,
+    node: String,
     greeting: String,
     curl: String,
 }
 
-impl<'a> Hello<'a> {
-    /// Starts it in a runtime directory; nothing else of the environment reaches it.
-    pub(crate) fn start(directory: &'a RuntimeDirectory) -> Self {
-        let path = directory.0.path();
-        let number = fs::read_dir(path).unwrap().count();
-        let stdout = path.join(format!("{number}.stdout"));
-        let stderr = path.join(format!("{number}.stderr"));
-        let child = Command::new(PROGRAM)
-            .env_clear()
-            .env("XDG_RUNTIME_DIR", path)
-            .current_dir(path)
-            .stdin(Stdio::null())
-            .stdout(File::create(&stdout).unwrap())
-            .stderr(File::create(&stderr).unwrap())
-            .spawn()
-            .unwrap();
-        let (node, address, greeting, curl) = Default::default();
-        let mut hello =
-            Self { child, _directory: directory, stdout, stderr, node, address, greeting, curl };
-        let lines = eventually("it has printed everything", || {
-            assert!(hello.child.try_wait().unwrap().is_none(), "it ended: {}", hello.stderr());
-            let lines: Vec<_> = hello.stdout().lines().map(str::to_owned).collect();
+impl Hello {
+    /// Starts it in the scene's directory as runtime directory, under a name for its output.
+    pub(crate) async fn start(scene: &Scene, name: &str, arguments: &[&str]) -> Self {
+        let runtime = [("XDG_RUNTIME_DIR", scene.directory().as_os_str())];
+        let process = scene.run_with(PROGRAM, name, arguments, &runtime);
+        let lines = async || {
+            let lines: Vec<_> = process.stdout().lines().map(str::to_owned).collect();
             <[String; 4]>::try_from(lines).ok().filter(|lines| lines[3].ends_with('.'))
-        });
-        let [serves, greeting, curl, _] = lines;
-        let (node, address) = serves
-            .strip_prefix("greeter ")
-            .and_then(|serves| serves.split_once(" serves on "))
-            .unwrap_or_else(|| panic!("the first line is {serves:?}"));
-        (hello.node, hello.address) = (node.to_owned(), address.to_owned());
-        hello.greeting = greeting;
-        hello.curl = curl.strip_prefix("Try: ").unwrap_or_else(|| panic!("{curl:?}")).to_owned();
-        hello
-    }
-
-    pub(crate) fn stdout(&self) -> String {
-        fs::read_to_string(&self.stdout).unwrap()
-    }
-
-    fn stderr(&self) -> String {
-        fs::read_to_string(&self.stderr).unwrap()
-    }
-
-    /// What Ctrl-C does.
-    fn interrupt(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::INT).unwrap();
-    }
-
-    fn ended(&mut self) -> ExitStatus {
-        eventually("it ends", || self.child.try_wait().unwrap())
+        };
+        let [serves, greeting, curl, _] = eventually("it has printed everything", lines).await;
+        let said = serves.strip_prefix("greeter ").and_then(|said| said.split_once(" serves on "));
+        let (node, address) = said.unwrap_or_else(|| panic!("the first line is {serves:?}"));
+        let (node, address) = (node.to_owned(), address.to_owned());
+        let curl = curl.strip_prefix("Try: ").unwrap_or_else(|| panic!("{curl:?}")).to_owned();
+        Self { process, address, node, greeting, curl }
     }
 
     /// Asks over HTTP, in a request as plain as can be; returns the status and the body.
@@ -236,14 +176,6 @@ impl<'a> Hello<'a> {
         let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{answer:?}"));
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
         (status.unwrap_or_else(|| panic!("{head:?}")), body.to_owned())
-    }
-}
-
-impl Drop for Hello<'_> {
-    fn drop(&mut self) {
-        // It has ended if it cannot be killed.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -265,18 +197,3 @@ pub(crate) fn has_curl() -> bool {
     }
     found
 }
-
-/// Waits for something to be there, and returns it.
-pub(crate) fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = probe() {
-            return found;
-        }
-        assert!(Instant::now() < end, "gave up waiting: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-/// Far more than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(30);

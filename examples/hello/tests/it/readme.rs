@@ -3,20 +3,22 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::hello::{Hello, RuntimeDirectory, has_curl, shell};
+use testbed::Scene;
+
+use crate::hello::{Hello, has_curl, shell};
 
 /// Every command in the README's transcripts exists and prints what stands there.
-#[test]
-fn transcripts_are_true() {
-    let directory = RuntimeDirectory::new();
-    let hello = Hello::start(&directory);
+#[tokio::test]
+async fn transcripts_are_true() {
+    let scene = Scene::new();
+    let hello = Hello::start(&scene, "hello", &[]).await;
     let transcripts = transcripts(README);
     let commands: Vec<_> = transcripts.iter().map(|transcript| transcript.command).collect();
     assert_eq!(commands[..2], ["cargo run -p hello", "./test"], "the README opens with these");
     assert!(commands.iter().any(|command| command.starts_with("curl ")), "{commands:?}");
     for Transcript { command, output } in transcripts {
         match command {
-            "cargo run -p hello" => assert_eq!(masked(&output), masked(&hello.stdout())),
+            "cargo run -p hello" => assert_eq!(masked(&output), masked(&hello.process.stdout())),
             "./test" => {
                 let test = Path::new(ROOT).join("test").metadata().unwrap();
                 assert!(test.permissions().mode() & 0o100 != 0, "./test is not executable");

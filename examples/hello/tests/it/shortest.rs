@@ -1,8 +1,8 @@
 //! How much a server and a client have to say, the contract aside.
 
-use std::process::{Child, Command, Stdio};
+use testbed::{Scene, eventually};
 
-use crate::hello::{RuntimeDirectory, eventually};
+use crate::hello::registered;
 
 /// A whole server has at most 16 lines of code, a whole client 7, and the README tells how many.
 #[test]
@@ -16,16 +16,17 @@ fn they_are_short() {
 }
 
 /// Short as they are, the client finds the server and is greeted.
-#[test]
-fn they_work() {
-    let directory = RuntimeDirectory::new();
-    let server = command(env!("CARGO_BIN_EXE_hello-server"), &directory);
-    let _server = Killed(server);
-    eventually("it is registered", || (directory.registered().len() == 1).then_some(()));
-    let output = command(env!("CARGO_BIN_EXE_hello-client"), &directory).wait_with_output();
-    let output = output.unwrap();
-    assert!(output.status.success(), "{output:?}");
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), "Hello, Ann!\n");
+#[tokio::test]
+async fn they_work() {
+    let scene = Scene::new();
+    let runtime = [("XDG_RUNTIME_DIR", scene.directory().as_os_str())];
+    let run = |program, name| scene.run_with(program, name, &[], &runtime);
+    let _server = run(env!("CARGO_BIN_EXE_hello-server"), "server");
+    let is_there = async || (registered(&scene).await.len() == 1).then_some(());
+    eventually("it is registered", is_there).await;
+    let mut client = run(env!("CARGO_BIN_EXE_hello-client"), "client");
+    assert!(client.ended().await.success(), "{}", client.stderr());
+    assert_eq!(client.stdout(), "Hello, Ann!\n");
 }
 
 const README: &str = include_str!("../../../../README.md");
@@ -34,26 +35,4 @@ const README: &str = include_str!("../../../../README.md");
 fn lines_of_code(source: &str) -> Vec<&str> {
     let lines = source.lines().map(str::trim);
     lines.filter(|line| !line.is_empty() && !line.starts_with("//")).collect()
-}
-
-fn command(program: &str, directory: &RuntimeDirectory) -> Child {
-    Command::new(program)
-        .env_clear()
-        .env("XDG_RUNTIME_DIR", directory.0.path())
-        .current_dir(directory.0.path())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap()
-}
-
-/// A process that is killed, by its id, when dropped.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        // It has ended if it cannot be killed.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }

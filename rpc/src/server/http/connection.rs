@@ -17,6 +17,7 @@ use super::{Caller, Reply, answer};
 use crate::Peer;
 use crate::pipe::Pipe;
 use crate::server::LINGER;
+use crate::server::places::Pulse;
 use crate::server::shared::{Place, Shared, stopping};
 
 /// Serves an HTTP connection until the client closes it, the server stops or needs the place.
@@ -31,9 +32,14 @@ pub(in crate::server) async fn serve(
     let caller = Caller { peer: Some(peer), pulse: Arc::clone(place.pulse()), hosts };
     let service = service_fn(|request| {
         let (shared, caller) = (Arc::clone(&shared), caller.clone());
-        Box::pin(async move { Ok::<_, Infallible>(reply(request, &caller, &shared).await) })
+        let answering = Answering::new(&caller.pulse);
+        Box::pin(async move {
+            let _answering = answering;
+            Ok::<_, Infallible>(reply(request, &caller, &shared).await)
+        })
     });
-    let stream = HttpStream::new(read, stream, shared.limits.stall_timeout);
+    let pulse = Arc::clone(place.pulse());
+    let stream = HttpStream::new(read, stream, pulse, shared.limits.stall_timeout);
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(shared.limits.stall_timeout)
@@ -54,6 +60,25 @@ pub(in crate::server) async fn serve(
         }
     }
     connection.into_parts().io.into_inner().close().await;
+}
+
+/// Keeps a connection from being idle from the head of a request on, while its body comes and until
+/// its answer is written, which [`HttpStream`] notes: hyper takes the answer, which is whole, in the
+/// same poll that made it.
+struct Answering(Arc<Pulse>);
+
+impl Answering {
+    fn new(pulse: &Arc<Pulse>) -> Self {
+        pulse.began();
+        Self(Arc::clone(pulse))
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.owes(true);
+        self.0.ended();
+    }
 }
 
 /// Bytes buffered of a request's head, and of its body while it is read.

@@ -107,7 +107,11 @@ where
     call::check_metadata(&call.metadata, &shared.limits)?;
     call.peer = caller.peer;
     call.extensions = head.extensions;
-    call.body = read_body(body, shared).await?;
+    let mut phases = shared.phases();
+    call.body = tokio::select! {
+        body = read_body(body, shared) => body?,
+        () = grace_ended(&mut phases) => return Err(call::draining().into()),
+    };
     caller.pulse.beat(Instant::now());
     run(call, route, caller, shared).await
 }

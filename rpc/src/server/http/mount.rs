@@ -11,14 +11,14 @@ use futures::future::BoxFuture;
 use http_body_util::Full;
 use hyper::body::{Body, Frame, SizeHint};
 use hyper::{Request, Response};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::reply::Refusal;
 use super::{BoxError, Caller, Reply, answer};
-use crate::server::call;
 use crate::server::places::Pulse;
 use crate::server::shared::Shared;
+use crate::server::{LINGER, call};
 use crate::{Code, Peer, Status};
 
 /// What a server answers over HTTP on its own port, as a [`tower::Service`] that a web application
@@ -57,10 +57,10 @@ impl HttpService {
     /// Lets a request in, unless the server is gone or answers too many already.
     fn admit<B>(&self, request: &Request<B>) -> Result<Visit, Status> {
         let mount = self.mount.upgrade().ok_or_else(call::draining)?;
-        if mount.requests.receiver_count() >= mount.shared.limits.max_connections {
-            return Err(Status::new(Code::ResourceExhausted, "too many requests at once").refused());
-        }
+        let too_many = |_| Status::new(Code::ResourceExhausted, "too many requests at once");
+        let place = Arc::clone(&mount.places).try_acquire_owned();
         Ok(Visit {
+            _place: place.map_err(too_many).map_err(Status::refused)?,
             shared: Arc::clone(&mount.shared),
             caller: Caller {
                 peer: request.extensions().get::<Peer>().copied(),
@@ -133,28 +133,38 @@ pub(in crate::server) struct Mount {
     shared: Arc<Shared>,
     /// Of no connection of the server's, so nobody asks it who is idle.
     pulse: Arc<Pulse>,
-    /// Each request that is being answered has a receiver.
+    /// Those for requests that are answered at once.
+    places: Arc<Semaphore>,
+    /// Each request that was let in has a receiver.
     requests: watch::Sender<()>,
 }
 
 impl Mount {
     pub(in crate::server) fn new(shared: &Arc<Shared>) -> Arc<Self> {
+        let places = shared.limits.max_connections.min(Semaphore::MAX_PERMITS);
         Arc::new(Self {
             shared: Arc::clone(shared),
+            places: Arc::new(Semaphore::new(places)),
             pulse: Arc::new(Pulse::new(Instant::now())),
             requests: watch::Sender::new(()),
         })
     }
 
-    /// Waits until no request is being answered, and no longer than this.
+    /// Waits until no request is being answered. The server stops already: a request that was let in
+    /// before is waited for, and one that comes now sees that and refuses itself.
+    ///
+    /// Calls end themselves when the grace period does, as soon as the application polls them; that
+    /// of an application which does not is given up a little later, and ends with the mount.
     pub(in crate::server) async fn finish(&self, until: Instant) {
-        // Those that are left end when the mount is dropped.
-        let _ = timeout_at(until, self.requests.closed()).await;
+        if timeout_at(until + LINGER, self.requests.closed()).await.is_err() {
+            self.shared.note_aborted(self.pulse.running());
+        }
     }
 }
 
 /// A request that was let in.
 struct Visit {
+    _place: OwnedSemaphorePermit,
     shared: Arc<Shared>,
     caller: Caller,
     stay: watch::Receiver<()>,
@@ -167,6 +177,8 @@ impl Visit {
         B::Error: Into<BoxError>,
     {
         tokio::select! {
+            // In this order a request that comes too late says that it was not executed.
+            biased;
             reply = answer(request, &self.caller, &self.shared) => reply,
             // Nothing is ever sent: that the sender was dropped is the message.
             _ = self.stay.changed() => Refusal::from(call::aborted()).into_reply(),

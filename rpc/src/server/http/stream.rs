@@ -1,31 +1,34 @@
 //! A byte stream as HTTP needs it.
 
-use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, copy, sink};
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::timeout;
 
 use crate::server::LINGER;
+use crate::server::places::Pulse;
+use crate::server::stall::{Owed, Stall};
 use crate::transport::Stream;
 
-/// A stream that gives back what was read from it before it goes on, and that fails when the client
-/// does not read its answer for too long.
+/// A stream that gives back what was read from it before it goes on, that fails when the client does
+/// not read its answers, and that says when it has.
 pub(super) struct HttpStream {
     read: Bytes,
     stream: Stream,
-    patience: Duration,
-    /// Runs while the client takes nothing.
-    stall: Option<Pin<Box<Sleep>>>,
+    pulse: Arc<Pulse>,
+    /// Bytes written so far.
+    written: u64,
+    stall: Stall,
 }
 
 impl HttpStream {
-    pub(super) fn new(read: Bytes, stream: Stream, patience: Duration) -> Self {
-        Self { read, stream, patience, stall: None }
+    pub(super) fn new(read: Bytes, stream: Stream, pulse: Arc<Pulse>, patience: Duration) -> Self {
+        Self { read, stream, pulse, written: 0, stall: Stall::new(patience) }
     }
 
     /// Says that nothing follows, then waits for the client to close: closing first, with a body
@@ -39,11 +42,10 @@ impl HttpStream {
         let _ = timeout(LINGER, closing).await;
     }
 
-    fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let patience = self.patience;
-        let stall = self.stall.get_or_insert_with(|| Box::pin(sleep(patience)));
-        ready!(stall.as_mut().poll(cx));
-        Poll::Ready(io::ErrorKind::TimedOut.into())
+    /// Whether the client reads too little of what waits to be written.
+    fn is_stalled(&mut self, cx: &mut Context<'_>, blocked: bool) -> bool {
+        let reading = blocked.then_some(self.written);
+        self.stall.has_come(cx, Owed { frame: None, reading })
     }
 }
 
@@ -69,17 +71,25 @@ impl AsyncWrite for HttpStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match Pin::new(&mut self.stream).poll_write(cx, bytes) {
-            Poll::Pending => self.poll_stalled(cx).map(Err),
-            written => {
-                self.stall = None;
-                written
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        match written {
+            Poll::Ready(Ok(count)) => self.written += count as u64,
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending if self.is_stalled(cx, true) => {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
+            Poll::Pending => {}
         }
+        written
     }
 
+    /// Called when everything that was to be written is, and only then.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.pulse.owes(false);
+        // Nothing is owed now; a timer that fires hears so, and the next answer begins a new one.
+        self.is_stalled(cx, false);
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -4,14 +4,13 @@ mod calls;
 mod serve;
 
 use std::collections::HashMap;
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use bytes::BufMut;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 pub(super) use self::serve::{Fate, serve};
 use self::serve::{Fault, close};
@@ -19,7 +18,7 @@ use super::LINGER;
 use super::call::{self, Outcome};
 use super::places::Pulse;
 use super::shared::{Phase, Place, Shared};
-use super::stall::Owed;
+use super::stall::{Owed, Stall};
 use crate::Peer;
 use crate::outbox::{Outbox, lock};
 use crate::pipe::Pipe;
@@ -51,7 +50,7 @@ struct Session {
     farewell: Farewell,
     /// When running calls have to end.
     until: Option<Instant>,
-    stall: Option<(Pin<Box<Sleep>>, Owed)>,
+    stall: Stall,
 }
 
 /// What the client was told about the end; it only moves downwards.
@@ -81,6 +80,7 @@ impl AsMut<Outbox> for Exchange {
 impl Session {
     fn new(pipe: Pipe, peer: Peer, shared: Arc<Shared>, place: &Place, theirs: &Preface) -> Self {
         let mut exchange = Exchange::default();
+        let stall = Stall::new(shared.limits.stall_timeout);
         exchange.outbox.push(|out| out.put_slice(&Preface::ours(&shared.limits).encode()));
         Self {
             pipe,
@@ -97,7 +97,7 @@ impl Session {
             backlog: true,
             farewell: Farewell::Unsaid,
             until: None,
-            stall: None,
+            stall,
         }
     }
 
@@ -215,30 +215,14 @@ impl Session {
         (blocked || exchange.outbox.rest()).then_some(Poll::Pending)
     }
 
-    /// Whether the peer has owed something for too long and hardly moved. The clock is only looked at when the
-    /// timer fires, so a peer has between one and two timeouts.
+    /// Whether the peer stalls, in the middle of a frame or by reading nothing.
     fn is_stalled(&mut self, cx: &mut Context<'_>, blocked: bool, full: bool) -> bool {
         let mid_frame = !full && self.pipe.inbox.is_mid_frame();
         let now = Owed {
             frame: mid_frame.then_some((self.frames, self.pipe.received())),
             reading: blocked.then(|| lock(&self.exchange).outbox.written()),
         };
-        loop {
-            let Some((timer, before)) = &mut self.stall else {
-                if !now.is_any() {
-                    return false;
-                }
-                self.stall = Some((Box::pin(sleep(self.shared.limits.stall_timeout)), now));
-                continue;
-            };
-            if timer.as_mut().poll(cx).is_pending() {
-                return false;
-            }
-            if now.is_stuck_since(before) {
-                return true;
-            }
-            self.stall = None;
-        }
+        self.stall.has_come(cx, now)
     }
 
     /// Handles the frames that are there, after reading once if there are none.

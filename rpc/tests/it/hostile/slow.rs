@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use micro_rpc::{Limits, MemoryNetwork, Request, Response, Router, Server, ServerConfig};
+#[cfg(feature = "http")]
+use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 
 use crate::support::*;
@@ -70,6 +72,56 @@ async fn stalled_peers() {
     tokio::time::sleep(4 * stall_timeout).await;
     idle.send(&frame(PING, 0, 1, b"")).await;
     assert_eq!(idle.frame().await.0, PONG, "an idle peer owes nothing");
+}
+
+/// An answer over HTTP that is read drop by drop is given up, by the rule of `micro/1`: 64 KiB in
+/// each stall timeout. One that is read slowly, though faster than that, arrives.
+#[cfg(feature = "http")]
+#[tokio::test(start_paused = true)]
+async fn dripping_readers_of_http() {
+    const LENGTH: usize = 1_000_000;
+    let network = MemoryNetwork::new();
+    let server = Server::new(router(&Counts::default())).unwrap();
+    let _server = server.start(vec![network.listen("node").unwrap()]);
+    let head = format!(
+        "POST /test/echo HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {LENGTH}\r\n\r\n"
+    );
+    for (bytes_per_second, arrives) in [(3000, false), (30_000, true)] {
+        let mut raw = Raw(network.connect("node").unwrap());
+        raw.send(&[head.as_bytes(), &[b'x'; LENGTH]].concat()).await;
+        let (mut taken, mut read) = (vec![0; bytes_per_second], 0);
+        loop {
+            match raw.0.read(&mut taken).await.unwrap() {
+                0 => break,
+                count => read += count,
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert_eq!(read > LENGTH, arrives, "{read} bytes, {bytes_per_second} in a second");
+    }
+}
+
+/// Who had the server wait once is not held to it when the next answer has to wait, much later.
+#[cfg(feature = "http")]
+#[tokio::test(start_paused = true)]
+async fn pauses_between_answers_of_http() {
+    const LENGTH: usize = 100_000;
+    let network = MemoryNetwork::new();
+    let server = Server::new(router(&Counts::default())).unwrap();
+    let _server = server.start(vec![network.listen("node").unwrap()]);
+    let mut raw = Raw(network.connect("node").unwrap());
+    let call = b"POST /test/large HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    raw.send(call).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // What is left fits on the way, so the server has nothing to wait for any more.
+    let mut answers = vec![0; 40_000];
+    raw.0.read_exact(&mut answers).await.unwrap();
+    // Longer than the stall timeout, together with the wait above, and shorter than a head may take.
+    tokio::time::sleep(Duration::from_millis(9_900)).await;
+    raw.send(call).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    answers.resize(2 * LENGTH - 40_000, 0);
+    raw.0.read_exact(&mut answers).await.expect("it is not given up");
 }
 
 /// A frame that comes drop by drop is given up, however steadily it drips; calls that flow are not.
