@@ -176,8 +176,9 @@ async fn keep(
         report_change(&report, &registration, registry.name(), schedule.state(&result));
         let is_to_stay = registration.node.state != NodeState::Draining;
         tokio::select! {
-            reason = presence.missed(tried), if schedule.was_registered && is_to_stay => {
-                if let Some(reason) = reason {
+            reason = presence.missed(tried), if is_to_stay => {
+                // That it went for want of renewals was said before.
+                if let Some(reason) = reason.filter(|_| result.is_ok()) {
                     removals.report(&registration, registry.name(), reason, timing.ttl);
                 }
             }
@@ -451,16 +452,34 @@ mod tests {
         assert_eq!(*registrar.state().borrow(), Registered::Yes, "it has not tried");
     }
 
-    /// A registry that never shows the node is not asked again and again, nor one whose watch panics.
+    /// Who was kept out by a newer process follows it at once when that leaves.
+    #[tokio::test(start_paused = true)]
+    async fn who_was_fenced_follows_at_once() {
+        let registry = MemoryRegistry::new();
+        registry.register(&registration(2), RARE.ttl).await.unwrap();
+        let registrar = Registrar::spawn(Arc::new(registry.clone()), registration(1), RARE);
+        reached(&registrar, |state| matches!(state, Registered::Fenced { .. })).await;
+        let mut watch = watched(&registry).await;
+        registry.deregister(&registration(2)).await.unwrap();
+        is_put(&mut watch).await;
+    }
+
+    /// A registry that never shows the node is not asked again and again.
     #[tokio::test(start_paused = true)]
     async fn what_is_not_shown_is_not_missed() {
-        for panics in [false, true] {
-            let blind = Arc::new(Blind { panics, ..Blind::default() });
-            let registrar = Registrar::spawn(blind.clone(), registration(1), RARE);
-            tokio::time::sleep(Duration::from_secs(600)).await;
-            assert_eq!(*registrar.state().borrow(), Registered::Yes);
-            assert!(blind.registered.load(Relaxed) <= 2, "{blind:?}");
-        }
+        let blind = Arc::new(Blind::default());
+        let _registrar = Registrar::spawn(blind.clone(), registration(1), RARE);
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert!(blind.registered.load(Relaxed) <= 2, "{blind:?}");
+    }
+
+    /// A registry whose watch panics is renewed with as ever.
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_panics_ends_no_renewals() {
+        let blind = Arc::new(Blind { panics: true, ..Blind::default() });
+        let _registrar = Registrar::spawn(blind.clone(), registration(1), TIMING);
+        tokio::time::sleep(10 * TIMING.interval).await;
+        assert!((10..=12).contains(&blind.registered.load(Relaxed)), "{blind:?}");
     }
 
     /// Registers whatever it is told, and shows nothing.
