@@ -208,7 +208,7 @@ async fn flags_that_make_no_sense_are_refused() {
     let cases: [(&[&str], [&str; 3]); 4] = [
         (
             &["--registry", "nosuch:"],
-            ["`nosuch:`", "flag --registry", "compiled in are memory:, static:, local:"],
+            ["`nosuch:`", "flag --registry", "compiled in are memory:, static:, local:, mdns:"],
         ),
         (
             &["--register-ttl", "1s", "--register-interval", "1s"],
