@@ -28,6 +28,10 @@ async fn by_url(
     let in_context = |error: micro_registry::Error| {
         Error::invalid(format!("registry from {}: {error}", url.origin))
     };
+    if let Some(second) = second(&url.value) {
+        let message = format!("registry from {} names a second one, `{second}`", url.origin);
+        return Err(Error::invalid(format!("{message}: expected one URL")));
+    }
     let parsed: RegistryUrl = url.value.parse().map_err(in_context)?;
     match parsed.scheme() {
         #[cfg(feature = "local")]
@@ -35,6 +39,8 @@ async fn by_url(
             let namespace = namespace.map(|namespace| namespace.value);
             Ok(Arc::new(local(parsed, namespace, settings).await.map_err(in_context)?))
         }
+        #[cfg(feature = "mdns")]
+        "mdns" => Ok(Arc::new(mdns(parsed, namespace).map_err(in_context)?)),
         "memory" => {
             let new = MemoryRegistry::from_url(parsed).map_err(in_context)?;
             let namespace = namespace.as_ref().map(|namespace| &*namespace.value);
@@ -48,6 +54,12 @@ async fn by_url(
         }
         scheme => Err(unknown_scheme(scheme, &url.origin)),
     }
+}
+
+/// The second of several URLs. A path may contain spaces, so what counts is a scheme that is known.
+fn second(text: &str) -> Option<RegistryUrl> {
+    let mut others = text.split_whitespace().skip(1).filter_map(|part| part.parse().ok());
+    others.find(|url: &RegistryUrl| SCHEMES.iter().any(|s| s.0 == url.scheme()))
 }
 
 /// Ends the start, rather than have it tried for ever, when its directory can never work.
@@ -72,11 +84,24 @@ async fn local(
     Ok(registry)
 }
 
+/// Starts although there is no network yet: that may come and go for as long as the program runs.
+#[cfg(feature = "mdns")]
+fn mdns(
+    mut url: RegistryUrl,
+    namespace: Option<Resolved<String>>,
+) -> std::result::Result<micro_registry_mdns::MdnsRegistry, micro_registry::Error> {
+    if let Some(namespace) = namespace {
+        url.set_default("namespace", namespace.value);
+    }
+    micro_registry_mdns::MdnsRegistry::from_url(url)
+}
+
 /// Every scheme this version can compile in, with the feature that does.
-const SCHEMES: [(&str, Option<&str>, bool); 3] = [
+const SCHEMES: [(&str, Option<&str>, bool); 4] = [
     ("memory", None, true),
     ("static", None, true),
     ("local", Some("local"), cfg!(feature = "local")),
+    ("mdns", Some("mdns"), cfg!(feature = "mdns")),
 ];
 
 fn unknown_scheme(scheme: &str, origin: &Origin) -> Error {
@@ -119,6 +144,7 @@ mod tests {
             ("etcd", "registry from flag --registry"),
             ("nosuch:", "`nosuch:` from flag --registry is unknown; compiled in are memory:"),
             ("memory:?x=1", "query key `x`"),
+            ("memory: static:a=h:1?key=s3cret", "names a second one, `static:a=h:1?key=***`: exp"),
             ("static:greeter", "expected name=address"),
             ("memory:x", "`memory:x` is invalid: expected memory: alone"),
             #[cfg(feature = "local")]
@@ -127,6 +153,23 @@ mod tests {
             let error = open(url).await.unwrap_err().to_string();
             assert!(error.contains(expected), "{url}: {error}");
         }
+    }
+
+    /// The registry of the local network takes its namespace from the URL before the settings, and
+    /// is of more than one host.
+    #[cfg(feature = "mdns")]
+    #[tokio::test]
+    async fn mdns_by_url() {
+        let opened = open("mdns:?namespace=shop&interface=lo").await.unwrap();
+        assert_eq!((opened.name(), opened.is_one_host()), ("mdns", false));
+        for (url, namespace) in [("mdns:", "other"), ("mdns:?namespace=shop", "shop")] {
+            let settings = Settings::none().flag("registry", url).unwrap();
+            let settings = settings.flag("namespace", "other").unwrap();
+            let shown = format!("{:?}", registry(&settings, None).await.unwrap());
+            assert!(shown.contains(&format!("namespace: {namespace:?}")), "{shown}");
+        }
+        let error = open("mdns:?ttl=3").await.unwrap_err().to_string();
+        assert!(error.contains("expected namespace, interface, port"), "{error}");
     }
 
     /// What `memory:` opens is one for settings and their clones, in each of its namespaces, and

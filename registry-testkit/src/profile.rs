@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use micro_registry::validate;
+
 /// What is asked of a backend.
 ///
 /// The default is the whole contract. A backend that cannot keep a part of it says so here; the
@@ -50,6 +52,9 @@ pub struct Profile {
     pub concurrency: usize,
     /// When a case is given up, in all. Default 3 min.
     pub limit: Duration,
+    /// How long a record may be in its [stored form](micro_registry::encoding), its endpoints left
+    /// out: what is longer may be refused, as `Invalid`. The contract, and the default: 1 MiB.
+    pub max_record: usize,
 }
 
 /// Who keeps a node of a lower epoch from replacing its successor.
@@ -81,6 +86,7 @@ impl Default for Profile {
             remembers: true,
             concurrency: 8,
             limit: Duration::from_secs(180),
+            max_record: validate::MAX_RECORD_BYTES,
         }
     }
 }
@@ -112,6 +118,10 @@ impl Profile {
             (self.reasons, "reasons may be unknown"),
             (self.remembers, "why a service is empty is not remembered"),
         ];
+        if self.max_record < contract.max_record {
+            found
+                .push(format!("records of {} bytes, not {}", self.max_record, contract.max_record));
+        }
         found.extend(absent.iter().filter(|(has, _)| !has).map(|(_, what)| (*what).to_owned()));
         found
     }
@@ -139,12 +149,17 @@ mod tests {
             fencing: Fencing::Observed,
             expiry: false,
             remembers: false,
+            max_record: 900,
             ..Profile::default()
         };
         let said = weak.to_string();
-        for part in
-            ["200 nodes, not 10000", "fencing by readers only", "no expiry", "not remembered"]
-        {
+        for part in [
+            "200 nodes, not 10000",
+            "fencing by readers only",
+            "records of 900 bytes, not 1048576",
+            "no expiry",
+            "not remembered",
+        ] {
             assert!(said.contains(part), "{said}");
         }
     }

@@ -16,6 +16,8 @@ mod layers;
 mod lifecycle;
 mod listeners;
 mod macro_errors;
+#[cfg(feature = "mdns")]
+mod mdns;
 mod methods;
 mod mocks;
 mod net;

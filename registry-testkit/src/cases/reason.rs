@@ -64,6 +64,9 @@ async fn is_empty_after_expiry(
     node: &Registration,
 ) -> Verdict {
     let ttl = stage.profile.min_ttl;
+    // With time for the other to see it come, so that it sees it go.
+    stage.register(owner, node, LONG).await?;
+    stage.until_nodes(Line::Register, other, "shop", &[node]).await?;
     stage.register(owner, node, ttl).await?;
     let patience = stage.expiry_patience(ttl);
     stage.until_nodes_within(patience, Line::Expiry, other, "shop", &[]).await?;

@@ -1,0 +1,233 @@
+//! The task that carries what is heard in, and what is to be sent out.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use if_addrs::Interface;
+use micro_registry::Error;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::MdnsConfig;
+use crate::error::unavailable;
+use crate::link::{Heard, Link};
+use crate::network;
+use crate::state::{Clock, State};
+
+/// How long a call may take.
+pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a handle and its task share. Dropping it aborts the task, which says goodbye, and the
+/// watches end.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: MdnsConfig,
+    state: Mutex<State>,
+    task: Mutex<Option<JoinHandle<()>>>,
+    /// Told when the task has something to do.
+    called: Arc<Notify>,
+    /// Told after each turn of the task.
+    turned: watch::Sender<()>,
+}
+
+impl Shared {
+    pub(crate) fn new(config: MdnsConfig) -> Self {
+        Self {
+            state: Mutex::new(State::new(&config.namespace)),
+            config,
+            task: Mutex::default(),
+            called: Arc::default(),
+            turned: watch::Sender::new(()),
+        }
+    }
+
+    /// Starts the task if it does not run, or the runtime it ran on has gone.
+    pub(crate) fn ensure_running(self: &Arc<Self>) {
+        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        if task.as_ref().is_none_or(JoinHandle::is_finished) {
+            self.lock().restart();
+            *task = Some(tokio::spawn(run(Arc::downgrade(self), self.called.clone())));
+        }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the task do what the state asks for.
+    pub(crate) fn call(&self) {
+        self.called.notify_one();
+    }
+
+    /// Waits until the state has an answer. Cancel-safe.
+    pub(crate) async fn until<T>(&self, answer: impl Fn(&State) -> Option<T>) -> T {
+        let mut turns = self.turned.subscribe();
+        loop {
+            if let Some(answer) = answer(&self.lock()) {
+                return answer;
+            }
+            // The sender is ours: it does not go away.
+            let _ = turns.changed().await;
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+            task.abort();
+        }
+    }
+}
+
+/// Follows the network from outage to outage until the handle is gone.
+async fn run(shared: Weak<Shared>, called: Arc<Notify>) {
+    let mut retries = 0;
+    loop {
+        let Some(config) = shared.upgrade().map(|shared| shared.config.clone()) else { return };
+        let error = match Feed::open(config, shared.clone(), called.clone()) {
+            Ok(feed) => {
+                retries = 0;
+                match feed.follow().await {
+                    Some(error) => error,
+                    None => return,
+                }
+            }
+            Err(error) => error,
+        };
+        let Some(()) = with(&shared, |state| state.lose(&error.chain())) else { return };
+        tokio::time::sleep(backoff(retries)).await;
+        retries += 1;
+    }
+}
+
+/// How often to look for network interfaces at least, and at most.
+const LOOK: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+/// Who did not get a turn for so long was stopped, and may not have heard of renewals.
+const STOPPED: Duration = Duration::from_secs(3);
+
+/// A network that is followed.
+struct Feed {
+    config: MdnsConfig,
+    shared: Weak<Shared>,
+    called: Arc<Notify>,
+    link: Link,
+    interfaces: Vec<Interface>,
+    looked: Instant,
+}
+
+impl Feed {
+    fn open(config: MdnsConfig, shared: Weak<Shared>, called: Arc<Notify>) -> Result<Self, Error> {
+        let interfaces = network::interfaces(&config)?;
+        let link = Link::open(&config)?;
+        let looked = Instant::now();
+        with(&shared, |state| state.begin(true, looked));
+        Ok(Self { config, shared, called, link, interfaces, looked })
+    }
+
+    /// Ends with what broke, or `None` when the handle is gone.
+    async fn follow(mut self) -> Option<Error> {
+        loop {
+            match self.turn().await {
+                Ok(Some(())) => {}
+                Ok(None) => return None,
+                Err(error) => return Some(error),
+            }
+        }
+    }
+
+    /// Does what is to be done, and waits for more. `None` when the handle is gone.
+    async fn turn(&mut self) -> Result<Option<()>, Error> {
+        self.look()?;
+        let Some((unsent, count)) = with(&self.shared, |state| {
+            state.tick(Clock::read());
+            state.unsent()
+        }) else {
+            return Ok(None);
+        };
+        if !unsent.is_empty() {
+            in_time(self.link.send(unsent)).await?;
+            with(&self.shared, |state| state.sent(count));
+        }
+        let Some(deadline) = with(&self.shared, |state| state.next_deadline()) else {
+            return Ok(None);
+        };
+        let before = Instant::now();
+        let heard = self.wait(deadline.map_or(before + LOOK, |at| at.min(before + LOOK))).await;
+        if before.elapsed() > STOPPED {
+            return self.ask_again("this process was stopped for a while").await;
+        }
+        match heard {
+            Some(heard) if heard.is_empty() => {
+                self.ask_again("news came faster than they could be read").await
+            }
+            Some(heard) => Ok(with(&self.shared, |state| take_in(state, heard))),
+            None => Ok(Some(())),
+        }
+    }
+
+    /// Every arm is cancel-safe: what is heard is kept, and so is a call.
+    async fn wait(&self, until: Instant) -> Option<Vec<Heard>> {
+        tokio::select! {
+            heard = self.link.heard() => Some(heard),
+            () = self.called.notified() => None,
+            () = tokio::time::sleep_until(until) => None,
+        }
+    }
+
+    /// Looks at the interfaces, always before anybody who vanished is taken for gone.
+    fn look(&mut self) -> Result<(), Error> {
+        if self.looked.elapsed() < LOOK_AGAIN {
+            return Ok(());
+        }
+        let now = network::interfaces(&self.config)?;
+        if self.interfaces.iter().any(|known| !now.contains(known)) {
+            with(&self.shared, State::interface_lost);
+        }
+        (self.interfaces, self.looked) = (now, Instant::now());
+        Ok(())
+    }
+
+    /// Some news were lost: whoever watches is told, and everybody is asked anew.
+    async fn ask_again(&mut self, cause: &str) -> Result<Option<()>, Error> {
+        with(&self.shared, |state| state.lose(cause));
+        in_time(self.link.browse_again()).await?;
+        Ok(with(&self.shared, |state| state.begin(false, Instant::now())))
+    }
+}
+
+fn take_in(state: &mut State, heard: Vec<Heard>) {
+    let clock = Clock::read();
+    for heard in heard {
+        match heard {
+            Heard::Found(found) => state.found(&found, clock),
+            Heard::Vanished(label) => state.vanished(&label, clock.now),
+            Heard::Other => {}
+        }
+    }
+}
+
+/// Does something to the state, and tells those who wait; `None` when the handle is gone.
+fn with<T>(shared: &Weak<Shared>, change: impl FnOnce(&mut State) -> T) -> Option<T> {
+    let shared = shared.upgrade()?;
+    let changed = change(&mut shared.lock());
+    shared.turned.send_replace(());
+    Some(changed)
+}
+
+/// Waits for the daemon, as long as a call may take.
+pub(crate) async fn in_time<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let unanswered =
+        || unavailable(format!("mdns registry did not answer within {CALL_TIMEOUT:?}"));
+    tokio::time::timeout(CALL_TIMEOUT, work).await.unwrap_or_else(|_| Err(unanswered()))
+}
+
+/// 100 ms, growing to 1.6 s, a part of it random.
+fn backoff(retries: u32) -> Duration {
+    let full = Duration::from_millis(100 << retries.min(4));
+    full.mul_f32(0.75 + fastrand::f32() / 4.0)
+}

@@ -1,0 +1,335 @@
+//! What a handle knows, and how it stands with the network: pure, over calls, events and time.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::{Duration, SystemTime};
+
+use micro_registry::{
+    Error, ErrorKind, Registration, RemoveReason, Skipped, Update, View, WatchSender,
+};
+use tokio::time::Instant;
+
+use crate::error::unavailable;
+use crate::outbox::{Effect, Outbox, Said};
+use crate::text::{Announcement, Found, Key};
+use crate::tracker::Tracker;
+
+/// How long the network has to answer before what was heard is all there is. Who announced a record
+/// within the last second leaves the first question unanswered (RFC 6762, section 6), and the next
+/// is asked a second later.
+pub(crate) const SETTLE: Duration = Duration::from_millis(1_250);
+
+/// How a handle stands with the network.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Standing {
+    /// Nobody tried yet.
+    Opening,
+    /// Asked, and waiting for the answers.
+    Settling { until: Instant },
+    /// What was heard is what there is.
+    Live,
+    /// It cannot be reached.
+    Away { since: SystemTime, cause: String },
+}
+
+/// Ties together what is heard, what is announced and who watches.
+#[derive(Debug)]
+pub(crate) struct State {
+    namespace: String,
+    standing: Standing,
+    tracker: Tracker,
+    outbox: Outbox,
+    watchers: Vec<WatchSender>,
+    /// How many effects were sent.
+    sent: u64,
+    /// The instances that were warned of.
+    skipped: Skipped<String>,
+    started: Instant,
+}
+
+impl State {
+    pub(crate) fn new(namespace: &str) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            standing: Standing::Opening,
+            tracker: Tracker::default(),
+            outbox: Outbox::new(namespace),
+            watchers: Vec::new(),
+            sent: 0,
+            skipped: Skipped::default(),
+            started: Instant::now(),
+        }
+    }
+
+    pub(crate) fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    /// What there is.
+    pub(crate) fn view(&self) -> &View {
+        self.tracker.view()
+    }
+
+    pub(crate) fn watchers(&self) -> usize {
+        self.watchers.iter().filter(|watcher| !watcher.is_closed()).count()
+    }
+
+    /// Announces a node, or renews it; gives how much has to be sent for it.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` for what does not fit into a record; `Fenced`; `Unavailable` without a network.
+    pub(crate) fn register(
+        &mut self,
+        registration: &Registration,
+        ttl: Duration,
+        clock: Clock,
+    ) -> Result<u64, Error> {
+        self.reach()?;
+        self.fence(registration)?;
+        let stamp = self.next_stamp(&Key::of(registration), clock);
+        let said = self.outbox.put(registration, ttl, stamp, clock.now)?;
+        self.hear_ours(said, clock.now);
+        Ok(self.outbox.queued())
+    }
+
+    /// Announces that a node left; gives how much has to be sent for it.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` without a network.
+    pub(crate) fn deregister(
+        &mut self,
+        registration: &Registration,
+        clock: Clock,
+    ) -> Result<u64, Error> {
+        self.reach()?;
+        let reason = RemoveReason::Deregistered;
+        self.leave(Key::of(registration), registration.node.epoch, reason, clock);
+        Ok(self.outbox.queued())
+    }
+
+    /// Takes a watch on.
+    pub(crate) fn attach(&mut self, watcher: WatchSender) {
+        match &self.standing {
+            Standing::Live => drop(watcher.send(&self.tracker.reset(watcher.scope()))),
+            Standing::Away { since, cause } => {
+                watcher.send(&Update::stale(*since, cause.as_str()));
+            }
+            Standing::Opening | Standing::Settling { .. } => {}
+        }
+        self.watchers.retain(|watcher| !watcher.is_closed());
+        self.watchers.push(watcher);
+    }
+
+    /// What asked the network runs no more, and nothing was tried since.
+    pub(crate) fn restart(&mut self) {
+        self.standing = Standing::Opening;
+    }
+
+    /// The network was asked who is there; what is ours is said again when it knows nothing of it.
+    pub(crate) fn begin(&mut self, is_new: bool, now: Instant) {
+        self.tracker.begin_again();
+        self.standing = Standing::Settling { until: now + SETTLE };
+        if is_new {
+            self.outbox.repeat();
+        }
+    }
+
+    /// The network is away, or what it said was lost.
+    pub(crate) fn lose(&mut self, cause: &str) {
+        if matches!(self.standing, Standing::Away { .. }) {
+            return;
+        }
+        let since = SystemTime::now();
+        // Whoever watches is told, and it is theirs to make something of it.
+        tracing::debug!(cause, "the network of the mdns registry is lost; retrying");
+        self.broadcast(&[Update::stale(since, cause)]);
+        self.standing = Standing::Away { since, cause: cause.to_owned() };
+    }
+
+    /// An instance was found, or said something new.
+    pub(crate) fn found(&mut self, found: &Found, clock: Clock) {
+        let read = Announcement::read(&self.namespace, found);
+        if let Some(ours) = self.outbox.stamp_of(&found.label) {
+            // What we sent comes back to us, perhaps late.
+            if !matches!(&read, Ok(Some(said)) if said.stamp <= ours) {
+                self.rename(&found.label, clock.now);
+            }
+            return;
+        }
+        match read {
+            Ok(Some(said)) => self.hear(&found.label, said, clock),
+            Ok(None) => {}
+            // It comes in a moment, by another message.
+            Err(_) if found.text.is_empty() => {}
+            Err(error) => self.skip(found, &error, clock),
+        }
+    }
+
+    /// An instance is there no more.
+    pub(crate) fn vanished(&mut self, label: &str, now: Instant) {
+        if self.outbox.stamp_of(label).is_none() {
+            self.tracker.vanish(label, now);
+        }
+    }
+
+    /// A network interface went away.
+    pub(crate) fn interface_lost(&mut self) {
+        self.tracker.excuse();
+    }
+
+    /// When there is something to do without being told.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        let standing = match self.standing {
+            Standing::Settling { until } => Some(until),
+            Standing::Live => self.tracker.next_deadline(),
+            _ => None,
+        };
+        standing.into_iter().chain(self.outbox.next_deadline()).min()
+    }
+
+    /// Does what is due. Nobody else expires while the network may not have been heard.
+    pub(crate) fn tick(&mut self, clock: Clock) {
+        let (expired, withdrawn) = self.outbox.tick(clock.now);
+        for instance in withdrawn {
+            let updates = self.tracker.retire(&instance);
+            self.broadcast(&updates);
+        }
+        for (key, epoch) in expired {
+            self.leave(key, epoch, RemoveReason::Expired, clock);
+        }
+        if matches!(self.standing, Standing::Settling { until } if until <= clock.now) {
+            self.settle();
+        }
+        if self.standing == Standing::Live {
+            let updates = self.tracker.tick(clock.now);
+            self.broadcast(&updates);
+        }
+    }
+
+    /// What is to be sent, and the count it completes.
+    pub(crate) fn unsent(&mut self) -> (Vec<Effect>, u64) {
+        self.outbox.unsent()
+    }
+
+    /// All was sent up to this count.
+    pub(crate) fn sent(&mut self, count: u64) {
+        self.sent = count;
+    }
+
+    /// Whether all was sent up to this count; `None` while it may still be.
+    pub(crate) fn is_sent(&self, count: u64) -> Option<Result<(), Error>> {
+        if self.sent >= count { Some(Ok(())) } else { self.reach().err().map(Err) }
+    }
+
+    fn skip(&mut self, found: &Found, error: &Error, clock: Clock) {
+        let mut content = DefaultHasher::new();
+        found.text.hash(&mut content);
+        let now = clock.now.duration_since(self.started);
+        if self.skipped.is_news(&*found.label, content.finish(), now) {
+            let (instance, cause) = (&found.label, error.chain());
+            tracing::warn!(instance, cause, "an announcement in the network is left out");
+        }
+    }
+
+    fn reach(&self) -> Result<(), Error> {
+        match &self.standing {
+            Standing::Away { cause, .. } => Err(unavailable(cause.as_str())),
+            _ => Ok(()),
+        }
+    }
+
+    fn fence(&mut self, registration: &Registration) -> Result<(), Error> {
+        let (key, epoch) = (Key::of(registration), registration.node.epoch);
+        let known = self.tracker.view().node(&key.service, &key.id);
+        let Some(newer) = known.map(|known| known.node.epoch).filter(|known| *known > epoch) else {
+            return Ok(());
+        };
+        self.withdraw(&key, epoch);
+        let Key { service, id } = key;
+        Err(Error::new(
+            ErrorKind::Fenced,
+            format!(
+                "node `{id}` of `{service}` is registered with epoch {newer}, newer than {epoch}"
+            ),
+        ))
+    }
+
+    fn leave(&mut self, key: Key, epoch: u64, reason: RemoveReason, clock: Clock) {
+        let stamp = self.next_stamp(&key, clock);
+        let said = self.outbox.leave(key, epoch, reason, stamp, clock.now);
+        self.hear_ours(said, clock.now);
+    }
+
+    /// Later than everything heard about the node, and among those who have not heard of each other
+    /// by the clocks of their hosts.
+    fn next_stamp(&self, key: &Key, clock: Clock) -> u64 {
+        self.tracker.stamp(key).saturating_add(1).max(clock.wall_ms)
+    }
+
+    fn hear_ours(&mut self, (instance, said): Said, now: Instant) {
+        let updates = self.tracker.hear(&instance, said, now);
+        self.broadcast(&updates);
+    }
+
+    fn hear(&mut self, instance: &str, said: Announcement, clock: Clock) {
+        let key = said.key.clone();
+        let updates = self.tracker.hear(instance, said, clock.now);
+        self.broadcast(&updates);
+        for epoch in self.outbox.epochs_here(&key) {
+            if self.tracker.is_over(&key, epoch) {
+                self.withdraw(&key, epoch);
+            }
+        }
+    }
+
+    /// A node of ours was taken over, or somebody said that it left: we speak for it no more.
+    fn withdraw(&mut self, key: &Key, epoch: u64) {
+        if let Some(instance) = self.outbox.withdraw(key, epoch) {
+            let updates = self.tracker.retire(&instance);
+            self.broadcast(&updates);
+        }
+    }
+
+    fn rename(&mut self, instance: &str, now: Instant) {
+        if let Some((old, said)) = self.outbox.rename(instance) {
+            let name = &said.0;
+            tracing::warn!(old, name, "another host announces under our name; taking another");
+            // The new name first, so that nobody sees the node leave.
+            self.hear_ours(said.clone(), now);
+            let updates = self.tracker.retire(&old);
+            self.broadcast(&updates);
+        }
+    }
+
+    fn settle(&mut self) {
+        let Self { tracker, outbox, .. } = self;
+        tracker.end_again(|instance| outbox.stamp_of(instance).is_some());
+        self.standing = Standing::Live;
+        let tracker = &self.tracker;
+        self.watchers.retain(|watcher| watcher.send(&tracker.reset(watcher.scope())));
+    }
+
+    /// Before everything was heard, those who watch are told by the reset.
+    fn broadcast(&mut self, updates: &[Update]) {
+        if self.standing == Standing::Live && !updates.is_empty() {
+            self.watchers.retain(|watcher| updates.iter().all(|update| watcher.send(update)));
+        }
+    }
+}
+
+/// What time it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    pub(crate) now: Instant,
+    /// Since 1970, by this host's clock.
+    pub(crate) wall_ms: u64,
+}
+
+impl Clock {
+    pub(crate) fn read() -> Self {
+        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let wall_ms = u64::try_from(wall.as_millis()).unwrap_or(u64::MAX);
+        Self { now: Instant::now(), wall_ms }
+    }
+}

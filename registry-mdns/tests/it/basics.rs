@@ -1,0 +1,117 @@
+//! Between handles on the loopback: what is beyond the contract, or why it holds here.
+
+use micro_registry::{
+    Endpoint, Endpoints, ErrorKind, Registry, RegistryUrl, RemoveReason, Scope, Update, View,
+};
+use micro_registry_mdns::MdnsRegistry;
+use std::net::UdpSocket;
+
+use crate::{HOUR, config, greeter, next, registration, registry, until, until_gone};
+
+/// The first lookup of a fresh handle finds what was announced a moment ago, although a record that
+/// was just sent is not sent again for a second.
+#[tokio::test]
+async fn the_first_lookup_waits_for_the_answers() {
+    let config = config();
+    let (owner, fresh) = (registry(&config), registry(&config));
+    owner.register(&registration("greeter", "a", 1), HOUR).await.unwrap();
+    let found = fresh.get("greeter").await.unwrap();
+    assert_eq!(found[0].nodes, [registration("greeter", "a", 1).node]);
+}
+
+/// Endpoints that do not fit are said to be omitted, to everybody alike; what does not fit without
+/// them is refused.
+#[tokio::test]
+async fn endpoints_are_omitted_when_they_do_not_fit() {
+    let config = config();
+    let (owner, reader) = (registry(&config), registry(&config));
+    let mut large = registration("greeter", "a", 1);
+    let mut endpoint = Endpoint::new("greeter", "hello");
+    endpoint.doc = "x".repeat(2_000);
+    large.endpoints = Endpoints::Listed(vec![endpoint]);
+    owner.register(&large, HOUR).await.unwrap();
+    for registry in [&owner, &reader] {
+        assert_eq!(registry.get("greeter").await.unwrap()[0].endpoints, Endpoints::Omitted);
+    }
+    large.metadata.insert("long".into(), "x".repeat(2_000));
+    let error = owner.register(&large, HOUR).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+}
+
+/// Who is dropped without a word says goodbye all the same.
+#[tokio::test]
+async fn dropping_a_handle_is_a_goodbye() {
+    let config = config();
+    let (owner, reader) = (registry(&config), registry(&config));
+    let (mut watch, mut view) = (reader.watch(greeter()).await.unwrap(), View::new());
+    owner.register(&registration("greeter", "a", 1), HOUR).await.unwrap();
+    until(&mut watch, &mut view, |view| view.len() == 1).await;
+    drop(owner);
+    assert_eq!(until_gone(&mut watch, &mut view).await, RemoveReason::Deregistered);
+}
+
+/// An owner that heard of its successor is told that it is fenced, and its record is taken back.
+#[tokio::test]
+async fn a_known_successor_fences() {
+    let config = config();
+    let (old, new) = (registry(&config), registry(&config));
+    old.register(&registration("greeter", "a", 1), HOUR).await.unwrap();
+    let (mut watch, mut view) = (old.watch(Scope::All).await.unwrap(), View::new());
+    new.register(&registration("greeter", "a", 2), HOUR).await.unwrap();
+    let is_two = |view: &View| view.iter().any(|r| r.node.epoch == 2);
+    until(&mut watch, &mut view, is_two).await;
+    let fenced = old.register(&registration("greeter", "a", 1), HOUR).await.unwrap_err();
+    assert_eq!(fenced.kind(), ErrorKind::Fenced);
+    new.deregister(&registration("greeter", "a", 2)).await.unwrap();
+    assert_eq!(until_gone(&mut watch, &mut view).await, RemoveReason::Deregistered);
+    old.register(&registration("greeter", "a", 1), HOUR).await.unwrap();
+}
+
+/// A port that somebody keeps to himself is an error that says so and a watch that is stale; once
+/// it is free everything works by itself.
+#[tokio::test]
+async fn a_taken_port_is_an_outage() {
+    let config = config();
+    let taken = UdpSocket::bind(("0.0.0.0", config.port)).unwrap();
+    let registry = registry(&config);
+    let node = registration("greeter", "a", 1);
+    let away = [
+        registry.register(&node, HOUR).await.unwrap_err(),
+        registry.get("greeter").await.unwrap_err(),
+        registry.list().await.unwrap_err(),
+    ];
+    for error in away {
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(error.to_string().contains("taken by a program that does not share"), "{error}");
+    }
+    let mut watch = registry.watch(greeter()).await.unwrap();
+    assert!(matches!(next(&mut watch).await, Update::Stale { .. }));
+    drop(taken);
+    assert!(matches!(next(&mut watch).await, Update::Reset { .. }));
+    registry.register(&node, HOUR).await.unwrap();
+    assert_eq!(registry.get("greeter").await.unwrap().len(), 1);
+}
+
+/// A runtime that ends takes the task along; on the next one the same handle works again.
+#[test]
+fn a_handle_outlives_its_runtime() {
+    let registry = registry(&config());
+    for _ in 0..2 {
+        let builder = &mut tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().unwrap().block_on(async {
+            registry.register(&registration("greeter", "a", 1), HOUR).await.unwrap();
+            assert_eq!(registry.get("greeter").await.unwrap().len(), 1);
+        });
+    }
+}
+
+/// A URL says everything there is to say.
+#[test]
+fn by_url() {
+    let url: RegistryUrl = "mdns:?namespace=shop&interface=lo&port=15353".parse().unwrap();
+    let shown = format!("{:?}", MdnsRegistry::from_url(url).unwrap());
+    for part in ["\"shop\"", "\"lo\"", "15353"] {
+        assert!(shown.contains(part), "{shown}");
+    }
+    assert!(MdnsRegistry::from_url("mdns:?x=1".parse().unwrap()).is_err());
+}
