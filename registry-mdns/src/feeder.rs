@@ -118,15 +118,17 @@ struct Feed {
     link: Link,
     interfaces: Vec<Interface>,
     looked: Instant,
+    /// When the last turn began.
+    turned: Instant,
 }
 
 impl Feed {
     fn open(config: MdnsConfig, shared: Weak<Shared>, called: Arc<Notify>) -> Result<Self, Error> {
         let interfaces = network::interfaces(&config)?;
         let link = Link::open(&config)?;
-        let looked = Instant::now();
-        with(&shared, |state| state.begin(true, looked));
-        Ok(Self { config, shared, called, link, interfaces, looked })
+        let now = Instant::now();
+        with(&shared, |state| state.begin(true, now));
+        Ok(Self { config, shared, called, link, interfaces, looked: now, turned: now })
     }
 
     /// Ends with what broke, or `None` when the handle is gone.
@@ -142,26 +144,16 @@ impl Feed {
 
     /// Does what is to be done, and waits for more. `None` when the handle is gone.
     async fn turn(&mut self) -> Result<Option<()>, Error> {
-        self.look()?;
-        let Some((unsent, count)) = with(&self.shared, |state| {
-            state.tick(Clock::read());
-            state.unsent()
-        }) else {
-            return Ok(None);
-        };
-        if !unsent.is_empty() {
-            in_time(self.link.send(unsent)).await?;
-            with(&self.shared, |state| state.sent(count));
-        }
-        let Some(deadline) = with(&self.shared, |state| state.next_deadline()) else {
-            return Ok(None);
-        };
-        let before = Instant::now();
-        let heard = self.wait(deadline.map_or(before + LOOK, |at| at.min(before + LOOK))).await;
-        if before.elapsed() > STOPPED {
+        // Nobody expires by a time that is later than that of the check.
+        let clock = Clock::read();
+        let last = std::mem::replace(&mut self.turned, clock.now);
+        if clock.now.duration_since(last) > STOPPED {
             return self.ask_again("this process was stopped for a while").await;
         }
-        match heard {
+        self.look()?;
+        let Some(deadline) = self.send(clock).await? else { return Ok(None) };
+        let look = Instant::now() + LOOK;
+        match self.wait(deadline.map_or(look, |at| at.min(look))).await {
             Some(heard) if heard.is_empty() => {
                 self.ask_again("news came faster than they could be read").await
             }
@@ -170,9 +162,25 @@ impl Feed {
         }
     }
 
-    /// Every arm is cancel-safe: what is heard is kept, and so is a call.
+    /// Does what is due, and sends what there is to send; gives when the next is due.
+    async fn send(&self, clock: Clock) -> Result<Option<Option<Instant>>, Error> {
+        let due = |state: &mut State| {
+            state.tick(clock);
+            state.unsent()
+        };
+        let Some((unsent, count)) = with(&self.shared, due) else { return Ok(None) };
+        if !unsent.is_empty() {
+            in_time(self.link.send(unsent)).await?;
+            with(&self.shared, |state| state.sent(count));
+        }
+        Ok(with(&self.shared, |state| state.next_deadline()))
+    }
+
+    /// Every arm is cancel-safe: what is heard is kept, and so is a call. What was heard comes before
+    /// what is due because nothing was.
     async fn wait(&self, until: Instant) -> Option<Vec<Heard>> {
         tokio::select! {
+            biased;
             heard = self.link.heard() => Some(heard),
             () = self.called.notified() => None,
             () = tokio::time::sleep_until(until) => None,

@@ -61,7 +61,7 @@
 //! # Tasks and threads
 //!
 //! The first call starts a task on its runtime, and a thread that speaks multicast DNS; both serve
-//! all calls and watches of the handle and end with it. The first lookup waits 1.25 s, in which
+//! all calls and watches of the handle and end with it. The first lookup waits 1.5 s, in which
 //! everybody has time to answer; all that follow answer at once.
 //!
 //! # Outages

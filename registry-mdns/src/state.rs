@@ -15,8 +15,8 @@ use crate::tracker::Tracker;
 
 /// How long the network has to answer before what was heard is all there is. Who announced a record
 /// within the last second leaves the first question unanswered (RFC 6762, section 6), and the next
-/// is asked a second later.
-pub(crate) const SETTLE: Duration = Duration::from_millis(1_250);
+/// is asked a second later; the rest is for busy hosts.
+pub(crate) const SETTLE: Duration = Duration::from_millis(1_500);
 
 /// How a handle stands with the network.
 #[derive(Clone, Debug, PartialEq)]
@@ -149,6 +149,10 @@ impl State {
 
     /// An instance was found, or said something new.
     pub(crate) fn found(&mut self, found: &Found, clock: Clock) {
+        if found.text.is_empty() {
+            // A long record comes in a moment, by another message.
+            return;
+        }
         let read = Announcement::read(&self.namespace, found);
         if let Some(ours) = self.outbox.stamp_of(&found.label) {
             // What we sent comes back to us, perhaps late.
@@ -160,8 +164,6 @@ impl State {
         match read {
             Ok(Some(said)) => self.hear(&found.label, said, clock),
             Ok(None) => {}
-            // It comes in a moment, by another message.
-            Err(_) if found.text.is_empty() => {}
             Err(error) => self.skip(found, &error, clock),
         }
     }
@@ -331,5 +333,196 @@ impl Clock {
         let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let wall_ms = u64::try_from(wall.as_millis()).unwrap_or(u64::MAX);
         Self { now: Instant::now(), wall_ms }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbox::Notice;
+    use crate::text::Text;
+    use futures::{FutureExt, StreamExt};
+    use micro_registry::{EmptyReason, Node, Scope, Watch};
+
+    const TTL: Duration = Duration::from_secs(30);
+
+    fn registration(epoch: u64) -> Registration {
+        let mut node = Node::new("a", "127.0.0.1:1");
+        node.epoch = epoch;
+        Registration::new("greeter", "1.0.0", node)
+    }
+
+    /// A state of namespace `shop` that knows its network, and the time.
+    fn live() -> (State, Clock) {
+        let (mut state, clock) = (State::new("shop"), Clock { now: Instant::now(), wall_ms: 100 });
+        state.begin(true, clock.now);
+        state.tick(after(clock, SETTLE));
+        assert_eq!(state.standing(), &Standing::Live);
+        (state, clock)
+    }
+
+    fn after(clock: Clock, time: Duration) -> Clock {
+        Clock { now: clock.now + time, ..clock }
+    }
+
+    fn watch(state: &mut State) -> Watch {
+        let (sender, watch) = Watch::channel(Scope::All);
+        state.attach(sender);
+        watch
+    }
+
+    fn told(watch: &mut Watch) -> Vec<Update> {
+        std::iter::from_fn(|| watch.next().now_or_never().flatten()).collect()
+    }
+
+    /// What was sent: of an announcement its record, of a withdrawal the name.
+    fn sent(state: &mut State) -> (Vec<Notice>, Vec<String>) {
+        let (mut notices, mut withdrawn) = (vec![], vec![]);
+        for effect in state.unsent().0 {
+            match effect {
+                Effect::Announce(notice) => notices.push(*notice),
+                Effect::Withdraw(name) => withdrawn.push(name),
+            }
+        }
+        (notices, withdrawn)
+    }
+
+    fn found(label: &str, text: Text) -> Found {
+        Found { label: label.into(), text, ..Found::default() }
+    }
+
+    /// What another process announces of the node in an epoch, by a stamp.
+    fn other(epoch: u64, stamp: u64) -> Found {
+        let (_, text) = Announcement::here("shop", &registration(epoch), TTL, stamp).unwrap();
+        found("other", text)
+    }
+
+    fn entry(notice: &Notice, key: &str) -> String {
+        let value = notice.text.iter().find(|(known, _)| known == key).map(|(_, value)| value);
+        String::from_utf8(value.cloned().unwrap_or_default()).unwrap()
+    }
+
+    /// Before the network had time to answer nobody is told anything; then all there is.
+    #[test]
+    fn data_begins_when_everybody_had_time() {
+        let (mut state, clock) = (State::new("shop"), Clock::read());
+        let mut watch = watch(&mut state);
+        state.begin(true, clock.now);
+        state.found(&other(1, 1), clock);
+        state.tick(clock);
+        assert!(told(&mut watch).is_empty());
+        state.tick(after(clock, SETTLE));
+        let all = vec![registration(1).into()];
+        assert_eq!(told(&mut watch), [Update::reset(all, EmptyReason::Unknown)]);
+    }
+
+    /// While the network is away calls fail, those who watch were told once, and nobody expires.
+    #[test]
+    fn outages() {
+        let (mut state, clock) = live();
+        state.found(&other(1, 1), clock);
+        let mut watch = watch(&mut state);
+        told(&mut watch);
+        state.lose("by the test");
+        state.lose("again");
+        let Standing::Away { since, .. } = *state.standing() else { panic!("{state:?}") };
+        assert_eq!(told(&mut watch), [Update::stale(since, "by the test")]);
+        let error = state.register(&registration(1), TTL, clock).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert_eq!(error.to_string(), "by the test");
+        let later = after(clock, TTL * 2);
+        state.tick(later);
+        assert_eq!(state.view().len(), 1);
+        // Heard again before it is due.
+        state.begin(true, later.now);
+        state.found(&other(1, 2), later);
+        state.tick(after(later, SETTLE));
+        assert!(matches!(&told(&mut watch)[..], [Update::Reset { empty: None, .. }]));
+    }
+
+    /// After an outage a network that knows nothing of us is told everything again.
+    #[test]
+    fn ours_is_announced_again() {
+        let (mut state, clock) = live();
+        state.register(&registration(1), TTL, clock).unwrap();
+        let before = sent(&mut state).0;
+        state.lose("by the test");
+        state.begin(true, clock.now);
+        assert_eq!(sent(&mut state).0, before);
+        state.tick(after(clock, SETTLE));
+        assert_eq!(state.view().len(), 1);
+    }
+
+    /// Each word on a node is later than all heard before it, whatever the clocks say.
+    #[test]
+    fn later_than_what_was_heard() {
+        let (mut state, clock) = live();
+        state.found(&other(1, 5_000), clock);
+        state.deregister(&registration(1), clock).unwrap();
+        assert!(state.view().is_empty());
+        assert_eq!(entry(&sent(&mut state).0[0], "stamp"), "5001");
+        state.register(&registration(1), TTL, Clock { wall_ms: 9_000, ..clock }).unwrap();
+        assert_eq!(entry(&sent(&mut state).0[0], "stamp"), "9000");
+        assert_eq!(state.view().len(), 1);
+    }
+
+    /// A node of ours that nobody renews is said to have expired, and then no more.
+    #[test]
+    fn ours_expires() {
+        let (mut state, clock) = live();
+        state.register(&registration(1), TTL, clock).unwrap();
+        sent(&mut state);
+        state.tick(after(clock, TTL));
+        assert!(state.view().is_empty());
+        assert_eq!(entry(&sent(&mut state).0[0], "left"), "expired");
+        state.tick(after(clock, TTL + crate::outbox::LINGER));
+        assert_eq!(sent(&mut state).1.len(), 1);
+    }
+
+    /// A newer epoch, or somebody's word that our node left, ends our announcement; only the newer
+    /// epoch keeps us from making another.
+    #[test]
+    fn others_have_the_last_word() {
+        let (mut state, clock) = live();
+        state.register(&registration(1), TTL, clock).unwrap();
+        let ours = sent(&mut state).0.remove(0).instance;
+        let key = Key::of(&registration(1));
+        let (_, text) = Announcement::left("shop", key, 1, RemoveReason::Deregistered, 200);
+        state.found(&found("other", text), clock);
+        assert_eq!(sent(&mut state).1, [ours]);
+        assert!(state.view().is_empty());
+        state.register(&registration(1), TTL, clock).unwrap();
+        state.found(&other(2, 1_000), clock);
+        assert_eq!(sent(&mut state).1.len(), 1);
+        let error = state.register(&registration(1), TTL, clock).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Fenced);
+        assert!(error.to_string().contains("epoch 2, newer than 1"), "{error}");
+    }
+
+    /// What we sent comes back and means nothing, whichever of it; anything else under our name is
+    /// somebody else's.
+    #[test]
+    fn our_own_words_come_back() {
+        let (mut state, clock) = live();
+        let mut notices = vec![];
+        for _ in 0..2 {
+            state.register(&registration(1), TTL, clock).unwrap();
+            notices.extend(sent(&mut state).0);
+        }
+        let ours = notices[0].instance.clone();
+        for notice in &notices {
+            state.found(&found(&ours, notice.text.clone()), clock);
+        }
+        state.found(&found(&ours, vec![]), clock);
+        state.vanished(&ours, clock.now);
+        assert_eq!(sent(&mut state), (vec![], vec![]));
+        let mut name = ours;
+        for text in [other(1, 9_000).text, vec![("x".into(), vec![])]] {
+            state.found(&found(&name, text), clock);
+            let (notices, withdrawn) = sent(&mut state);
+            assert!(withdrawn == [name] && notices.len() == 1);
+            assert_eq!(state.view().len(), 1);
+            name = notices[0].instance.clone();
+        }
     }
 }

@@ -29,8 +29,16 @@ pub(crate) fn add_interface(name: &str, address: &str) {
     sh(&format!(
         "ip link add {name} type veth peer name {name}x
          ip addr add {address} dev {name}
-         ip link set {name}x up
-         ip link set {name} up"
+         ip link set {name}x up"
+    ));
+    set_up(name);
+}
+
+/// Takes effect a moment after it is said.
+pub(crate) fn set_up(name: &str) {
+    sh(&format!(
+        "ip link set {name} up
+         until ip link show {name} | grep -q LOWER_UP; do sleep 0.01; done"
     ));
 }
 

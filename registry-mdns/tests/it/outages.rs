@@ -9,7 +9,7 @@ use micro_registry_mdns::MdnsConfig;
 use micro_registry_testkit::{Backend, Faults, Suite, Unsupported};
 
 use crate::conformance::profile;
-use crate::namespace::{add_interface, run, sh};
+use crate::namespace::{add_interface, run, set_up, sh};
 use crate::{greeter, registration, registry, until, until_gone};
 
 /// What the contract says about outages holds when the interface goes away and comes back.
@@ -89,7 +89,7 @@ impl Faults for Wire {
     }
 
     async fn restore(&self) -> Result<(), Unsupported> {
-        sh(&format!("ip link set {} up", self.0.interfaces[0]));
+        set_up(&self.0.interfaces[0]);
         Ok(())
     }
 }
