@@ -28,6 +28,10 @@ async fn by_url(
     let in_context = |error: micro_registry::Error| {
         Error::invalid(format!("registry from {}: {error}", url.origin))
     };
+    if let Some(second) = second(&url.value) {
+        let message = format!("registry from {} names a second one, `{second}`", url.origin);
+        return Err(Error::invalid(format!("{message}: expected one URL")));
+    }
     let parsed: RegistryUrl = url.value.parse().map_err(in_context)?;
     match parsed.scheme() {
         #[cfg(feature = "local")]
@@ -50,6 +54,12 @@ async fn by_url(
         }
         scheme => Err(unknown_scheme(scheme, &url.origin)),
     }
+}
+
+/// The second of several URLs. A path may contain spaces, so what counts is a scheme that is known.
+fn second(text: &str) -> Option<RegistryUrl> {
+    let mut others = text.split_whitespace().skip(1).filter_map(|part| part.parse().ok());
+    others.find(|url: &RegistryUrl| SCHEMES.iter().any(|s| s.0 == url.scheme()))
 }
 
 /// Ends the start, rather than have it tried for ever, when its directory can never work.
@@ -134,6 +144,7 @@ mod tests {
             ("etcd", "registry from flag --registry"),
             ("nosuch:", "`nosuch:` from flag --registry is unknown; compiled in are memory:"),
             ("memory:?x=1", "query key `x`"),
+            ("memory: static:a=h:1?key=s3cret", "names a second one, `static:a=h:1?key=***`: exp"),
             ("static:greeter", "expected name=address"),
             ("memory:x", "`memory:x` is invalid: expected memory: alone"),
             #[cfg(feature = "local")]

@@ -1,16 +1,19 @@
 //! Keeps one registration where it belongs, beside serving and never in its path.
 
+mod presence;
+
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use futures::FutureExt;
-use micro_registry::{Error, ErrorKind, NodeState, Registration, Registry};
+use micro_registry::{Error, ErrorKind, NodeState, Registration, Registry, RemoveReason};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use self::presence::Presence;
 use crate::error::chain;
 
 /// Whether a service is registered, as far as its registrar knows.
@@ -156,18 +159,29 @@ async fn keep(
     tries: watch::Sender<Tried>,
 ) {
     let mut schedule = Schedule::new(timing);
+    let Some(registration) = wanted.borrow().clone() else { return };
+    let mut presence = Presence::new(registry.clone(), registration);
+    let mut removals = Removals::default();
     loop {
         let Some(registration) = wanted.borrow_and_update().clone() else { return };
         let register = async || registry.register(&registration, timing.ttl).await;
         let result = answer(timing.ttl / 2, register).await;
-        let next = schedule.after(&result, Instant::now());
+        let tried = Instant::now();
+        let next = schedule.after(&result, tried);
         // First, so that whoever is told that it is registered finds it so.
         tries.send_modify(|tried| {
             tried.state = Some(registration.node.state);
             tried.has_registered |= result.is_ok();
         });
         report_change(&report, &registration, registry.name(), schedule.state(&result));
+        let is_to_stay = registration.node.state != NodeState::Draining;
         tokio::select! {
+            reason = presence.missed(tried), if is_to_stay => {
+                // That it went for want of renewals was said before.
+                if let Some(reason) = reason.filter(|_| result.is_ok()) {
+                    removals.report(&registration, registry.name(), reason, timing.ttl);
+                }
+            }
             () = sleep_until(next) => {}
             changed = wanted.changed() => if changed.is_err() { return },
         }
@@ -214,6 +228,29 @@ fn report_change(
         _ => tracing::info!(service, node, address, registry, "registered"),
     }
     report.send_replace(state);
+}
+
+/// Says that somebody removed the node, once while that goes on.
+#[derive(Default)]
+struct Removals {
+    last: Option<Instant>,
+}
+
+impl Removals {
+    fn report(
+        &mut self,
+        registration: &Registration,
+        registry: &str,
+        reason: RemoveReason,
+        quiet: Duration,
+    ) {
+        let now = Instant::now();
+        let last = self.last.replace(now);
+        if last.is_none_or(|last| now > last + quiet) {
+            let (service, node) = (&registration.service, &registration.node.id);
+            tracing::warn!(service, node, registry, ?reason, "removed, registering again");
+        }
+    }
 }
 
 /// When to register next, from how it went: a plain function of results and time.
@@ -284,7 +321,14 @@ fn jittered(interval: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use micro_registry::{MemoryRegistry, Node};
+    use async_trait::async_trait;
+    use futures::StreamExt;
+    use micro_registry::{
+        EmptyReason, MemoryRegistry, Node, Scope, Service, ServiceSummary, Update, Watch,
+        WatchSender,
+    };
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
     const TIMING: Timing =
         Timing { ttl: Duration::from_secs(30), interval: Duration::from_secs(10) };
@@ -346,6 +390,136 @@ mod tests {
         assert_eq!(registry.get("greeter").await.unwrap()[0].nodes[0].epoch, 2);
         reached(&registrar, |state| *state == Registered::Yes).await;
         assert_eq!(registry.get("greeter").await.unwrap()[0].nodes[0].epoch, 1);
+    }
+
+    /// Renewals so rare that what comes sooner is no renewal.
+    const RARE: Timing =
+        Timing { ttl: Duration::from_secs(7_200), interval: Duration::from_secs(3_600) };
+
+    async fn watched(registry: &MemoryRegistry) -> Watch {
+        registry.watch(Scope::node(&registration(1))).await.unwrap()
+    }
+
+    /// Waits for the node to be registered anew.
+    async fn is_put(watch: &mut Watch) {
+        let minutes = Duration::from_secs(600);
+        let put = async { while !matches!(watch.next().await, Some(Update::Put(_))) {} };
+        timeout(minutes, put).await.expect("registered again long before the next renewal");
+    }
+
+    /// A node somebody removes is back at once, however often; so often as to hammer the registry is
+    /// not.
+    #[tokio::test(start_paused = true)]
+    async fn a_removed_node_comes_back() {
+        let registry = MemoryRegistry::new();
+        let mut watch = watched(&registry).await;
+        let _registrar = Registrar::spawn(Arc::new(registry.clone()), registration(1), RARE);
+        let start = Instant::now();
+        for _ in 0..100 {
+            is_put(&mut watch).await;
+            registry.deregister(&registration(1)).await.unwrap();
+        }
+        assert!(start.elapsed() >= Duration::from_secs(98), "{:?}", start.elapsed());
+    }
+
+    /// A node that drains, or leaves by itself, is not brought back.
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_leaves_stays_away() {
+        let registry = MemoryRegistry::new();
+        let mut registrar = Registrar::spawn(Arc::new(registry.clone()), registration(1), RARE);
+        reached(&registrar, |state| *state == Registered::Yes).await;
+        registrar.drain(Duration::from_secs(1)).await;
+        registry.deregister(&registration(1)).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert_eq!(registry.get("greeter").await.unwrap_err().kind(), ErrorKind::NotFound);
+
+        let registrar = Registrar::spawn(Arc::new(registry.clone()), registration(2), RARE);
+        reached(&registrar, |state| *state == Registered::Yes).await;
+        registrar.deregister(Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert_eq!(registry.get("greeter").await.unwrap_err().kind(), ErrorKind::NotFound);
+    }
+
+    /// Who is replaced by a newer one does not take that for a removal.
+    #[tokio::test(start_paused = true)]
+    async fn a_newer_owner_removes_nobody() {
+        let registry = MemoryRegistry::new();
+        let registrar = Registrar::spawn(Arc::new(registry.clone()), registration(1), RARE);
+        reached(&registrar, |state| *state == Registered::Yes).await;
+        registry.register(&registration(2), RARE.ttl).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert_eq!(registry.get("greeter").await.unwrap()[0].nodes[0].epoch, 2);
+        assert_eq!(*registrar.state().borrow(), Registered::Yes, "it has not tried");
+    }
+
+    /// Who was kept out by a newer process follows it at once when that leaves.
+    #[tokio::test(start_paused = true)]
+    async fn who_was_fenced_follows_at_once() {
+        let registry = MemoryRegistry::new();
+        registry.register(&registration(2), RARE.ttl).await.unwrap();
+        let registrar = Registrar::spawn(Arc::new(registry.clone()), registration(1), RARE);
+        reached(&registrar, |state| matches!(state, Registered::Fenced { .. })).await;
+        let mut watch = watched(&registry).await;
+        registry.deregister(&registration(2)).await.unwrap();
+        is_put(&mut watch).await;
+    }
+
+    /// A registry that never shows the node is not asked again and again.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_shown_is_not_missed() {
+        let blind = Arc::new(Blind::default());
+        let _registrar = Registrar::spawn(blind.clone(), registration(1), RARE);
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        assert!(blind.registered.load(Relaxed) <= 2, "{blind:?}");
+    }
+
+    /// A registry whose watch panics is renewed with as ever.
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_panics_ends_no_renewals() {
+        let blind = Arc::new(Blind { panics: true, ..Blind::default() });
+        let _registrar = Registrar::spawn(blind.clone(), registration(1), TIMING);
+        tokio::time::sleep(10 * TIMING.interval).await;
+        assert!((10..=12).contains(&blind.registered.load(Relaxed)), "{blind:?}");
+    }
+
+    /// Registers whatever it is told, and shows nothing.
+    #[derive(Debug, Default)]
+    struct Blind {
+        panics: bool,
+        registered: AtomicU32,
+        watches: Mutex<Vec<WatchSender>>,
+    }
+
+    #[async_trait]
+    impl Registry for Blind {
+        fn name(&self) -> &str {
+            "blind"
+        }
+
+        async fn register(&self, _: &Registration, _: Duration) -> Result<(), Error> {
+            self.registered.fetch_add(1, Relaxed);
+            Ok(())
+        }
+
+        async fn deregister(&self, _: &Registration) -> Result<(), Error> {
+            Ok(())
+        }
+
+        async fn get(&self, service: &str) -> Result<Vec<Service>, Error> {
+            Err(Error::not_found(service))
+        }
+
+        async fn list(&self) -> Result<Vec<ServiceSummary>, Error> {
+            Ok(vec![])
+        }
+
+        async fn watch(&self, scope: Scope) -> Result<Watch, Error> {
+            assert!(!self.panics, "on purpose");
+            let (sender, watch) = Watch::channel(scope);
+            sender.send(&Update::reset(vec![], EmptyReason::NeverSeen));
+            self.watches.lock().unwrap().push(sender);
+            Ok(watch)
+        }
     }
 
     /// A node that drains keeps to that, whatever else is announced.

@@ -42,7 +42,7 @@ pub trait Directory: fmt::Debug + Send + Sync + 'static {
     fn name(&self) -> &str;
 
     /// Writes a value, under the lease asked for, provided that the key is as `expected`; all of it in
-    /// one step.
+    /// one step. A put that is refused leaves no lease behind.
     async fn put(&self, put: Put<'_, Self::Lease>) -> Result<PutOutcome<Self::Lease>, Error>;
 
     /// Gives a lease another whole TTL, without a write, and says whether that was of use: `false` when

@@ -19,6 +19,7 @@ pub use rustix::process::Signal;
 #[derive(Debug)]
 pub struct Scene {
     directory: TempDir,
+    url: String,
 }
 
 impl Default for Scene {
@@ -28,13 +29,24 @@ impl Default for Scene {
 }
 
 impl Scene {
-    /// An empty scene.
+    /// An empty scene, with a `local:` registry.
     ///
     /// # Panics
     ///
     /// When no temporary directory can be made.
     pub fn new() -> Self {
-        Self { directory: TempDir::new().expect("a temporary directory") }
+        let mut scene = Self::over("");
+        scene.url = format!("local:{}", scene.registry().display());
+        scene
+    }
+
+    /// An empty scene over the registry of this URL.
+    ///
+    /// # Panics
+    ///
+    /// When no temporary directory can be made.
+    pub fn over(url: impl Into<String>) -> Self {
+        Self { directory: TempDir::new().expect("a temporary directory"), url: url.into() }
     }
 
     /// Where its processes run and write.
@@ -42,14 +54,14 @@ impl Scene {
         self.directory.path()
     }
 
-    /// The directory its `local:` registry lives in; made by whoever registers first.
+    /// The directory its `local:` registry, if it has one, lives in; made by whoever registers first.
     pub fn registry(&self) -> PathBuf {
         self.directory().join("r")
     }
 
-    /// The URL of that registry.
-    pub fn url(&self) -> String {
-        format!("local:{}", self.registry().display())
+    /// The URL of its registry.
+    pub fn url(&self) -> &str {
+        &self.url
     }
 
     /// Starts a program over the registry of this scene, under a name for its output. Nothing else
@@ -59,8 +71,7 @@ impl Scene {
     ///
     /// When it cannot be started.
     pub fn run(&self, program: &str, name: &str, arguments: &[&str]) -> Process {
-        let url = self.url();
-        self.run_with(program, name, arguments, &[("MICRO_REGISTRY", OsStr::new(&url))])
+        self.run_with(program, name, arguments, &[("MICRO_REGISTRY", OsStr::new(self.url()))])
     }
 
     /// The same with this environment, and nothing else in it.

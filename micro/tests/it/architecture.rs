@@ -172,16 +172,16 @@ fn the_facade_names_a_backend_only_behind_its_feature() {
     }
 }
 
-/// The default features bring the local registry and no other: one with a server is opted into.
+/// The default features bring the registries that need no server; one that does is opted into.
 #[test]
-fn the_default_features_bring_the_local_registry_only() {
+fn the_default_features_bring_no_registry_with_a_server() {
     let workspace = Workspace::load();
     let enabled = workspace.package("micro").enabled_by("default");
     let backends: Vec<_> = enabled
         .iter()
         .filter_map(|feature| feature.strip_prefix("dep:")?.strip_prefix(BACKEND))
         .collect();
-    assert_eq!(backends, ["local"], "backends in the default features of micro");
+    assert_eq!(backends, ["local", "mdns"], "backends in the default features of micro");
 }
 
 /// What is mounted in a web application is a tower service: which framework is the user's choice.

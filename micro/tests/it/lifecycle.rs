@@ -137,3 +137,34 @@ async fn mistakes_are_found_before_anything_happens() {
         assert_eq!(begun.load(Ordering::Relaxed), 0, "{error}");
     }
 }
+
+/// Services whose local directory is removed under them are found again long before the next renewal.
+#[cfg(feature = "local")]
+#[tokio::test]
+async fn a_removed_directory_costs_a_moment() {
+    use micro_registry_local::{LocalConfig, LocalRegistry};
+    let root = tempfile::tempdir().unwrap();
+    let open = || LocalRegistry::new(LocalConfig::new(root.path().join("micro"))).unwrap();
+    let hour = Duration::from_secs(3_600);
+    let town = Town::default();
+    let mut services = vec![];
+    for id in ["a", "b"] {
+        let service = town.service(id).registry(open());
+        let service = service.register_ttl(2 * hour).register_interval(hour);
+        services.push(registered(service.serve(ShopServer::new(Corner::default()))).await);
+    }
+    let registry = open();
+    let are_found = async || {
+        let patience = Duration::from_secs(60);
+        let found = async {
+            let count = |services: Vec<micro::registry::Service>| services[0].nodes.len();
+            while registry.get("shop").await.map(count).unwrap_or(0) < services.len() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(patience, found).await.expect("both are found");
+    };
+    are_found().await;
+    std::fs::remove_dir_all(root.path().join("micro/default")).unwrap();
+    are_found().await;
+}

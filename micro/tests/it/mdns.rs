@@ -1,4 +1,4 @@
-//! Services of a local network; feature `mdns`.
+//! Services of a local network.
 
 use micro::{Client, Service, Settings};
 

@@ -77,3 +77,53 @@ impl Known {
         updates.push(remove);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::directory::{Held, Listing};
+    use crate::{Node, encoding};
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn entry(id: u8, epoch: u64, form: u8) -> Entry<()> {
+        let mut node = Node::new(format!("n{id}"), "127.0.0.1:1");
+        node.epoch = epoch;
+        let registration = Registration::new("shop", "1.0.0", node);
+        let value = match form {
+            0 => b"{".to_vec(),
+            1 => encoding::encode_goodbye(&registration),
+            _ => encoding::encode(&registration),
+        };
+        Entry { key: format!("default/shop/n{id}"), value, held: Held { version: 1, lease: () } }
+    }
+
+    fn any_change() -> impl Strategy<Value = Change<()>> {
+        (0u8..4, 0u64..3, 0u8..5).prop_map(|(id, epoch, form)| match entry(id, epoch, form) {
+            Entry { key, .. } if form == 4 => Change::Gone { key },
+            entry => Change::Put(entry),
+        })
+    }
+
+    proptest! {
+        /// Who applies what is told knows what the engine holds, whatever happened to its keys.
+        #[test]
+        fn what_is_told_is_what_is_there(changes in proptest::collection::vec(any_change(), 0..40)) {
+            let reader = Reader::new("engine", "default");
+            let (mut known, mut told) = (Known::new(View::new()), View::new());
+            let mut held = BTreeMap::new();
+            for change in changes {
+                for update in known.take_in(std::slice::from_ref(&change), &reader) {
+                    prop_assert!(told.apply(&update), "{update:?} changes nothing");
+                }
+                match change {
+                    Change::Put(entry) => drop(held.insert(entry.key.clone(), entry)),
+                    Change::Gone { key } => drop(held.remove(&key)),
+                }
+                let entries = held.values().cloned().collect();
+                let there = reader.view(&Listing { entries, revision: 1 });
+                prop_assert_eq!(&told, &there);
+            }
+        }
+    }
+}

@@ -21,7 +21,7 @@ async fn web(scene: &Scene) -> (Process, SocketAddr) {
 async fn web_with(scene: &Scene, drain_delay: &str) -> (Process, SocketAddr) {
     let listen = ["web", "--listen", "127.0.0.1:0", "--host", "shop.example"];
     let url = scene.url();
-    let environment = [("MICRO_REGISTRY", &*url), ("MICRO_DRAIN_DELAY", drain_delay)];
+    let environment = [("MICRO_REGISTRY", url), ("MICRO_DRAIN_DELAY", drain_delay)];
     let environment = environment.map(|(variable, value)| (variable, OsStr::new(value)));
     let web = scene.run_with(SHOP, "web", &listen, &environment);
     let address = async || web.stdout().lines().next()?.strip_prefix("http://")?.parse().ok();

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod processes;
+mod registries;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -208,7 +209,7 @@ async fn flags_that_make_no_sense_are_refused() {
     let cases: [(&[&str], [&str; 3]); 4] = [
         (
             &["--registry", "nosuch:"],
-            ["`nosuch:`", "flag --registry", "compiled in are memory:, static:, local:"],
+            ["`nosuch:`", "flag --registry", "compiled in are memory:, static:, local:, mdns:"],
         ),
         (
             &["--register-ttl", "1s", "--register-interval", "1s"],
@@ -224,7 +225,7 @@ async fn flags_that_make_no_sense_are_refused() {
         let scene = Scene::new();
         let url = scene.url();
         // A flag may be given once.
-        let registry = if flags[0] == "--registry" { vec![] } else { vec!["--registry", &url] };
+        let registry = if flags[0] == "--registry" { vec![] } else { vec!["--registry", url] };
         let arguments = [registry, flags.to_vec()].concat();
         let mut server = scene.run(SERVER, &format!("case-{number}"), &arguments);
         let status = server.ended().await;
@@ -251,7 +252,7 @@ async fn variables_that_make_no_sense_are_refused() {
     ];
     for (number, (variable, value, expected)) in cases.into_iter().enumerate() {
         let name = format!("case-{number}");
-        let arguments = ["--registry", &scene.url()];
+        let arguments = ["--registry", scene.url()];
         let mut server = scene.run_with(SERVER, &name, &arguments, &[(variable, value)]);
         let status = server.ended().await;
         assert_eq!(status.code(), Some(1), "{variable}: {status}");

@@ -45,7 +45,7 @@ impl Greeters for Scene {
         environment: &[(&str, &OsStr)],
     ) -> Server {
         let url = self.url();
-        let mut arguments = vec!["--registry", &url];
+        let mut arguments = vec!["--registry", url];
         arguments.extend(flags);
         let process = self.run_with(SERVER, name, &arguments, environment);
         let node = eventually(&format!("{name} starts"), async || {
