@@ -11,10 +11,11 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::MdnsConfig;
+use crate::clock::Clock;
 use crate::error::unavailable;
 use crate::link::{Heard, Link};
 use crate::network;
-use crate::state::{Clock, State};
+use crate::state::State;
 
 /// How long a call may take.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(5);

@@ -76,6 +76,8 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod claim;
+mod clock;
 mod config;
 mod error;
 mod feeder;

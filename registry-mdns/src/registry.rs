@@ -11,10 +11,11 @@ use micro_registry::{
 };
 
 use crate::MdnsConfig;
+use crate::clock::Clock;
 use crate::error::unavailable;
 use crate::feeder::{Shared, in_time};
 use crate::network;
-use crate::state::{Clock, Standing, State};
+use crate::state::{Standing, State};
 use crate::text::Announcement;
 
 /// The registry of one local network; see the [crate] for how it works.

@@ -8,10 +8,11 @@ use micro_registry::{
 };
 use tokio::time::Instant;
 
+use crate::clock::Clock;
 use crate::error::unavailable;
 use crate::outbox::{Effect, Outbox, Said};
 use crate::text::{Announcement, Found, Key};
-use crate::tracker::Tracker;
+use crate::tracker::{MAX_CLAIMS, Tracker};
 
 /// How long the network has to answer before what was heard is all there is. Who announced a record
 /// within the last second leaves the first question unanswered (RFC 6762, section 6), and the next
@@ -276,6 +277,13 @@ impl State {
     }
 
     fn hear(&mut self, instance: &str, said: Announcement, clock: Clock) {
+        let passed = clock.now.duration_since(self.started);
+        if self.tracker.is_full() && self.skipped.is_news("", 0, passed) {
+            tracing::warn!(
+                known = MAX_CLAIMS,
+                "the network has too many nodes; new ones are left out"
+            );
+        }
         let key = said.key.clone();
         let updates = self.tracker.hear(instance, said, clock.now);
         self.broadcast(&updates);
@@ -318,32 +326,6 @@ impl State {
         if self.standing == Standing::Live && !updates.is_empty() {
             self.watchers.retain(|watcher| updates.iter().all(|update| watcher.send(update)));
         }
-    }
-}
-
-/// Who did not get a turn for so long may not have heard of renewals.
-const STOPPED: Duration = Duration::from_secs(3);
-
-/// What time it is.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Clock {
-    pub(crate) now: Instant,
-    /// Since 1970, by this host's clock.
-    pub(crate) wall_ms: u64,
-}
-
-impl Clock {
-    pub(crate) fn read() -> Self {
-        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let wall_ms = u64::try_from(wall.as_millis()).unwrap_or(u64::MAX);
-        Self { now: Instant::now(), wall_ms }
-    }
-
-    /// Whether nobody who turns every second had a turn in between: the process was stopped, or the
-    /// host slept, in which only the wall clock goes on.
-    pub(crate) fn is_long_after(self, last: Self) -> bool {
-        let wall = Duration::from_millis(self.wall_ms.saturating_sub(last.wall_ms));
-        self.now.duration_since(last.now).max(wall) > STOPPED
     }
 }
 
@@ -458,18 +440,6 @@ mod tests {
         let mut watch = watch(&mut state);
         state.lose("by the test");
         assert!(matches!(&told(&mut watch)[..], [Update::Stale { .. }]));
-    }
-
-    /// A process that was stopped and a host that slept are noticed, by the clock that went on.
-    #[test]
-    fn stops_are_noticed() {
-        let last = Clock { now: Instant::now(), wall_ms: 5_000 };
-        let then = |now, wall_ms| Clock { now: last.now + now, wall_ms };
-        let second = Duration::from_secs(1);
-        assert!(!then(second, 6_000).is_long_after(last));
-        assert!(!then(second, 1_000).is_long_after(last), "a wall clock may be set back");
-        assert!(then(second * 4, 6_000).is_long_after(last));
-        assert!(then(second, 9_000).is_long_after(last));
     }
 
     /// After an outage a network that knows nothing of us is told everything again.

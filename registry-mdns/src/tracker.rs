@@ -2,12 +2,12 @@
 //! when.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::Duration;
+use std::sync::Arc;
 
 use micro_registry::{EmptyReason, Registration, RemoveReason, Scope, Update, View};
-use std::sync::Arc;
 use tokio::time::Instant;
 
+use crate::claim::Claim;
 use crate::text::{Announcement, Key, Says};
 
 /// Knows what each instance said last, and gives the view that follows from it.
@@ -25,18 +25,8 @@ pub(crate) struct Tracker {
     emptied: HashMap<String, EmptyReason>,
 }
 
-/// For how long an instance that vanished without a word counts as before: its last word, or the
-/// news that a network interface went away, may be on its way.
-pub(crate) const GRACE: Duration = Duration::from_millis(500);
-
-/// Records outlive their last word by at least this long, so who vanishes sooner said goodbye.
-const RECORD_LIFE: Duration = Duration::from_secs(110);
-
-/// For how long it counts that a node left, should nobody take the word back.
-const LEFT_COUNTS: Duration = Duration::from_secs(60);
-
 /// How many instances are known at most: a network that floods us costs no more.
-const MAX_CLAIMS: usize = 4_096;
+pub(crate) const MAX_CLAIMS: usize = 4_096;
 
 /// How many emptied services are remembered with the reason.
 const MAX_REMEMBERED: usize = 1_024;
@@ -56,6 +46,11 @@ impl Tracker {
         let is_higher = |known: &Arc<Registration>| known.node.epoch > epoch;
         self.view.node(&key.service, &key.id).is_some_and(is_higher)
             || self.last_word(key, epoch).is_some_and(|claim| !claim.is_here())
+    }
+
+    /// Whether further instances are ignored.
+    pub(crate) fn is_full(&self) -> bool {
+        self.claims.len() >= MAX_CLAIMS
     }
 
     /// When there is something to do without being told.
@@ -81,7 +76,7 @@ impl Tracker {
             let other = (known.said.key != key).then(|| known.said.key.clone());
             self.forget(instance);
             updates.extend(other.into_iter().flat_map(|key| self.settle(&key, reason)));
-        } else if self.claims.len() >= MAX_CLAIMS {
+        } else if self.is_full() {
             return updates;
         }
         self.claims.insert(instance.to_owned(), Claim::new(said, now));
@@ -248,10 +243,7 @@ impl Tracker {
     fn end(&mut self, instance: &str) -> Vec<Update> {
         let Some(claim) = self.claims.get_mut(instance) else { return vec![] };
         let key = claim.said.key.clone();
-        let reason = match claim.vanished {
-            Some(at) if at.duration_since(claim.heard) < RECORD_LIFE => RemoveReason::Deregistered,
-            _ => RemoveReason::Expired,
-        };
+        let reason = claim.why_over();
         claim.counts = false;
         match claim.vanished {
             Some(_) => self.forget(instance),
@@ -291,53 +283,12 @@ impl Tracker {
     }
 }
 
-/// What an instance said last.
-#[derive(Debug)]
-struct Claim {
-    said: Announcement,
-    heard: Instant,
-    /// Whether it is in force: its time is not over, and nobody said otherwise later.
-    counts: bool,
-    /// Since when the instance is not there any more.
-    vanished: Option<Instant>,
-    /// Whether it was heard since everything is heard anew.
-    is_confirmed: bool,
-    /// Its entry among the deadlines.
-    timer: Option<Instant>,
-}
-
-impl Claim {
-    fn new(said: Announcement, now: Instant) -> Self {
-        Self { said, heard: now, counts: true, vanished: None, is_confirmed: true, timer: None }
-    }
-
-    fn is_here(&self) -> bool {
-        matches!(self.said.says, Says::Here(..))
-    }
-
-    /// Who does not count has news when it says something else.
-    fn is_news(&self, said: &Announcement) -> bool {
-        let counts = self.said.stamp > 0 || said.stamp > 0;
-        if counts { said.stamp > self.said.stamp } else { *said != self.said }
-    }
-
-    fn ends(&self) -> Option<Instant> {
-        if !self.counts {
-            return None;
-        }
-        let lease = match self.said.says {
-            Says::Here(_, ttl) => ttl,
-            Says::Left(_) => Some(LEFT_COUNTS),
-        };
-        let grace = self.vanished.map(|at| at + GRACE);
-        lease.map(|ttl| self.heard + ttl).into_iter().chain(grace).min()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::claim::{GRACE, RECORD_LIFE};
     use micro_registry::Node;
+    use std::time::Duration;
 
     const TTL: Duration = Duration::from_secs(30);
 

@@ -5,20 +5,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use micro_registry::Registry;
 use micro_registry_mdns::MdnsConfig;
-use micro_registry_testkit::{Backend, Fencing, Profile, Suite};
+use micro_registry_testkit::{Backend, Fencing, Profile, suite};
 
 use crate::{config, registry};
 
 /// On the loopback the registry keeps the contract, as far as multicast DNS can.
 #[tokio::test]
 async fn keeps_the_contract() {
-    let mut suite = Suite::new(profile());
-    if let Ok(only) = std::env::var("ONLY") {
-        suite = suite.only(&only);
-    }
-    let report = suite.run(async || Loopback(config())).await;
-    println!("{report}");
-    assert!(report.is_kept());
+    suite(async || Loopback(config()), profile()).await;
 }
 
 /// What multicast DNS keeps of the contract.

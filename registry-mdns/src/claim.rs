@@ -1,0 +1,69 @@
+//! What one instance said last, and for how long that counts.
+
+use std::time::Duration;
+
+use micro_registry::RemoveReason;
+use tokio::time::Instant;
+
+use crate::text::{Announcement, Says};
+
+/// What an instance said last.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    pub(crate) said: Announcement,
+    heard: Instant,
+    /// Whether it is in force: its time is not over, and nobody said otherwise later.
+    pub(crate) counts: bool,
+    /// Since when the instance is not there any more.
+    pub(crate) vanished: Option<Instant>,
+    /// Whether it was heard since everything is heard anew.
+    pub(crate) is_confirmed: bool,
+    /// Its entry among the deadlines.
+    pub(crate) timer: Option<Instant>,
+}
+
+impl Claim {
+    pub(crate) fn new(said: Announcement, now: Instant) -> Self {
+        Self { said, heard: now, counts: true, vanished: None, is_confirmed: true, timer: None }
+    }
+
+    pub(crate) fn is_here(&self) -> bool {
+        matches!(self.said.says, Says::Here(..))
+    }
+
+    /// Who does not count has news when it says something else.
+    pub(crate) fn is_news(&self, said: &Announcement) -> bool {
+        let counts = self.said.stamp > 0 || said.stamp > 0;
+        if counts { said.stamp > self.said.stamp } else { *said != self.said }
+    }
+
+    pub(crate) fn ends(&self) -> Option<Instant> {
+        if !self.counts {
+            return None;
+        }
+        let lease = match self.said.says {
+            Says::Here(_, ttl) => ttl,
+            Says::Left(_) => Some(LEFT_COUNTS),
+        };
+        let grace = self.vanished.map(|at| at + GRACE);
+        lease.map(|ttl| self.heard + ttl).into_iter().chain(grace).min()
+    }
+
+    /// Why it counts no more, once its time is over.
+    pub(crate) fn why_over(&self) -> RemoveReason {
+        match self.vanished {
+            Some(at) if at.duration_since(self.heard) < RECORD_LIFE => RemoveReason::Deregistered,
+            _ => RemoveReason::Expired,
+        }
+    }
+}
+
+/// For how long an instance that vanished without a word counts as before: its last word, or the
+/// news that a network interface went away, may be on its way.
+pub(crate) const GRACE: Duration = Duration::from_millis(500);
+
+/// Records outlive their last word by at least this long, so who vanishes sooner said goodbye.
+pub(crate) const RECORD_LIFE: Duration = Duration::from_secs(110);
+
+/// For how long it counts that a node left, should nobody take the word back.
+const LEFT_COUNTS: Duration = Duration::from_secs(60);
