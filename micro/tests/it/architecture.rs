@@ -13,8 +13,15 @@ use serde::Deserialize;
 #[test]
 fn every_member_has_a_rule() {
     for package in Workspace::load().packages {
-        let known =
-            ["micro", "micro-macros", "micro-registry", "micro-rpc", "micro-selector", TESTKIT];
+        let known = [
+            "micro",
+            "micro-macros",
+            "micro-registry",
+            "micro-rpc",
+            "micro-selector",
+            TESTBED,
+            TESTKIT,
+        ];
         assert!(
             known.contains(&package.name.as_str()) || package.is_backend() || package.is_example(),
             "{} has no rule in {}: say there which crates it may know",
@@ -125,6 +132,17 @@ fn the_testkit_knows_the_registry_only() {
     Workspace::load().assert_knows(TESTKIT, &["micro-registry"]);
 }
 
+/// What tests start processes with knows nothing of what is tested, and is built into nothing.
+#[test]
+fn the_testbed_stands_aside() {
+    let workspace = Workspace::load();
+    workspace.assert_knows(TESTBED, &[]);
+    for package in &workspace.packages {
+        let is_built_in = package.built_from().any(|dependency| dependency.name == TESTBED);
+        assert!(!is_built_in, "{} is built from {TESTBED}: it is for tests", package.name);
+    }
+}
+
 /// The engine calls addresses; where they come from is none of its business.
 #[test]
 fn the_engine_knows_no_other_crate() {
@@ -213,6 +231,8 @@ fn examples_know_the_facade_only() {
 const BACKEND: &str = "micro-registry-";
 
 /// Named like a backend, and none: the suite every one of them is judged by.
+/// Processes for tests.
+const TESTBED: &str = "micro-testbed";
 const TESTKIT: &str = "micro-registry-testkit";
 
 /// Crates whose users write web applications.

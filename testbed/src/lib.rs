@@ -1,5 +1,7 @@
-//! Real processes for the examples' tests: started in a directory of their own, killed by their id
-//! when dropped, their output printed when the test fails.
+//! Real processes for tests: started in a directory of their own, killed by their id when dropped,
+//! their output printed when the test fails. In [`etcd`] there are servers to register with.
+
+pub mod etcd;
 
 use std::ffi::OsStr;
 use std::fs::File;
