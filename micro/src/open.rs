@@ -39,6 +39,8 @@ async fn by_url(
             let namespace = namespace.map(|namespace| namespace.value);
             Ok(Arc::new(local(parsed, namespace, settings).await.map_err(in_context)?))
         }
+        #[cfg(feature = "etcd")]
+        "etcd" => Ok(Arc::new(etcd(parsed, namespace).map_err(in_context)?)),
         #[cfg(feature = "mdns")]
         "mdns" => Ok(Arc::new(mdns(parsed, namespace).map_err(in_context)?)),
         "memory" => {
@@ -84,6 +86,18 @@ async fn local(
     Ok(registry)
 }
 
+/// Starts although no server can be reached: one may come, or come back.
+#[cfg(feature = "etcd")]
+fn etcd(
+    mut url: RegistryUrl,
+    namespace: Option<Resolved<String>>,
+) -> std::result::Result<micro_registry_etcd::EtcdRegistry, micro_registry::Error> {
+    if let Some(namespace) = namespace {
+        url.set_default("namespace", namespace.value);
+    }
+    micro_registry_etcd::open(&micro_registry_etcd::EtcdConfig::from_url(url)?)
+}
+
 /// Starts although there is no network yet: that may come and go for as long as the program runs.
 #[cfg(feature = "mdns")]
 fn mdns(
@@ -97,10 +111,11 @@ fn mdns(
 }
 
 /// Every scheme this version can compile in, with the feature that does.
-const SCHEMES: [(&str, Option<&str>, bool); 4] = [
+const SCHEMES: [(&str, Option<&str>, bool); 5] = [
     ("memory", None, true),
     ("static", None, true),
     ("local", Some("local"), cfg!(feature = "local")),
+    ("etcd", Some("etcd"), cfg!(feature = "etcd")),
     ("mdns", Some("mdns"), cfg!(feature = "mdns")),
 ];
 
@@ -147,12 +162,31 @@ mod tests {
             ("memory: static:a=h:1?key=s3cret", "names a second one, `static:a=h:1?key=***`: exp"),
             ("static:greeter", "expected name=address"),
             ("memory:x", "`memory:x` is invalid: expected memory: alone"),
+            #[cfg(not(feature = "etcd"))]
+            ("etcd://h", "is not compiled in: add the feature `etcd` of `micro`"),
             #[cfg(feature = "local")]
             ("local:/dev/null/x", "flag --registry: local registry: cannot write into /dev/null/x"),
         ] {
             let error = open(url).await.unwrap_err().to_string();
             assert!(error.contains(expected), "{url}: {error}");
         }
+    }
+
+    /// The registry of a cluster takes its namespace from the URL before the settings, and opens while
+    /// no server is there.
+    #[cfg(feature = "etcd")]
+    #[tokio::test]
+    async fn etcd_by_url() {
+        let opened = open("etcd://ann:hunter2@127.0.0.1:1/micro?namespace=shop").await.unwrap();
+        assert_eq!((opened.name(), opened.is_one_host()), ("etcd", false));
+        for (url, namespace) in [("etcd://h", "other"), ("etcd://h?namespace=shop", "shop")] {
+            let settings = Settings::none().flag("registry", url).unwrap();
+            let settings = settings.flag("namespace", "other").unwrap();
+            let shown = format!("{:?}", registry(&settings, None).await.unwrap());
+            assert!(shown.contains(&format!("namespace: {namespace:?}")), "{shown}");
+        }
+        let error = open("etcd://ann:hunter2@h/").await.unwrap_err().to_string();
+        assert!(error.contains("ends in a slash") && !error.contains("hunter2"), "{error}");
     }
 
     /// The registry of the local network takes its namespace from the URL before the settings, and

@@ -87,11 +87,12 @@ impl<T: Clone> Cache<T> {
             Update::Remove { service, id, epoch, reason: RemoveReason::Expired, .. }
                 if self.is_doubtful(now) =>
             {
+                // Of what came and left unread only the end may be told, so it may be of a later epoch.
                 let known = self.view.node(service, id);
-                if known.is_none_or(|known| known.node.epoch != *epoch) {
+                if known.is_none_or(|known| known.node.epoch > *epoch) {
                     return Change::Nothing;
                 }
-                self.held_until = Some(now + HOLD_SOME);
+                self.held_until = self.held_until.max(Some(now + HOLD_SOME));
                 if self.held.insert(id.clone()) { Change::Held(1) } else { Change::Nothing }
             }
             Update::Remove { id, .. } => {
@@ -289,6 +290,27 @@ mod tests {
         assert_eq!(cache.tick(now + HOLD_SOME), Change::Changed);
         assert_eq!(ids(&mut cache), ["b"]);
         assert!(cache.is_current());
+    }
+
+    /// What expires meanwhile does not shorten the time for which others are held.
+    #[test]
+    fn a_hold_is_not_shortened() {
+        let now = Instant::now();
+        let mut cache = Cache::new();
+        cache.apply(&reset(&["a"], EmptyReason::Unknown), now);
+        cache.apply(&Update::stale(std::time::SystemTime::UNIX_EPOCH, "wiped"), now);
+        assert_eq!(cache.apply(&reset(&[], EmptyReason::Unknown), now), Change::Held(1));
+        cache.apply(&Update::Put(registration("b")), now);
+        // A later epoch came and expired before anybody read of it.
+        let mut later = Registration::clone(&registration("b"));
+        later.node.epoch = 1;
+        assert_eq!(
+            cache.apply(&Update::remove(&later, RemoveReason::Expired), now),
+            Change::Held(1)
+        );
+        assert_eq!(cache.tick(now + HOLD_SOME), Change::Nothing);
+        assert_eq!(ids(&mut cache), ["a", "b"]);
+        assert_eq!(cache.tick(now + HOLD_ALL), Change::Changed);
     }
 
     /// A node that is held fences nobody: an older epoch that the registry names takes its place.

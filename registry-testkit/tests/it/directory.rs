@@ -107,6 +107,18 @@ async fn a_conflict_is_read_again() {
     }
 }
 
+/// Calls that register the same at the same time write it once, instead of getting in each other's
+/// way until their time is up.
+#[tokio::test(start_paused = true)]
+async fn the_same_at_the_same_time_is_written_once() {
+    let engine = Engine::default();
+    engine.let_others_in();
+    let registry = open(&engine);
+    let together = (0..64).map(|_| async { registry.register(&node(1, 1), TTL).await });
+    futures::future::try_join_all(together).await.unwrap();
+    assert_eq!((engine.writes(KEY).len(), engine.leases()), (1, 1));
+}
+
 /// A successor that comes while its predecessor says goodbye stays.
 #[tokio::test(start_paused = true)]
 async fn a_goodbye_never_removes_a_successor() {

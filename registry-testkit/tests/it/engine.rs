@@ -39,6 +39,7 @@ struct State {
     fault: Fault,
     next_put: Option<NextPut>,
     expiry: Option<JoinHandle<()>>,
+    lets_others_in: bool,
 }
 
 #[derive(Debug)]
@@ -115,6 +116,11 @@ impl Engine {
         *state = State { expiry, ..State::default() };
     }
 
+    /// Between a call and what it does others may come in, as with every real one.
+    pub(crate) fn let_others_in(&self) {
+        self.lock().lets_others_in = true;
+    }
+
     pub(crate) fn hurt_next_put(&self, what: NextPut) {
         self.lock().next_put = Some(what);
     }
@@ -149,6 +155,9 @@ impl Engine {
 
     /// The state, as soon as it answers.
     async fn reach(&self) -> Result<MutexGuard<'_, State>, Error> {
+        if self.lock().lets_others_in {
+            tokio::task::yield_now().await;
+        }
         loop {
             let restored = self.shared.restored.notified();
             let fault = self.lock().fault;

@@ -45,14 +45,15 @@ impl<L: Clone> Writer<L> {
         ttl: Duration,
     ) -> Result<(), Error> {
         let (key, value) = (reader.layout.key(registration), encoding::encode(registration));
-        let mine = self.lock().get(&key).cloned().filter(|mine| mine.ttl == ttl);
-        if let Some(mine) = mine.as_ref().filter(|mine| mine.value == value)
-            && directory.renew(&key, &mine.held).await?
-        {
-            return Ok(());
-        }
-        let mut lease = mine.map(|mine| mine.held.lease);
         loop {
+            // Again in each round: another call may have written the same meanwhile.
+            let mine = self.lock().get(&key).cloned().filter(|mine| mine.ttl == ttl);
+            if let Some(mine) = mine.as_ref().filter(|mine| mine.value == value)
+                && directory.renew(&key, &mine.held).await?
+            {
+                return Ok(());
+            }
+            let lease = mine.map(|mine| mine.held.lease);
             let found = entry(directory, &key).await?;
             fence(reader, registration, found.as_ref()).inspect_err(|_| self.forget(&key))?;
             let put = Put {
@@ -63,14 +64,14 @@ impl<L: Clone> Writer<L> {
             };
             match directory.put(put).await? {
                 PutOutcome::Stored(held) => {
-                    let mine = Mine { value: value.clone(), ttl, held: held.clone() };
+                    let mine = Mine { value: value.clone(), ttl, held };
                     self.lock().insert(key.clone(), mine);
-                    if lease.is_none() || directory.renew(&key, &held).await? {
+                    if lease.is_none() {
                         return Ok(());
                     }
                 }
                 PutOutcome::Conflict => {}
-                PutOutcome::LeaseLost => lease = None,
+                PutOutcome::LeaseLost => self.forget(&key),
             }
             // An engine that never waits would let the deadline pass unnoticed.
             tokio::task::yield_now().await;

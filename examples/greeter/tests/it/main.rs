@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[cfg(feature = "etcd")]
+mod over_etcd;
 mod processes;
 mod registries;
 

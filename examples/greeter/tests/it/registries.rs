@@ -20,7 +20,7 @@ async fn over_multicast_dns() {
 
 /// A server that is killed expires, one that is stopped drains and says goodbye, one that is new
 /// joins; callers notice nothing but who answers.
-async fn nodes_come_and_go(scene: &Scene) {
+pub(crate) async fn nodes_come_and_go(scene: &Scene) {
     let servers: [Server; 3] = scene.servers(&RENEWS_OFTEN).await;
     registered(scene, &servers).await;
     let [first, second, third] = &servers;
