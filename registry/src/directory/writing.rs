@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::reading::Reader;
+use super::turns::Turns;
 use super::{Directory, Entry, Held, Keys, LeaseFor, Put, PutOutcome};
 use crate::encoding::{self, Stored};
 use crate::{Error, ErrorKind, Registration};
@@ -17,6 +18,7 @@ use crate::{Error, ErrorKind, Registration};
 #[derive(Debug)]
 pub(super) struct Writer<L> {
     mine: Mutex<HashMap<String, Mine<L>>>,
+    turns: Turns,
 }
 
 /// How a node of ours was left.
@@ -29,7 +31,7 @@ struct Mine<L> {
 
 impl<L: Clone> Writer<L> {
     pub(super) fn new() -> Self {
-        Self { mine: Mutex::default() }
+        Self { mine: Mutex::default(), turns: Turns::default() }
     }
 
     /// How many nodes it may have to renew.
@@ -45,15 +47,15 @@ impl<L: Clone> Writer<L> {
         ttl: Duration,
     ) -> Result<(), Error> {
         let (key, value) = (reader.layout.key(registration), encoding::encode(registration));
+        let _turn = self.turns.take(&key).await;
+        let mine = self.lock().get(&key).cloned().filter(|mine| mine.ttl == ttl);
+        if let Some(mine) = mine.as_ref().filter(|mine| mine.value == value)
+            && directory.renew(&key, &mine.held).await?
+        {
+            return Ok(());
+        }
+        let mut lease = mine.map(|mine| mine.held.lease);
         loop {
-            // Again in each round: another call may have written the same meanwhile.
-            let mine = self.lock().get(&key).cloned().filter(|mine| mine.ttl == ttl);
-            if let Some(mine) = mine.as_ref().filter(|mine| mine.value == value)
-                && directory.renew(&key, &mine.held).await?
-            {
-                return Ok(());
-            }
-            let lease = mine.map(|mine| mine.held.lease);
             let found = entry(directory, &key).await?;
             fence(reader, registration, found.as_ref()).inspect_err(|_| self.forget(&key))?;
             let put = Put {
@@ -64,14 +66,14 @@ impl<L: Clone> Writer<L> {
             };
             match directory.put(put).await? {
                 PutOutcome::Stored(held) => {
-                    let mine = Mine { value: value.clone(), ttl, held };
+                    let mine = Mine { value: value.clone(), ttl, held: held.clone() };
                     self.lock().insert(key.clone(), mine);
-                    if lease.is_none() {
+                    if lease.is_none() || directory.renew(&key, &held).await? {
                         return Ok(());
                     }
                 }
                 PutOutcome::Conflict => {}
-                PutOutcome::LeaseLost => self.forget(&key),
+                PutOutcome::LeaseLost => lease = None,
             }
             // An engine that never waits would let the deadline pass unnoticed.
             tokio::task::yield_now().await;
@@ -85,6 +87,7 @@ impl<L: Clone> Writer<L> {
         registration: &Registration,
     ) -> Result<(), Error> {
         let key = reader.layout.key(registration);
+        let _turn = self.turns.take(&key).await;
         self.forget(&key);
         while let Some(found) = entry(directory, &key).await? {
             let goodbye = match reader.read(&found) {
