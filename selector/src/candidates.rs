@@ -36,6 +36,7 @@ impl<'a> Candidates<'a> {
     /// # Panics
     ///
     /// When `index` is not below [`len`](Self::len).
+    #[inline]
     pub fn get(&self, index: usize) -> Option<&'a NodeStats> {
         let node = &*self.nodes[index];
         (!(self.excluded)(index)).then_some(node)
@@ -49,6 +50,7 @@ impl<'a> Candidates<'a> {
 
     /// A node drawn at random, each as likely as it weighs; the attempt may not go to all of them.
     /// `None` when there is no node.
+    #[inline]
     pub fn draw(&self) -> Option<usize> {
         match self.sums.get(..self.len()).and_then(<[u32]>::last) {
             Some(all @ 1..) => {
@@ -66,6 +68,7 @@ impl<'a> Candidates<'a> {
 
     /// The attempts in flight at a node, in proportion to its weight and to the part of its share
     /// that a newcomer gets.
+    #[inline]
     pub fn load(&self, node: &NodeStats) -> f32 {
         let in_flight = node.in_flight() as f32;
         let part = node.part(self.now);
@@ -77,6 +80,7 @@ impl<'a> Candidates<'a> {
 
     /// What an attempt on a node is expected to cost: how long one takes there, times those that
     /// wait for it already.
+    #[inline]
     pub fn cost(&self, node: &NodeStats) -> f32 {
         let latency = node.expected(self.median, self.now);
         // Who is better than normal is not better still: else the luckiest estimate draws all.
@@ -129,6 +133,7 @@ impl Tried {
     }
 
     /// Whether a node was tried.
+    #[inline]
     pub fn contains(&self, key: u64) -> bool {
         self.keys[..self.len.min(Self::CAPACITY)].contains(&key)
     }

@@ -72,6 +72,7 @@ impl Ejection {
     }
 
     /// An attempt was answered. Returns whether that took the node in again.
+    #[inline]
     pub(crate) fn answered(&self, is_probe: bool, peers: &Peers, now: Moment) -> bool {
         if self.failures() > 0 {
             self.in_a_row.store(0, Relaxed);
@@ -147,6 +148,7 @@ impl Ejection {
         })
     }
 
+    #[inline]
     fn count(&self, failed: bool, now: Moment) {
         let half = (now.nanos() / HALF_WINDOW) as u32;
         let add = |word| Some(Tally::unpack(word).of(half).plus(failed).pack());

@@ -11,6 +11,7 @@ pub(crate) struct Moment(u64);
 impl Moment {
     pub(crate) const START: Self = Self(0);
 
+    #[inline]
     pub(crate) fn of(start: Instant, now: Instant) -> Self {
         Self::START.after(now.saturating_duration_since(start))
     }
@@ -19,16 +20,19 @@ impl Moment {
         Self(nanos)
     }
 
+    #[inline]
     pub(crate) const fn nanos(self) -> u64 {
         self.0
     }
 
+    #[inline]
     pub(crate) fn after(self, wait: Duration) -> Self {
-        let wait = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
-        Self(self.0.saturating_add(wait))
+        let seconds = wait.as_secs().saturating_mul(1_000_000_000);
+        Self(self.0.saturating_add(seconds).saturating_add(u64::from(wait.subsec_nanos())))
     }
 
     /// Nanoseconds from then until now; none when then is still to come.
+    #[inline]
     pub(crate) const fn since(self, then: Self) -> u64 {
         self.0.saturating_sub(then.0)
     }

@@ -98,6 +98,7 @@ impl NodeStats {
     }
 
     /// Tells this node from every other in the process.
+    #[inline]
     pub fn key(&self) -> u64 {
         self.key
     }
@@ -108,6 +109,7 @@ impl NodeStats {
     }
 
     /// The attempts under way, from this process.
+    #[inline]
     pub fn in_flight(&self) -> u32 {
         self.cost.in_flight()
     }
@@ -133,16 +135,19 @@ impl NodeStats {
         self
     }
 
+    #[inline]
     pub(crate) fn cost(&self) -> &Cost {
         &self.cost
     }
 
     /// How long an attempt is expected to take if the node had nothing else to do, in nanoseconds.
+    #[inline]
     pub(crate) fn expected(&self, median: f32, now: Moment) -> f32 {
         self.cost.latency(median, self.ejection.failures(), now)
     }
 
     /// The part of its share a newcomer gets: 0.1 to 1.
+    #[inline]
     pub(crate) fn part(&self, now: Moment) -> f32 {
         let joined = self.joined.load(Relaxed);
         if joined == 0 {
@@ -165,11 +170,13 @@ impl NodeStats {
     }
 
     /// An attempt begins.
+    #[inline]
     pub(crate) fn begin(&self, median: f32, now: Moment) {
         self.cost.begin(median, self.ejection.failures(), now);
     }
 
     /// An attempt has ended; the class is that of its failure.
+    #[inline]
     pub(crate) fn end(&self, begun: Begun, outcome: Result<(), Class>, now: Instant) {
         let now = self.peers.at(now);
         let sample = match outcome {
@@ -203,6 +210,7 @@ impl NodeStats {
         self.ejection.retire(&self.peers);
     }
 
+    #[inline]
     fn answered(&self, is_probe: bool, now: Moment) {
         if self.ejection.answered(is_probe, &self.peers, now) {
             self.cost.forget();

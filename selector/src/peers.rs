@@ -38,6 +38,7 @@ impl Peers {
         }
     }
 
+    #[inline]
     pub(crate) fn at(&self, now: Instant) -> Moment {
         Moment::of(self.start, now)
     }
@@ -52,6 +53,7 @@ impl Peers {
         self.size.load(Relaxed) / 2
     }
 
+    #[inline]
     pub(crate) fn ejected(&self) -> u32 {
         self.ejected.load(Relaxed)
     }
@@ -74,11 +76,13 @@ impl Peers {
 
     /// Whether so many nodes fail that the ejected are picked as well: with what is left alone, the
     /// rest would fail under the load.
+    #[inline]
     pub(crate) fn is_in_panic(&self, now: Moment) -> bool {
         now.nanos() < self.panic_until.load(Relaxed) || self.ejected() > self.cap()
     }
 
     /// Whether an ejected node may be due for its probe.
+    #[inline]
     pub(crate) fn may_probe(&self, now: Moment) -> bool {
         self.ejected() > 0 && now.nanos() >= self.probe_at.load(Relaxed)
     }

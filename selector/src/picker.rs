@@ -116,7 +116,9 @@ impl<T> Look<'_, T> {
         let is_unfit =
             |index: usize| self.is_excluded(index) || (are_some_out && nodes[index].is_ejected());
         let is_worse = |index: usize| is_unfit(index) || self.is_suspect(index);
-        self.near(&is_worse)
+        let near = self.near(&is_worse);
+        // Few nodes are suspect: only the one picked is asked, and all when that one is.
+        near.or_else(|| self.ask(nodes.len(), &is_unfit).filter(|index| !self.is_suspect(*index)))
             .or_else(|| self.ask(nodes.len(), &is_worse))
             .or_else(|| self.ask(nodes.len(), &is_unfit))
             .or_else(|| self.ask(nodes.len(), &|index| self.is_excluded(index)))
@@ -158,15 +160,18 @@ impl<T> Look<'_, T> {
 
     /// Whether the call must not go there.
     fn is_excluded(&self, index: usize) -> bool {
-        let member = &self.snapshot.members()[index];
-        self.tried.contains(member.stats().key())
-            || self.options.filter.as_ref().is_some_and(|filter| !filter.allows(member))
+        // First attempts without a filter, as most are, look at no node for this.
+        (!self.tried.is_empty() && self.tried.contains(self.snapshot.stats()[index].key()))
+            || self.options.filter.as_ref().is_some_and(|filter| {
+                let member = &self.snapshot.members()[index];
+                !filter.allows(member)
+            })
     }
 
     /// Whether the call should rather go elsewhere.
     fn is_suspect(&self, index: usize) -> bool {
-        let member = &self.snapshot.members()[index];
-        member.stats().cost().is_stalled(self.median, self.now) || (self.avoid)(member.target())
+        self.snapshot.stats()[index].cost().is_stalled(self.median, self.now)
+            || (self.avoid)(self.snapshot.members()[index].target())
     }
 }
 

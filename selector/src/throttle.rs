@@ -50,6 +50,7 @@ impl Throttle {
 
     /// Counts an attempt about to be sent, and says whether to send it. One atomic addition while
     /// nothing is overloaded.
+    #[inline]
     pub fn admit(&self, now: Instant) -> bool {
         let now = Moment::of(self.start, now);
         let is_sent = !self.was_overloaded(now) || fastrand::f64() >= self.share(now);
@@ -89,6 +90,7 @@ impl Throttle {
         last > 0 && now.since(Moment::from_nanos(last)) < Self::WINDOW.as_nanos() as u64
     }
 
+    #[inline]
     fn count(&self, refused: u32, requests: u32, now: Moment) {
         let number = slice_at(now);
         let add = |word| Some(Slice::unpack(word).at(number).plus(refused, requests).pack());
