@@ -15,3 +15,4 @@ pub mod contender;
 pub mod measure;
 pub mod process;
 pub mod report;
+pub mod simulation;
