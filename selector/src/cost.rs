@@ -1,9 +1,10 @@
 //! What a call to a node is expected to cost, from how its last ones went.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::NodeStats;
+use crate::atomic::{AtomicU32, AtomicU64};
 use crate::moment::Moment;
 
 /// The cost of one node: a peak-sensitive, exponentially weighted mean of its response times.
@@ -358,5 +359,25 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// In whatever order threads come, no attempt in flight is lost or counted twice, and none is
+    /// ever negative.
+    #[test]
+    fn in_flight_is_never_lost() {
+        let orders = crate::interleave::explore(
+            3,
+            Cost::new,
+            |cost, thread| match thread {
+                0 | 1 => {
+                    cost.begin(MEDIAN, 0, at(1));
+                    let sample = [Sample::Answered, Sample::Failed][thread];
+                    cost.end(sample, at(1), MEDIAN, at(2));
+                }
+                _ => assert!(cost.in_flight() <= 2),
+            },
+            |cost| assert_eq!(cost.in_flight(), 0),
+        );
+        assert!(orders > 1_000, "{orders}");
     }
 }

@@ -1,8 +1,9 @@
 //! Whether a node is fit to be called: a state machine over how its attempts ended.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use crate::atomic::{AtomicU32, AtomicU64};
 use crate::moment::Moment;
 use crate::peers::Peers;
 
@@ -254,7 +255,6 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::AtomicBool;
     use tokio::time::Instant;
 
     fn at(millis: u64) -> Moment {
@@ -388,50 +388,77 @@ mod tests {
         }
     }
 
-    /// Many threads that fail, probe, answer and retire nodes at once never have more than half out,
-    /// and in the end as many places are taken as nodes are out.
-    #[test]
-    fn places_are_kept_under_contention() {
-        for round in 0..50 {
-            let (nodes, peers): (Vec<_>, _) = ((0..6).map(|_| Ejection::new()).collect(), peers(6));
-            let is_over = AtomicBool::new(false);
-            std::thread::scope(|scope| {
-                let workers: Vec<_> = (0..4)
-                    .map(|worker| {
-                        let (nodes, peers) = (&nodes, &peers);
-                        scope.spawn(move || work(nodes, peers, round * 4 + worker))
-                    })
-                    .collect();
-                scope.spawn(|| {
-                    while !is_over.load(Relaxed) {
-                        assert!(peers.ejected() <= 3);
-                    }
-                });
-                workers.into_iter().for_each(|worker| worker.join().expect("no worker panics"));
-                is_over.store(true, Relaxed);
-            });
-            let out = nodes
-                .iter()
-                .filter(|node| matches!(node.state().phase, Phase::Out | Phase::Probing));
-            assert_eq!(out.count(), peers.ejected() as usize);
-        }
+    /// A node and a half-failed set that threads share.
+    struct Shared {
+        nodes: [Ejection; 2],
+        peers: Peers,
     }
 
-    fn work(nodes: &[Ejection], peers: &Peers, seed: u64) {
-        let mut random = fastrand::Rng::with_seed(seed);
-        for turn in 0..2_000 {
-            let node = &nodes[random.usize(..nodes.len())];
-            let now = at(turn * 500);
-            match random.u8(..16) {
-                0..=7 => node.failed(false, peers, now),
-                8..=13 if node.begin_probe(now) => match random.u8(..3) {
-                    0 => node.failed(true, peers, now),
-                    1 => node.probe_told_nothing(peers, now),
-                    _ => _ = node.answered(true, peers, now),
-                },
-                15 if random.u8(..200) == 0 => node.retire(peers),
-                _ => assert!(!node.answered(false, peers, now)),
+    /// Two nodes that each are one failure from being put out, of a set in which one may be.
+    fn shared() -> Shared {
+        let shared = Shared { nodes: [Ejection::new(), Ejection::new()], peers: peers(2) };
+        shared.nodes.iter().for_each(|node| fail(node, &shared.peers, 4, 0));
+        shared
+    }
+
+    /// Plays the threads in every order; in the end as many places are taken as nodes are out, and
+    /// never more than there are.
+    fn always(fresh: impl Fn() -> Shared, thread: impl Fn(&Shared, usize) + Sync) {
+        let orders = crate::interleave::explore(2, fresh, thread, |shared| {
+            let is_out =
+                |node: &&Ejection| matches!(node.state().phase, Phase::Out | Phase::Probing);
+            let out = shared.nodes.iter().filter(is_out).count();
+            assert_eq!(out, shared.peers.ejected() as usize);
+            assert!(shared.peers.ejected() <= shared.peers.cap());
+        });
+        assert!(orders > 10, "{orders}");
+    }
+
+    /// Two nodes that fail at once do not both get the last place, and one that fails twice at once
+    /// does not take two.
+    #[test]
+    fn places_are_counted_in_every_order() {
+        let fails = |node: &Ejection, shared: &Shared| {
+            node.failed(false, &shared.peers, at(1));
+            assert!(shared.peers.ejected() <= 1);
+        };
+        always(shared, |shared, thread| fails(&shared.nodes[thread], shared));
+        always(shared, |shared, _| fails(&shared.nodes[0], shared));
+    }
+
+    /// One attempt alone is the probe; its end, whichever, a further failure and the node's leaving
+    /// at the same time leave no place taken for ever.
+    #[test]
+    fn probes_end_in_every_order() {
+        let out = || {
+            let shared = shared();
+            fail(&shared.nodes[0], &shared.peers, 1, 0);
+            shared
+        };
+        let probe = |shared: &Shared, end: usize| {
+            let (node, peers) = (&shared.nodes[0], &shared.peers);
+            if node.begin_probe(at(2_000)) {
+                match end {
+                    0 => _ = node.answered(true, peers, at(2_001)),
+                    1 => node.failed(true, peers, at(2_001)),
+                    _ => node.probe_told_nothing(peers, at(2_001)),
+                }
             }
+        };
+        for end in 0..3 {
+            always(out, |shared, _| probe(shared, end));
+            always(out, |shared, thread| match thread {
+                0 => probe(shared, end),
+                _ => shared.nodes[0].retire(&shared.peers),
+            });
+            always(out, |shared, thread| match thread {
+                0 => probe(shared, end),
+                _ => shared.nodes[0].failed(false, &shared.peers, at(2_001)),
+            });
         }
+        always(shared, |shared, thread| match thread {
+            0 => shared.nodes[0].failed(false, &shared.peers, at(1)),
+            _ => shared.nodes[0].retire(&shared.peers),
+        });
     }
 }

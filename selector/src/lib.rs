@@ -51,6 +51,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod atomic;
 mod balance;
 mod budget;
 mod cache;
@@ -59,6 +60,8 @@ mod cost;
 mod ejection;
 mod filter;
 mod hash;
+#[cfg(test)]
+mod interleave;
 mod moment;
 mod node;
 mod peers;

@@ -1,10 +1,11 @@
 //! What the nodes of one service share.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::atomic::{AtomicU32, AtomicU64};
 use crate::cost::Median;
 use crate::moment::Moment;
 
