@@ -99,8 +99,9 @@ impl<T> Look<'_, T> {
         let mut probed = None;
         for (index, node) in self.snapshot.stats().iter().enumerate() {
             let Some(due) = node.probe_due() else { continue };
-            let is_first = probed.is_none() && due <= self.now && !self.is_excluded(index);
-            if is_first && node.begin_probe(self.now) {
+            let is_first = probed.is_none() && due <= self.now;
+            let may_go = is_first && !self.is_excluded(index) && !self.is_suspect(index);
+            if may_go && node.begin_probe(self.now) {
                 probed = Some(index);
             } else {
                 peers.probe_at(due);

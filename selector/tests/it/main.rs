@@ -270,6 +270,14 @@ async fn filters_that_leave_nothing() {
         registry.register(&next, TTL).await.expect("memory does not fail");
     });
     assert_eq!(answer.unwrap(), "c");
+    // The same for all calls of a selector.
+    let mut config = SelectorConfig::default();
+    config.filter = Filter::default().version("2").expect("a range");
+    let selector = Selector::new(Arc::new(registry), config, |r| Ok(r.node.id.clone()));
+    let subscription = selector.subscribe("greeter").unwrap();
+    for _ in 0..50 {
+        assert_eq!(call(&subscription, &within(1)).await.unwrap(), "c");
+    }
 }
 
 /// A call that is dropped leaves nothing in flight.

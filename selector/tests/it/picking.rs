@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::Duration;
 
-use micro_registry::{EmptyReason, Node, NodeState, Registration, Update};
+use micro_registry::{EmptyReason, Node, NodeState, Registration, RemoveReason, Update};
 use micro_selector::{
     Cache, CallOptions, Class, Filter, Picked, Picker, Snapshot, StrategyKind, Tried, hash,
 };
@@ -199,6 +199,28 @@ fn answers_never_eject() {
             caller.call(|_| Err(class));
         }
         assert_eq!(caller.ejected(), 0, "{class:?}");
+    }
+    // An error that a method answers is an answer: what failed before is forgiven.
+    let mut caller = Caller::of("round-robin", 3);
+    for turn in 0..300 {
+        let class = if turn % 30 < 3 { Class::MaybeExecuted } else { Class::Executed };
+        caller.call(|_| Err(class));
+    }
+    assert_eq!(caller.ejected(), 0);
+}
+
+/// An ejected node that leaves, and one that comes back under its name, take nobody's place among
+/// the ejected.
+#[test]
+fn nodes_that_leave_give_their_place_back() {
+    let mut caller = Caller::of("round-robin", 2);
+    let fails = |number| if number == 1 { Err(Class::MaybeExecuted) } else { Ok(()) };
+    for _ in 0..5 {
+        (0..40).for_each(|_| _ = caller.call(fails));
+        assert_eq!(caller.ejected(), 1);
+        caller.apply(Update::remove(&node(1), RemoveReason::Deregistered));
+        assert_eq!(caller.ejected(), 0);
+        caller.apply(Update::Put(node(1).into()));
     }
 }
 
