@@ -36,7 +36,7 @@ pub(crate) struct Cost {
 const TAU: f32 = 10e9;
 /// The time constant by which an idle node's estimate forgets what sets it apart. Ours: shorter, and
 /// slow nodes are asked too often; longer, and one that heals waits for its share.
-const IDLE_TAU: f32 = 2.7e9;
+const IDLE_TAU: f32 = 3e9;
 /// More failures in a row than these make it no longer.
 const LONGER: u32 = 4;
 /// A failure counts as so many medians, or as its own time if that was longer.
@@ -184,10 +184,10 @@ fn tau(failures: u32) -> f32 {
 
 /// What remains of `from` after it approached `to` for so many time constants.
 fn towards(to: f32, from: f32, constants: f32) -> f32 {
-    // The exponential's series to the third power, at most two per cent off and never negative: no
-    // call to a mathematical library for each node looked at.
-    let grown = 1.0 + constants * (1.0 + constants * (0.5 + constants / 6.0));
-    to + (from - to) / grown
+    // Between calls in quick succession next to nothing decays, and a straight line is as good. For
+    // the rest nothing less than an exponential will do: after a timeout it has decades to cross.
+    let remains = if constants < 1e-3 { 1.0 - constants } else { (-constants).exp() };
+    to + (from - to) * remains
 }
 
 /// The median of what the nodes of a set measure: what is normal there. Measured again ten times a
@@ -317,10 +317,19 @@ mod tests {
     fn idle_nodes_become_normal() {
         assert_eq!(latency(&Cost::new(), 1_000), 10.0);
         let (cost, now) = after(&[(200, Sample::Answered)]);
-        let later = latency(&cost, now + 2_700);
+        let later = latency(&cost, now + 3_000);
         assert!((70.0..90.0).contains(&later), "{later}");
         assert!((10.0..10.5).contains(&latency(&cost, now + 60_000)));
-        assert!(cost.latency(MEDIAN, 3, at(now + 2_700)) > 150e6);
+        assert!(cost.latency(MEDIAN, 3, at(now + 3_000)) > 150e6);
+    }
+
+    /// A node that timed out is as good as any two minutes later, however quick the others are.
+    #[test]
+    fn timeouts_are_forgotten() {
+        let (cost, now) = after(&[(10_000, Sample::Failed)]);
+        let quick = 1_000.0;
+        assert!(cost.latency(quick, 0, at(now + 20_000)) > 2.0 * quick);
+        assert_eq!(cost.latency(quick, 0, at(now + 120_000)), quick);
     }
 
     /// An attempt nobody waited for took at least as long as somebody did.
