@@ -126,5 +126,9 @@ mod tests {
             assert_eq!(NodeRecord::decode(bad, &key).unwrap_err().kind(), ErrorKind::Invalid);
         }
         assert!(Tombstone::decode(b"{}").is_err());
+        let goodbye = serde_json::from_slice(&encoding::encode_goodbye(&registration())).unwrap();
+        let file = NodeFile { owner: Uuid::now_v7().to_string(), ttl_ms: 1, record: goodbye };
+        let error = NodeRecord::decode(&serde_json::to_vec(&file).unwrap(), &key).unwrap_err();
+        assert!(error.to_string().contains("the node left"), "{error}");
     }
 }

@@ -4,7 +4,8 @@ use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
-use micro_registry::feed::{Audience, Feeder};
+use async_trait::async_trait;
+use micro_registry::feed::{Audience, Feeder, Source};
 use micro_registry::{Error, WatchSender};
 use tokio::time::Instant;
 
@@ -34,7 +35,7 @@ impl Watching {
 
     pub(crate) fn attach(&self, watch: WatchSender) {
         let (plan, lane) = (self.plan.clone(), self.lane.clone());
-        self.feeder.attach(watch, |audience| Feed::new(plan, lane, audience).run());
+        self.feeder.attach(watch, || Feed::new(plan, lane));
     }
 
     pub(crate) fn is_running(&self) -> bool {
@@ -42,11 +43,10 @@ impl Watching {
     }
 }
 
-/// The task.
+/// The directory, from outage to outage.
 struct Feed {
     plan: Plan,
     lane: Lane,
-    audience: Audience,
     /// When what there was before was lost last, since boot.
     forgot: Option<Duration>,
     warned_unnotified: bool,
@@ -59,41 +59,23 @@ enum Wake {
 }
 
 impl Feed {
-    fn new(plan: Plan, lane: Lane, audience: Audience) -> Self {
-        Self { plan, lane, audience, forgot: None, warned_unnotified: false }
+    fn new(plan: Plan, lane: Lane) -> Self {
+        Self { plan, lane, forgot: None, warned_unnotified: false }
     }
 
-    /// Follows the directory from outage to outage until nobody watches any more.
-    async fn run(mut self) {
-        loop {
-            let plan = self.plan.clone();
-            let Some(opened) = self.finish(self.lane.run(move || Session::open(&plan))).await
-            else {
-                return;
-            };
-            let ended = match opened {
-                Ok(session) => self.follow(session).await,
-                Err(error) => Some(error),
-            };
-            let Some(error) = ended else { return };
-            self.begin_outage(&error);
-            let pause = tokio::time::sleep(self.audience.pause());
-            if self.audience.meanwhile(pause).await.is_none() {
-                return;
-            }
-        }
-    }
-
-    /// Ends with what broke, or `None` when nobody watches.
-    async fn follow(&mut self, mut session: Session) -> Option<Error> {
-        self.begin(&session);
+    async fn follow_session(
+        &mut self,
+        mut session: Session,
+        audience: &mut Audience,
+    ) -> Option<Error> {
+        self.begin(&session, audience);
         let changes = session.changes();
         loop {
-            match self.wait(session.wake_at(), &changes).await {
+            match wait(session.wake_at(), &changes, audience).await {
                 Wake::Audience => {
                     let forgetful = self.is_forgetful();
-                    self.audience.admit(|scope| session.tracker().reset(scope, forgetful));
-                    if self.audience.is_over() {
+                    audience.admit(|scope| session.tracker().reset(scope, forgetful));
+                    if audience.is_over() {
                         return None;
                     }
                 }
@@ -102,12 +84,12 @@ impl Feed {
                         let updates = session.step();
                         Ok((session, updates))
                     });
-                    match self.finish(step).await? {
+                    match self.finish(step, audience).await? {
                         Ok((same, Ok(updates))) => {
                             session = same;
-                            match self.audience.is_lost() {
-                                false => self.audience.send(&updates),
-                                true => self.begin(&session),
+                            match audience.is_lost() {
+                                false => audience.send(&updates),
+                                true => self.begin(&session, audience),
                             }
                         }
                         Ok((_, Err(error))) | Err(error) => return Some(error),
@@ -117,49 +99,30 @@ impl Feed {
         }
     }
 
-    /// Every arm is cancel-safe: a notification is kept, and the audience loses nobody.
-    async fn wait(&mut self, until: Duration, changes: &Changes) -> Wake {
-        tokio::select! {
-            () = self.audience.changed() => Wake::Audience,
-            () = changes.noted() => Wake::Work,
-            () = tokio::time::sleep_until(instant(until)) => Wake::Work,
-        }
-    }
-
     /// Waits for work. If it takes as long as no call may, that is an outage, and those who watch
     /// need not wait for its end to hear of it. `None` when nobody watches any more.
     async fn finish<T>(
         &mut self,
         work: impl Future<Output = Result<T, Error>>,
+        audience: &mut Audience,
     ) -> Option<Result<T, Error>> {
         let mut work = pin!(work);
-        if !self.audience.is_lost() {
+        if !audience.is_lost() {
             if let Ok(done) = tokio::time::timeout(CALL_TIMEOUT, &mut work).await {
                 return Some(done);
             }
-            self.begin_outage(&unanswered());
+            self.forgot = Some(clock::now());
+            audience.lose(&unanswered());
         }
-        self.audience.meanwhile(work).await
-    }
-
-    fn begin_outage(&mut self, error: &Error) {
-        self.forgot = Some(clock::now());
-        if self.audience.lose(error) {
-            let directory = self.plan.reader.directory.path().display();
-            let cause = error.chain();
-            // Whoever watches is told, and it is theirs to make something of it.
-            tracing::debug!(%directory, cause, "local registry cannot be followed; retrying");
-        }
+        audience.meanwhile(work).await
     }
 
     /// Tells everybody what there is, from which they follow what happens.
-    fn begin(&mut self, session: &Session) {
+    fn begin(&mut self, session: &Session, audience: &mut Audience) {
         let forgetful = self.is_forgetful();
-        let directory = self.plan.reader.directory.path().display();
-        if self.audience.reset(|scope| session.tracker().reset(scope, forgetful)) {
-            tracing::debug!(%directory, "local registry is followed again");
-        }
+        audience.reset(|scope| session.tracker().reset(scope, forgetful));
         if let Some(cause) = session.unnotified.as_deref().filter(|_| !self.warned_unnotified) {
+            let directory = self.plan.reader.directory.path().display();
             tracing::warn!(%directory, cause, "local registry has no notifications; rescanning");
             self.warned_unnotified = true;
         }
@@ -169,6 +132,34 @@ impl Feed {
     /// tombstone would have told about it, emptiness says nothing.
     fn is_forgetful(&self) -> bool {
         self.forgot.is_some_and(|at| clock::now() < at + TOMBSTONE_AGE)
+    }
+}
+
+#[async_trait]
+impl Source for Feed {
+    fn name(&self) -> String {
+        format!("local registry {}", self.plan.reader.directory.path().display())
+    }
+
+    async fn follow(&mut self, audience: &mut Audience) -> Option<Error> {
+        if audience.is_lost() {
+            self.forgot = Some(clock::now());
+        }
+        let plan = self.plan.clone();
+        let opening = self.lane.run(move || Session::open(&plan));
+        match self.finish(opening, audience).await? {
+            Ok(session) => self.follow_session(session, audience).await,
+            Err(error) => Some(error),
+        }
+    }
+}
+
+/// Every arm is cancel-safe: a notification is kept, and the audience loses nobody.
+async fn wait(until: Duration, changes: &Changes, audience: &mut Audience) -> Wake {
+    tokio::select! {
+        () = audience.changed() => Wake::Audience,
+        () = changes.noted() => Wake::Work,
+        () = tokio::time::sleep_until(instant(until)) => Wake::Work,
     }
 }
 

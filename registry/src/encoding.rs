@@ -19,22 +19,25 @@ pub fn encode_goodbye(registration: &Registration) -> Vec<u8> {
     to_bytes(&Record { left: true, ..Record::from(registration) })
 }
 
-/// Decodes a registration, a goodbye's too.
+/// Decodes a registration, where nobody says [goodbye](encode_goodbye).
+///
+/// # Errors
+///
+/// `Invalid` for what is not JSON of that form, has not exactly one node, or is a goodbye.
+pub fn decode(bytes: &[u8]) -> Result<Registration, Error> {
+    match decode_stored(bytes)? {
+        Stored::Node(registration) => Ok(registration),
+        Stored::Goodbye(_) => {
+            Err(Error::new(ErrorKind::Invalid, "stored record says that the node left"))
+        }
+    }
+}
+
+/// Decodes what stands for a node, where a goodbye is one of the possibilities.
 ///
 /// # Errors
 ///
 /// `Invalid` for what is not JSON of that form, or has not exactly one node.
-pub fn decode(bytes: &[u8]) -> Result<Registration, Error> {
-    decode_stored(bytes).map(|stored| match stored {
-        Stored::Node(registration) | Stored::Goodbye(registration) => registration,
-    })
-}
-
-/// Decodes what stands for a node.
-///
-/// # Errors
-///
-/// As [`decode`].
 pub fn decode_stored(bytes: &[u8]) -> Result<Stored, Error> {
     let record: Record = serde_json::from_slice(bytes).map_err(|source| {
         Error::new(ErrorKind::Invalid, "stored record does not parse").with_source(source)
@@ -189,7 +192,7 @@ mod tests {
         assert_eq!(decode(&encode(&registration)).unwrap(), registration);
     }
 
-    /// A goodbye is told from a node, and is what the node was.
+    /// A goodbye is told from a node, and is what the node was; who does not expect one gets none.
     #[test]
     fn goodbyes() {
         let registration = Registration::new("s", "1.0.0", Node::new("a", "127.0.0.1:1"));
@@ -197,7 +200,9 @@ mod tests {
         assert_eq!(stored, Stored::Node(registration.clone()));
         let goodbye = encode_goodbye(&registration);
         assert_eq!(decode_stored(&goodbye).unwrap(), Stored::Goodbye(registration.clone()));
-        assert_eq!(decode(&goodbye).unwrap(), registration);
+        let error = decode(&goodbye).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert!(error.to_string().contains("the node left"), "{error}");
     }
 
     /// A record as a Go process writes it is readable, its unknown fields and nulls included.

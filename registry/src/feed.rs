@@ -1,22 +1,38 @@
 //! Feeding watches: one task for all who watch the same, for as long as anybody does.
 //!
-//! What a backend brings is the future that runs in it. Who comes, who leaves, who has to be told of
-//! an outage and when to try again is the same for all of them.
+//! What a backend brings is a [`Source`] to follow. Who comes, who leaves, who has to be told of an
+//! outage and when to try again is the same for all of them.
 
 use std::fmt;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use futures::StreamExt;
+use async_trait::async_trait;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::{Error, Scope, Update, WatchSender};
+use crate::{Error, ErrorKind, Scope, Update, WatchSender};
+
+/// What the watches of a [`Feeder`] are fed from.
+#[async_trait]
+pub trait Source: Send + 'static {
+    /// What it is, for logs.
+    fn name(&self) -> String;
+
+    /// Follows it and tells the audience what it holds and what changes, beginning with a
+    /// [`reset`](Audience::reset). Ends with what broke, after which it is followed again, or with
+    /// `None` once the audience [is over](Audience::is_over).
+    ///
+    /// A panic is an outage like another: it may be called again after one, as after an error.
+    async fn follow(&mut self, audience: &mut Audience) -> Option<Error>;
+}
 
 /// Feeds watches by one task, which runs while there is any.
 ///
@@ -32,22 +48,19 @@ impl Feeder {
         Self::default()
     }
 
-    /// Takes a watch on; starts the task if it does not run, or the runtime it ran on has gone.
-    ///
-    /// The future that `feed` makes serves the audience it is handed until that
-    /// [is over](Audience::is_over), and ends then.
+    /// Takes a watch on; starts the task, with the source that is made for it, if it does not run or
+    /// the runtime it ran on has gone.
     ///
     /// # Panics
     ///
     /// Outside of a tokio runtime.
-    pub fn attach<F>(&self, watch: WatchSender, feed: impl FnOnce(Audience) -> F)
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
+    pub fn attach<S: Source>(&self, watch: WatchSender, source: impl FnOnce() -> S) {
         let mut state = self.inbox.lock();
         state.arrivals.push(watch);
         if state.task.as_ref().is_none_or(JoinHandle::is_finished) {
-            state.task = Some(tokio::spawn(feed(Audience::new(self.inbox.clone()))));
+            let source = source();
+            let audience = Audience::new(source.name(), self.inbox.clone());
+            state.task = Some(tokio::spawn(feed(source, audience)));
         }
         drop(state);
         self.inbox.arrived.notify_one();
@@ -69,8 +82,29 @@ impl Drop for Feeder {
     }
 }
 
+/// Follows the source from outage to outage until nobody watches any more.
+async fn feed(mut source: impl Source, mut audience: Audience) {
+    while let Some(ended) = follow(&mut source, &mut audience).await {
+        audience.lose(&ended);
+        let pause = tokio::time::sleep(audience.pause());
+        if audience.meanwhile(pause).await.is_none() {
+            return;
+        }
+    }
+}
+
+async fn follow(source: &mut impl Source, audience: &mut Audience) -> Option<Error> {
+    let followed = AssertUnwindSafe(source.follow(audience)).catch_unwind().await;
+    followed.unwrap_or_else(|_| {
+        tracing::error!(source = audience.source, "following what feeds watches panicked");
+        Some(Error::new(ErrorKind::Internal, format!("following {} panicked", audience.source)))
+    })
+}
+
 /// Those who watch, as the task that feeds them knows them.
 pub struct Audience {
+    /// By what its source is called.
+    source: String,
     inbox: Arc<Inbox>,
     watches: Vec<Arc<WatchSender>>,
     leaving: FuturesUnordered<BoxFuture<'static, ()>>,
@@ -81,8 +115,9 @@ pub struct Audience {
 }
 
 impl Audience {
-    fn new(inbox: Arc<Inbox>) -> Self {
+    fn new(source: String, inbox: Arc<Inbox>) -> Self {
         Self {
+            source,
             inbox,
             watches: Vec::new(),
             leaving: FuturesUnordered::new(),
@@ -112,7 +147,8 @@ impl Audience {
         }
     }
 
-    /// Whether nobody watches any more. If so the task has to end: whoever comes later starts another.
+    /// Whether nobody watches any more. If so [`Source::follow`] has to end: whoever comes later starts
+    /// another task.
     #[must_use = "the task has to end if it is so"]
     pub fn is_over(&self) -> bool {
         self.watches.is_empty() && self.inbox.close_if_empty()
@@ -127,28 +163,31 @@ impl Audience {
         }
     }
 
-    /// Tells everybody what there is, from which they follow what happens, and ends the outage; says
-    /// whether there was one.
-    pub fn reset(&mut self, reset: impl Fn(&Scope) -> Update) -> bool {
+    /// Tells everybody what there is, from which they follow what happens, and ends the outage.
+    pub fn reset(&mut self, reset: impl Fn(&Scope) -> Update) {
+        self.found = Some(Instant::now());
+        if self.outage.take().is_some() {
+            tracing::debug!(source = self.source, "what feeds watches is followed again");
+        }
         self.let_in();
         for watch in &self.watches {
             watch.send(&reset(watch.scope()));
         }
-        self.found = Some(Instant::now());
-        self.outage.take().is_some()
     }
 
-    /// Tells everybody that the source is lost, once per outage; says whether it is news.
-    pub fn lose(&mut self, error: &Error) -> bool {
+    /// Tells everybody that the source is lost, once per outage; for outages that do not end
+    /// [`Source::follow`], as those are told.
+    pub fn lose(&mut self, error: &Error) {
         let lasted = self.found.take().is_some_and(|at| at.elapsed() > 2 * MAX_PAUSE);
         self.losses = if lasted { 1 } else { self.losses.saturating_add(1) };
         if self.outage.is_some() {
-            return false;
+            return;
         }
         let outage = Outage { since: SystemTime::now(), cause: error.chain() };
+        // Whoever watches is told, and it is theirs to make something of it.
+        tracing::debug!(source = self.source, cause = outage.cause, "what feeds watches is lost");
         self.send(&[outage.stale()]);
         self.outage = Some(outage);
-        true
     }
 
     /// Whether the source is lost.
@@ -158,7 +197,7 @@ impl Audience {
 
     /// How long to wait before the source is tried again: 100 ms, growing to 2 s as long as it is
     /// lost or found only for moments, a part of it random.
-    pub fn pause(&self) -> Duration {
+    fn pause(&self) -> Duration {
         let doublings = self.losses.saturating_sub(1).min(8);
         let full = (MIN_PAUSE * (1 << doublings)).min(MAX_PAUSE);
         full.mul_f32(0.75 + fastrand::f32() / 4.0)
@@ -203,6 +242,7 @@ impl Audience {
 impl fmt::Debug for Audience {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Audience")
+            .field("source", &self.source)
             .field("watches", &self.watches.len())
             .field("outage", &self.outage)
             .finish_non_exhaustive()
@@ -268,6 +308,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(2);
 mod tests {
     use super::*;
     use crate::{EmptyReason, ErrorKind, Watch};
+    use std::collections::VecDeque;
     use tokio::runtime::Handle;
 
     fn tasks() -> usize {
@@ -282,11 +323,47 @@ mod tests {
         Error::new(ErrorKind::Unavailable, "lost")
     }
 
-    /// Feeds what never changes.
-    async fn feed_nothing(mut audience: Audience) {
-        while !audience.is_over() {
-            audience.changed().await;
-            audience.admit(nothing);
+    /// What never changes, once it was lost as often as said.
+    #[derive(Default)]
+    struct Fixed {
+        losses: VecDeque<Loss>,
+    }
+
+    enum Loss {
+        Error,
+        Panic,
+        /// It is found when told.
+        Until(Arc<Notify>),
+    }
+
+    impl Fixed {
+        fn after(losses: impl IntoIterator<Item = Loss>) -> Self {
+            Self { losses: losses.into_iter().collect() }
+        }
+    }
+
+    #[async_trait]
+    impl Source for Fixed {
+        fn name(&self) -> String {
+            "nothing".into()
+        }
+
+        async fn follow(&mut self, audience: &mut Audience) -> Option<Error> {
+            match self.losses.pop_front() {
+                Some(Loss::Error) => return Some(lost()),
+                Some(Loss::Panic) => panic!("as the test wants it"),
+                Some(Loss::Until(found)) => {
+                    audience.lose(&lost());
+                    audience.meanwhile(found.notified()).await?;
+                }
+                None => {}
+            }
+            audience.reset(nothing);
+            while !audience.is_over() {
+                audience.changed().await;
+                audience.admit(nothing);
+            }
+            None
         }
     }
 
@@ -297,7 +374,7 @@ mod tests {
         for _ in 0..2 {
             let open = || {
                 let (sender, watch) = Watch::channel(Scope::All);
-                feeder.attach(sender, feed_nothing);
+                feeder.attach(sender, Fixed::default);
                 watch
             };
             let mut watches = [open(), open(), open()];
@@ -317,7 +394,7 @@ mod tests {
     async fn the_end_of_a_feeder_is_that_of_its_watches() {
         let feeder = Feeder::new();
         let (sender, mut watch) = Watch::channel(Scope::All);
-        feeder.attach(sender, feed_nothing);
+        feeder.attach(sender, Fixed::default);
         watch.next().await.unwrap();
         drop(feeder);
         assert_eq!(watch.next().await, None);
@@ -330,17 +407,11 @@ mod tests {
         let feeder = Feeder::new();
         let (sender, mut early) = Watch::channel(Scope::All);
         let over = Arc::new(Notify::new());
-        let until = over.clone();
-        feeder.attach(sender, |mut audience| async move {
-            assert!(audience.lose(&lost()));
-            assert!(!audience.lose(&lost()), "the second attempt is no news");
-            audience.meanwhile(until.notified()).await;
-            assert!(audience.reset(nothing));
-            feed_nothing(audience).await;
-        });
+        let losses = [Loss::Error, Loss::Until(over.clone())];
+        feeder.attach(sender, || Fixed::after(losses));
         assert!(matches!(early.next().await, Some(Update::Stale { .. })));
         let (sender, mut late) = Watch::channel(Scope::All);
-        feeder.attach(sender, feed_nothing);
+        feeder.attach(sender, Fixed::default);
         assert!(matches!(late.next().await, Some(Update::Stale { .. })));
         over.notify_one();
         for watch in [&mut early, &mut late] {
@@ -348,10 +419,21 @@ mod tests {
         }
     }
 
+    /// A source that panics is lost like another, each time: those who watch are told, and fed again.
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_is_an_outage() {
+        let feeder = Feeder::new();
+        let (sender, mut watch) = Watch::channel(Scope::All);
+        feeder.attach(sender, || Fixed::after([Loss::Panic, Loss::Error, Loss::Panic]));
+        let told = tokio::time::timeout(MAX_PAUSE, watch.next()).await.unwrap();
+        assert!(matches!(&told, Some(Update::Stale { cause, .. }) if cause.contains("panicked")));
+        assert!(matches!(watch.next().await, Some(Update::Reset { .. })));
+    }
+
     /// Pauses grow while the source is lost again and again, and are short again once it held.
     #[tokio::test(start_paused = true)]
     async fn pauses_grow_and_shrink() {
-        let mut audience = Audience::new(Arc::default());
+        let mut audience = Audience::new("nothing".into(), Arc::default());
         let mut longest = Duration::ZERO;
         for _ in 0..100 {
             audience.lose(&lost());

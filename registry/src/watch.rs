@@ -208,11 +208,12 @@ type NodeKey = (String, String);
 #[derive(Default)]
 struct State {
     current: View,
-    told: HashSet<NodeKey>,
-    /// Nodes to tell about, oldest first, and why those that left did.
+    /// The nodes the consumer knows, and in which epoch: a removal of a lower one would be lost on it.
+    told: HashMap<NodeKey, u64>,
+    /// Nodes to tell about, oldest first, and why those that left did, the last time.
     dirty: VecDeque<NodeKey>,
     queued: HashSet<NodeKey>,
-    left: HashMap<NodeKey, (Arc<Registration>, RemoveReason)>,
+    left: HashMap<NodeKey, RemoveReason>,
     /// A reset to deliver, with the reason should it be empty.
     reset: Option<Option<EmptyReason>>,
     has_reset: bool,
@@ -246,16 +247,12 @@ impl State {
                 }
             }
             Update::Remove { service, id, reason, .. } => {
-                let known = self.current.node(service, id).cloned();
-                if let Some(known) = known
-                    && self.follows(scope, service, id)
-                    && self.current.apply(update)
-                {
+                if self.follows(scope, service, id) && self.current.apply(update) {
                     let key = (service.clone(), id.clone());
-                    if self.reset.is_none() && !self.told.contains(&key) {
+                    if self.reset.is_none() && !self.told.contains_key(&key) {
                         self.forget(&key);
                     } else {
-                        self.left.insert(key.clone(), (known, *reason));
+                        self.left.insert(key.clone(), *reason);
                         self.mark(key);
                     }
                 }
@@ -272,7 +269,7 @@ impl State {
         if self.reset.is_some() {
             let emptied = self.left.remove(&key).filter(|_| self.current.is_empty());
             let vouched = !matches!(self.reset, Some(Some(reason)) if !reason.is_certain());
-            if let Some((_, reason)) = emptied.filter(|_| vouched) {
+            if let Some(reason) = emptied.filter(|_| vouched) {
                 self.reset = Some(Some(EmptyReason::from_last(reason)));
             }
             return;
@@ -305,8 +302,8 @@ impl State {
 
     fn tell_all(&mut self, empty: Option<EmptyReason>) -> Update {
         let registrations: Vec<_> = self.current.iter().cloned().collect();
-        let key = |r: &Arc<Registration>| (r.service.clone(), r.node.id.clone());
-        self.told = registrations.iter().map(key).collect();
+        let told = |r: &Arc<Registration>| ((r.service.clone(), r.node.id.clone()), r.node.epoch);
+        self.told = registrations.iter().map(told).collect();
         Update::reset(registrations, empty.unwrap_or(EmptyReason::Unknown))
     }
 
@@ -315,20 +312,28 @@ impl State {
         if !self.queued.remove(&key) {
             return None;
         }
-        let left = self.left.remove(&key);
-        if let Some(now) = self.current.node(&key.0, &key.1).cloned() {
-            if let Some((old, reason)) = left.filter(|(old, _)| old.node.epoch > now.node.epoch) {
-                // Without its removal the newer one would fence the older that came back.
+        let reason = self.left.remove(&key).unwrap_or(RemoveReason::Unknown);
+        let now = self.current.node(&key.0, &key.1).cloned();
+        let told = self.told.remove(&key);
+        match (told, now) {
+            // Without its removal the newer one would fence the older that came back.
+            (Some(epoch), Some(now)) if epoch > now.node.epoch => {
                 self.queued.insert(key.clone());
-                self.dirty.push_front(key);
-                return Some(Update::remove(&old, reason));
+                self.dirty.push_front(key.clone());
+                Some(removal(key, epoch, reason))
             }
-            self.told.insert(key);
-            return Some(Update::Put(now));
+            (_, Some(now)) => {
+                self.told.insert(key, now.node.epoch);
+                Some(Update::Put(now))
+            }
+            (Some(epoch), None) => Some(removal(key, epoch, reason)),
+            (None, None) => None,
         }
-        let (registration, reason) = left?;
-        self.told.remove(&key).then(|| Update::remove(&registration, reason))
     }
+}
+
+fn removal((service, id): NodeKey, epoch: u64, reason: RemoveReason) -> Update {
+    Update::Remove { service, id, epoch, reason }
 }
 
 #[cfg(test)]
@@ -336,6 +341,7 @@ mod tests {
     use super::*;
     use crate::Node;
     use futures::{FutureExt, StreamExt};
+    use proptest::prelude::*;
 
     fn registration(id: usize, weight: u16) -> Arc<Registration> {
         let mut node = Node::new(format!("n{id}"), "127.0.0.1:1");
@@ -390,6 +396,61 @@ mod tests {
         sender.send(&gone);
         assert_eq!(drain(&mut watch), [gone]);
         assert!(sender.shared.lock().left.is_empty());
+    }
+
+    fn in_epoch(id: usize, epoch: u64) -> Arc<Registration> {
+        let mut registration = (*registration(id, 1)).clone();
+        registration.node.epoch = epoch;
+        registration.into()
+    }
+
+    /// Who was told of an epoch is told when it leaves, whatever lower one came and left behind it.
+    #[test]
+    fn a_lower_epoch_that_came_and_left_hides_no_removal() {
+        let (sender, mut watch) = Watch::channel(Scope::All);
+        sender.send(&reset(vec![in_epoch(0, 9)]));
+        drain(&mut watch);
+        sender.send(&Update::remove(&in_epoch(0, 9), RemoveReason::Expired));
+        sender.send(&Update::Put(in_epoch(0, 3)));
+        sender.send(&Update::remove(&in_epoch(0, 3), RemoveReason::Deregistered));
+        let gone = Update::remove(&in_epoch(0, 9), RemoveReason::Deregistered);
+        assert_eq!(drain(&mut watch), [gone]);
+    }
+
+    fn any_update() -> impl Strategy<Value = Update> {
+        let node = || (0usize..2, 0u64..4).prop_map(|(id, epoch)| in_epoch(id, epoch));
+        // What leaves is mostly there, in whichever epoch.
+        let gone = (0usize..2, 2u64..6).prop_map(|(id, epoch)| in_epoch(id, epoch));
+        prop_oneof![
+            8 => node().prop_map(Update::Put),
+            8 => gone.prop_map(|node| Update::remove(&node, RemoveReason::Expired)),
+            1 => Just(Update::stale(std::time::SystemTime::UNIX_EPOCH, "x")),
+            1 => proptest::collection::vec(node(), 0..3).prop_map(reset),
+        ]
+    }
+
+    proptest! {
+        /// Who read everything knows what its sender knows, whenever it read.
+        #[test]
+        fn whoever_read_everything_knows_what_is_true(
+            steps in proptest::collection::vec((any_update(), 0usize..9), 0..60)
+        ) {
+            let (sender, mut watch) = Watch::channel(Scope::All);
+            let (mut truth, mut told) = (View::new(), View::new());
+            sender.send(&reset(vec![]));
+            for (update, reads) in steps {
+                truth.apply(&update);
+                sender.send(&update);
+                // Mostly nothing is read in between.
+                for _ in 6..reads {
+                    watch.next().now_or_never().flatten().map(|update| told.apply(&update));
+                }
+            }
+            for update in drain(&mut watch) {
+                told.apply(&update);
+            }
+            prop_assert_eq!(told, truth);
+        }
     }
 
     /// Stale is told once per outage, after what was known and before the fresh reset.

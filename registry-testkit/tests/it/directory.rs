@@ -107,6 +107,25 @@ async fn a_conflict_is_read_again() {
     }
 }
 
+/// Of nodes that are given up without a goodbye nothing is remembered, of those that are renewed all.
+#[tokio::test(start_paused = true)]
+async fn who_is_given_up_is_forgotten() {
+    let registry = open(&Engine::default());
+    let named = |id: &str| {
+        let mut registration = node(1, 1);
+        registration.node.id = id.into();
+        registration
+    };
+    for round in 0..50 {
+        registry.register(&named("renewed"), TTL).await.unwrap();
+        registry.register(&named(&format!("given-up-{round}")), TTL).await.unwrap();
+        tokio::time::advance(TTL * 2 / 3).await;
+    }
+    let shown = format!("{registry:?}");
+    let (_, shown) = shown.rsplit_once("namespace").unwrap();
+    assert!(shown.contains("registered: 3,"), "{shown}");
+}
+
 /// Calls that register the same at the same time write it once, instead of getting in each other's
 /// way until their time is up.
 #[tokio::test(start_paused = true)]

@@ -6,13 +6,14 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use futures::StreamExt;
 
 use super::known::Known;
 use super::reading::Reader;
 use super::registry::in_time;
 use super::{Changes, Directory, Keys, Listing};
-use crate::feed::{Audience, Feeder};
+use crate::feed::{self, Audience, Feeder};
 use crate::{Error, ErrorKind, Scope, WatchSender};
 
 /// Feeds all watches of a scope by one task. Dropping it ends the tasks and the watches.
@@ -34,7 +35,7 @@ impl Watching {
         let mut feeders = self.feeders.lock().unwrap_or_else(PoisonError::into_inner);
         feeders.sweep();
         let feeder = feeders.of.entry(watch.scope().clone()).or_default();
-        feeder.attach(watch, |audience| Feed { source, audience }.run());
+        feeder.attach(watch, || source);
     }
 
     /// How many scopes are watched.
@@ -67,54 +68,34 @@ impl<D: Directory> Source<D> {
         in_time(self.deadline, &self.reader.engine, self.directory.list(&self.keys)).await
     }
 
-    async fn follow(&self, after: u64) -> Result<Changes<D::Lease>, Error> {
+    async fn changes(&self, after: u64) -> Result<Changes<D::Lease>, Error> {
         let follow = self.directory.follow(&self.keys, after);
         in_time(self.deadline, &self.reader.engine, follow).await
     }
 }
 
-/// The task.
-struct Feed<D> {
-    source: Source<D>,
-    audience: Audience,
-}
-
-impl<D: Directory> Feed<D> {
-    /// Follows the keys from outage to outage until nobody watches any more.
-    async fn run(mut self) {
-        while let Some(ended) = self.follow().await {
-            if self.audience.lose(&ended) {
-                let (registry, keys) = (&self.source.reader.engine, &self.source.keys);
-                // Whoever watches is told, and it is theirs to make something of it.
-                tracing::debug!(registry, ?keys, cause = ended.chain(), "watch is lost; retrying");
-            }
-            let pause = tokio::time::sleep(self.audience.pause());
-            if self.audience.meanwhile(pause).await.is_none() {
-                return;
-            }
-        }
+#[async_trait]
+impl<D: Directory> feed::Source for Source<D> {
+    fn name(&self) -> String {
+        let (Keys::One(keys) | Keys::Below(keys)) = &self.keys;
+        format!("{} registry, {keys}", self.reader.engine)
     }
 
-    /// Lists and follows; ends with what broke, or `None` when nobody watches.
-    async fn follow(&mut self) -> Option<Error> {
-        let Self { source, audience } = self;
-        let listing = match audience.meanwhile(source.list()).await? {
+    async fn follow(&mut self, audience: &mut Audience) -> Option<Error> {
+        let listing = match audience.meanwhile(self.list()).await? {
             Ok(listing) => listing,
             Err(error) => return Some(error),
         };
-        let mut known = Known::new(source.reader.view(&listing));
-        if audience.reset(|_| known.reset()) {
-            let (registry, keys) = (&source.reader.engine, &source.keys);
-            tracing::debug!(registry, ?keys, "watch is followed again");
-        }
-        let mut changes = match serve(audience, &known, source.follow(listing.revision)).await? {
+        let mut known = Known::new(self.reader.view(&listing));
+        audience.reset(|_| known.reset());
+        let mut changes = match serve(audience, &known, self.changes(listing.revision)).await? {
             Ok(changes) => changes,
             Err(error) => return Some(error),
         };
         loop {
             match serve(audience, &known, changes.next()).await? {
                 Some(Ok(batch)) => {
-                    let updates = known.take_in(&batch, &source.reader);
+                    let updates = known.take_in(&batch, &self.reader);
                     audience.send(&updates);
                 }
                 Some(Err(error)) => return Some(error),

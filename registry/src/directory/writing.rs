@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::reading::Reader;
 use super::turns::Turns;
 use super::{Directory, Entry, Held, Keys, LeaseFor, Put, PutOutcome};
@@ -27,6 +29,8 @@ struct Mine<L> {
     value: Vec<u8>,
     ttl: Duration,
     held: Held<L>,
+    /// When it was renewed last, written included.
+    renewed: Instant,
 }
 
 impl<L: Clone> Writer<L> {
@@ -52,6 +56,9 @@ impl<L: Clone> Writer<L> {
         if let Some(mine) = mine.as_ref().filter(|mine| mine.value == value)
             && directory.renew(&key, &mine.held).await?
         {
+            if let Some(mine) = self.lock().get_mut(&key) {
+                mine.renewed = Instant::now();
+            }
             return Ok(());
         }
         let mut lease = mine.map(|mine| mine.held.lease);
@@ -66,8 +73,9 @@ impl<L: Clone> Writer<L> {
             };
             match directory.put(put).await? {
                 PutOutcome::Stored(held) => {
-                    let mine = Mine { value: value.clone(), ttl, held: held.clone() };
-                    self.lock().insert(key.clone(), mine);
+                    let renewed = Instant::now();
+                    let mine = Mine { value: value.clone(), ttl, held: held.clone(), renewed };
+                    self.remember(key.clone(), mine);
                     if lease.is_none() || directory.renew(&key, &held).await? {
                         return Ok(());
                     }
@@ -106,6 +114,13 @@ impl<L: Clone> Writer<L> {
             tokio::task::yield_now().await;
         }
         Ok(())
+    }
+
+    /// Nodes that nobody renewed within their TTL were given up, and are forgotten.
+    fn remember(&self, key: String, mine: Mine<L>) {
+        let (mut nodes, now) = (self.lock(), Instant::now());
+        nodes.retain(|_, mine| now.duration_since(mine.renewed) <= mine.ttl);
+        nodes.insert(key, mine);
     }
 
     fn forget(&self, key: &str) {
