@@ -192,7 +192,7 @@ impl Feed {
         }
         let now = network::interfaces(&self.config)?;
         if self.interfaces.iter().any(|known| !now.contains(known)) {
-            with(&self.shared, State::interface_lost);
+            with(&self.shared, |state| state.interface_lost(Instant::now()));
         }
         (self.interfaces, self.looked) = (now, Instant::now());
         Ok(())

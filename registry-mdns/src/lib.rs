@@ -70,7 +70,7 @@
 //! calls are `Unavailable` and say so, and watches are stale; once it is over, everything is
 //! announced and asked for again, and watches get a fresh `Reset`. The same happens when news came
 //! faster than they could be read, or the process was stopped for a while. Of several interfaces one
-//! may go away: who was reached over it stays until its TTL is over.
+//! may go away: who was reached over it stays until its TTL is over, or without one for two minutes.
 //!
 //! Nothing tells that a network drops multicast: it looks like one without others in it.
 

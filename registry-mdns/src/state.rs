@@ -129,7 +129,7 @@ impl State {
 
     /// The network was asked who is there; what is ours is said again when it knows nothing of it.
     pub(crate) fn begin(&mut self, is_new: bool, now: Instant) {
-        self.tracker.begin_again();
+        self.tracker.begin_again(now);
         self.standing = Standing::Settling { until: now + SETTLE };
         if is_new {
             self.outbox.repeat();
@@ -178,8 +178,8 @@ impl State {
     }
 
     /// A network interface went away.
-    pub(crate) fn interface_lost(&mut self) {
-        self.tracker.excuse();
+    pub(crate) fn interface_lost(&mut self, now: Instant) {
+        self.tracker.lose_interface(now);
     }
 
     /// When there is something to do without being told.
