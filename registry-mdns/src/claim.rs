@@ -62,27 +62,35 @@ impl Claim {
         if !self.counts {
             return None;
         }
-        let lease = match self.said.says {
-            Says::Here(_, ttl) => ttl,
-            Says::Left(_) => Some(LEFT_COUNTS),
-        };
+        let lease = self.lease();
         let patience = match (self.is_excused, lease) {
             (false, _) => Some(GRACE),
             (true, None) => Some(RECORD_LIFE),
             (true, Some(_)) => None,
         };
         let gone = self.vanished.zip(patience).map(|(at, patience)| at + patience);
-        lease.map(|ttl| self.heard + ttl).into_iter().chain(gone).min()
+        lease.into_iter().chain(gone).min()
     }
 
-    /// Why it counts no more, once its time is over.
+    /// Why it counts no more, once its time is over. Who vanished later than a record lives may have
+    /// said goodbye, too: a record that is not renewed is asked for again, which is no news.
     pub(crate) fn why_over(&self) -> RemoveReason {
         match self.vanished {
             Some(at) if !self.is_excused && at.duration_since(self.heard) < RECORD_LIFE => {
                 RemoveReason::Deregistered
             }
-            _ => RemoveReason::Expired,
+            _ if self.lease() == self.ends() => RemoveReason::Expired,
+            _ => RemoveReason::Unknown,
         }
+    }
+
+    /// Until when it counts by its own word.
+    fn lease(&self) -> Option<Instant> {
+        let ttl = match self.said.says {
+            Says::Here(_, ttl) => ttl,
+            Says::Left(_) => Some(LEFT_COUNTS),
+        };
+        ttl.map(|ttl| self.heard + ttl)
     }
 }
 

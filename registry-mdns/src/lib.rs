@@ -42,7 +42,8 @@
 //!
 //! A program that knows only DNS-SD may announce an instance with `service`, and perhaps `id`,
 //! `version`, `address` and `ns`. It is a node for as long as the record is there, by its instance's
-//! name and its host's address where nothing else is said.
+//! name and its host's address where nothing else is said. A goodbye is told from a death only in
+//! its first two minutes; later the reason is `Unknown`.
 //!
 //! # Leases
 //!

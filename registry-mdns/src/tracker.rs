@@ -395,15 +395,19 @@ mod tests {
         assert_eq!(tracker.hear("x", here("a", 2, 7), start + TTL), put(2));
     }
 
-    /// Who vanishes without a word left a moment later, by a goodbye if its record had life left.
+    /// Who vanishes without a word left a moment later, by a goodbye if its record had life left;
+    /// nobody knows why if it had not, or expired if his lease is over just then.
     #[test]
     fn vanishing_is_leaving_after_a_moment() {
-        for (after, reason) in [
-            (Duration::from_secs(5), RemoveReason::Deregistered),
-            (RECORD_LIFE, RemoveReason::Expired),
+        for (lease, after, reason) in [
+            (Some(TTL * 100), Duration::from_secs(5), RemoveReason::Deregistered),
+            (Some(TTL * 100), RECORD_LIFE, RemoveReason::Unknown),
+            (Some(RECORD_LIFE + GRACE), RECORD_LIFE, RemoveReason::Expired),
+            (None, Duration::from_secs(5), RemoveReason::Deregistered),
+            (None, RECORD_LIFE, RemoveReason::Unknown),
         ] {
             let (mut tracker, start) = (Tracker::default(), Instant::now());
-            let says = Says::Here(registration("a", 1), Some(TTL * 100));
+            let says = Says::Here(registration("a", 1), lease);
             tracker.hear("x", Announcement { says, ..here("a", 1, 5) }, start);
             tracker.vanish("x", start + after);
             assert!(tracker.tick(start + after).is_empty());
@@ -506,7 +510,7 @@ mod tests {
         tracker.hear("x", plain, start);
         assert_eq!(tracker.next_deadline(), None);
         tracker.vanish("x", start);
-        assert_eq!(tracker.tick(start + RECORD_LIFE).len(), 1);
+        assert_eq!(tracker.tick(start + RECORD_LIFE), removed(0, RemoveReason::Unknown));
         assert!(tracker.claims.is_empty());
     }
 
