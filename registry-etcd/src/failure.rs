@@ -42,7 +42,7 @@ impl Failure {
 pub(crate) enum Advice {
     /// It is the answer.
     Accept,
-    /// Log in again: the token is no longer known.
+    /// Log in again: the token is no longer known, or none was needed so far.
     LogIn,
     /// Ask another server, which may be able to answer. A write may have happened all the same.
     AskAnother,
@@ -54,6 +54,7 @@ pub(crate) fn advice(status: &Status) -> Advice {
         _ if is_ours(status) => Advice::AskAnother,
         Code::Unauthenticated => Advice::LogIn,
         Code::InvalidArgument if message.contains("revision of auth store is old") => Advice::LogIn,
+        Code::InvalidArgument if message.contains("user name is empty") => Advice::LogIn,
         Code::ResourceExhausted if message.contains("too many requests") => Advice::AskAnother,
         Code::Unavailable | Code::Unknown | Code::Internal => Advice::AskAnother,
         Code::Cancelled | Code::DeadlineExceeded | Code::Aborted => Advice::AskAnother,
@@ -194,6 +195,7 @@ mod tests {
             (Code::ResourceExhausted, "etcdserver: too many requests", Advice::AskAnother),
             (Code::Unauthenticated, "etcdserver: invalid auth token", Advice::LogIn),
             (Code::InvalidArgument, "etcdserver: revision of auth store is old", Advice::LogIn),
+            (Code::InvalidArgument, "etcdserver: user name is empty", Advice::LogIn),
             (Code::NotFound, "etcdserver: requested lease not found", Advice::Accept),
             (Code::PermissionDenied, "etcdserver: permission denied", Advice::Accept),
             (Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded", Advice::Accept),

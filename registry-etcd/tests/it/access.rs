@@ -28,6 +28,11 @@ async fn refusal(url: &str) -> Error {
 /// One that asks for a user: `root`, who may everything, or `ann`, who may what begins so.
 fn with_users(hers: &str) -> Server {
     let server = Server::start();
+    ask_for_users(&server, hers);
+    server
+}
+
+fn ask_for_users(server: &Server, hers: &str) {
     let call = |path: &str, body: Value| server.call(path, &body);
     let key = server::encoded(hers);
     let end = server::encoded(&format!("{}0", hers.trim_end_matches('/')));
@@ -40,7 +45,6 @@ fn with_users(hers: &str) -> Server {
         call("/v3/auth/user/grant", json!({ "user": user, "role": role }));
     }
     call("/v3/auth/enable", json!({}));
-    server
 }
 
 /// A user with a password registers, watches and leaves; a wrong password, none, and a prefix that is
@@ -130,7 +134,7 @@ async fn forgotten_tokens() {
     soon("a change that is followed", followed).await;
 }
 
-/// A user that is configured before etcd asks for one does no harm.
+/// A user that is configured before etcd asks for one does no harm, and is the one when it does.
 #[tokio::test]
 async fn a_user_nobody_asks_for() {
     if !server::is_there() {
@@ -138,6 +142,8 @@ async fn a_user_nobody_asks_for() {
     }
     let server = Server::start();
     let registry = open_url(&format!("etcd://ann:s3cret@{}", server.address()));
+    registry.register(&node("a", 1), TTL).await.unwrap();
+    ask_for_users(&server, "/micro/");
     registry.register(&node("a", 1), TTL).await.unwrap();
 }
 
