@@ -3,20 +3,21 @@
 mod arguments;
 mod explanation;
 mod keys;
+mod opened;
 mod slips;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{fmt, fs, io};
 
 use arguments::Arguments;
 pub(crate) use explanation::{Beneath, Explanation};
 use keys::{KEYS, PREFIX};
-use micro_registry::{DEFAULT_NAMESPACE, MemoryRegistry};
+use opened::Opened;
 use toml::Spanned;
 
 use crate::{Error, duration};
@@ -44,8 +45,9 @@ use crate::{Error, duration};
 ///
 /// Durations are a number and a unit: `us`, `ms`, `s`, `m` or `h`. The namespace is for a registry
 /// that is named here, or by default; one that is made in code has its own, and a list of `static:`
-/// has none. The registry `memory:` is one for these settings and their clones: whatever is built
-/// from them finds each other, and nobody else does.
+/// has none. Whatever is built from these settings and their clones shares one handle of a registry,
+/// which closes with its last user. That of `memory:` stays for as long as they do, and nobody else
+/// finds what is in it.
 ///
 /// Of a variable that begins with `MICRO_` and is unknown warns whatever is built from these settings
 /// first, when it starts: when they are read there may be no log yet.
@@ -75,8 +77,8 @@ pub struct Settings {
     of_process: bool,
     /// What was read and is ignored, until somebody was told; of all clones.
     ignored: Arc<Mutex<Vec<String>>>,
-    /// What `memory:` opens, by namespace; of all clones.
-    memory: Arc<Mutex<BTreeMap<String, MemoryRegistry>>>,
+    /// The registries that are open; of all clones.
+    opened: Arc<Mutex<Opened>>,
 }
 
 #[derive(Clone)]
@@ -326,11 +328,9 @@ impl Settings {
         }
     }
 
-    /// What `memory:` is in this namespace; it begins as `new`, and is the same for all clones.
-    pub(crate) fn memory(&self, namespace: Option<&str>, new: MemoryRegistry) -> MemoryRegistry {
-        let namespace = namespace.unwrap_or(DEFAULT_NAMESPACE).to_owned();
-        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        memory.entry(namespace).or_insert(new).clone()
+    /// The registries that are open, the same for all clones.
+    pub(crate) fn opened(&self) -> MutexGuard<'_, Opened> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn add_file(&mut self, path: &Path, text: &str) -> Result<(), Error> {
