@@ -238,12 +238,22 @@ impl Settings {
         Explanation::new(self, &Beneath::new())
     }
 
-    /// Prints what a command line with `--explain-config` asks for, and ends the process; does
-    /// nothing for any other.
+    /// Prints what a command line with `--explain-config` asks for, and what is ignored, and ends the
+    /// process; does nothing for any other.
     pub(crate) fn end_if_to_explain(&self, explanation: impl FnOnce() -> String) {
         if self.explains {
-            end(0, io::stdout(), &explanation());
+            end(0, io::stdout(), &self.with_ignored(explanation()));
         }
+    }
+
+    /// An explanation and, as nothing will come to warn of it, what was read and is ignored.
+    fn with_ignored(&self, mut explanation: String) -> String {
+        let ignored = self.take_ignored();
+        if !ignored.is_empty() {
+            explanation.push('\n');
+        }
+        explanation.extend(ignored.into_iter().map(|what| what + "\n"));
+        explanation
     }
 
     /// Whether they were read by [`from_process`](Self::from_process) or
@@ -321,11 +331,13 @@ impl Settings {
     /// Warns of what was read and is ignored: once for these settings and all their clones, and not
     /// before there can be a log.
     pub(crate) fn warn_of_ignored(&self) {
-        let ignored =
-            std::mem::take(&mut *self.ignored.lock().unwrap_or_else(PoisonError::into_inner));
-        for what in ignored {
+        for what in self.take_ignored() {
             tracing::warn!("{what}");
         }
+    }
+
+    fn take_ignored(&self) -> Vec<String> {
+        std::mem::take(&mut *self.ignored.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The registries that are open, the same for all clones.
@@ -584,6 +596,19 @@ mod tests {
         for other in ["PATH", "MICROSCOPE", "micro_name", "MY_MICRO_NAME"] {
             assert_eq!(told(other), "", "{other}");
         }
+    }
+
+    /// A program that only explains its settings says what it ignores as well, below the values.
+    #[test]
+    fn an_explanation_tells_what_is_ignored() {
+        let settings = Settings::from_parts(None, variables(&[("MICRO_NAMSPACE", "x")])).unwrap();
+        let explained = settings.with_ignored(settings.explain().to_string());
+        let told = "\n\nenvironment variable MICRO_NAMSPACE is unknown and ignored: \
+            did you mean MICRO_NAMESPACE?\n";
+        assert!(explained.starts_with("registry ") && explained.ends_with(told), "{explained}");
+        let nothing = Settings::none();
+        let explanation = nothing.explain().to_string();
+        assert_eq!(nothing.with_ignored(explanation.clone()), explanation);
     }
 
     /// Only a variable of a known key must be UTF-8; the runtime directory is taken as it is.
