@@ -1,4 +1,5 @@
-//! Compares RPC engines in one interleaved run of separate processes.
+//! Compares RPC engines in one interleaved run of separate processes, and balancing policies in
+//! [simulated time](simulation).
 //!
 //! Every contender of [`contender`] echoes the same payload over TCP on the loopback interface.
 //! For each cell (a number of calls in flight) a server process and a client process are started,
@@ -15,3 +16,4 @@ pub mod contender;
 pub mod measure;
 pub mod process;
 pub mod report;
+pub mod simulation;

@@ -212,8 +212,11 @@ fn failed(failure: Failure<AttemptError>, mut site: CallSite) -> Error {
             let message = format!("no node of service `{}` is registered", site.service);
             Error::at(Code::NotFound, Phase::Resolve, message)
         }
-        Failure::NoneServing { .. } => {
+        Failure::NoneServing { .. } | Failure::NoneMatching { .. } => {
             Error::at(Code::Unavailable, Phase::Resolve, failure.to_string())
+        }
+        Failure::Throttled => {
+            Error::at(Code::ResourceExhausted, Phase::Resolve, failure.to_string())
         }
         _ => Error::at(Code::DeadlineExceeded, Phase::Resolve, failure.to_string()),
     };

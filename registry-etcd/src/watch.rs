@@ -156,8 +156,8 @@ impl fmt::Debug for Conversation {
     }
 }
 
-/// A watch that is about to begin. If it does not, others begin on another stream: etcd takes no more
-/// orders on one on which it refused something.
+/// A watch that is about to begin. If it does not, others begin on another stream: this one may be
+/// silent, or of a token that etcd has forgotten, and would then refuse every watch.
 struct Joining<'a> {
     watches: &'a Watches,
     conversation: Arc<Conversation>,

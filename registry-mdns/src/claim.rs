@@ -16,6 +16,8 @@ pub(crate) struct Claim {
     pub(crate) counts: bool,
     /// Since when the instance is not there any more.
     pub(crate) vanished: Option<Instant>,
+    /// Whether it vanished with a network interface, which says nothing about its node.
+    is_excused: bool,
     /// Whether it was heard since everything is heard anew.
     pub(crate) is_confirmed: bool,
     /// Its entry among the deadlines.
@@ -24,7 +26,26 @@ pub(crate) struct Claim {
 
 impl Claim {
     pub(crate) fn new(said: Announcement, now: Instant) -> Self {
-        Self { said, heard: now, counts: true, vanished: None, is_confirmed: true, timer: None }
+        Self {
+            said,
+            heard: now,
+            counts: true,
+            vanished: None,
+            is_excused: false,
+            is_confirmed: true,
+            timer: None,
+        }
+    }
+
+    /// The instance is there, whatever it says.
+    pub(crate) fn confirm(&mut self) {
+        (self.is_confirmed, self.vanished, self.is_excused) = (true, None, false);
+    }
+
+    /// The instance is there no more; excused when a network interface went away.
+    pub(crate) fn vanish(&mut self, now: Instant, is_excused: bool) {
+        self.vanished.get_or_insert(now);
+        self.is_excused |= is_excused;
     }
 
     pub(crate) fn is_here(&self) -> bool {
@@ -41,20 +62,35 @@ impl Claim {
         if !self.counts {
             return None;
         }
-        let lease = match self.said.says {
+        let lease = self.lease();
+        let patience = match (self.is_excused, lease) {
+            (false, _) => Some(GRACE),
+            (true, None) => Some(RECORD_LIFE),
+            (true, Some(_)) => None,
+        };
+        let gone = self.vanished.zip(patience).map(|(at, patience)| at + patience);
+        lease.into_iter().chain(gone).min()
+    }
+
+    /// Why it counts no more, once its time is over. Who vanished later than a record lives may have
+    /// said goodbye, too: a record that is not renewed is asked for again, which is no news.
+    pub(crate) fn why_over(&self) -> RemoveReason {
+        match self.vanished {
+            Some(at) if !self.is_excused && at.duration_since(self.heard) < RECORD_LIFE => {
+                RemoveReason::Deregistered
+            }
+            _ if self.lease() == self.ends() => RemoveReason::Expired,
+            _ => RemoveReason::Unknown,
+        }
+    }
+
+    /// Until when it counts by its own word.
+    fn lease(&self) -> Option<Instant> {
+        let ttl = match self.said.says {
             Says::Here(_, ttl) => ttl,
             Says::Left(_) => Some(LEFT_COUNTS),
         };
-        let grace = self.vanished.map(|at| at + GRACE);
-        lease.map(|ttl| self.heard + ttl).into_iter().chain(grace).min()
-    }
-
-    /// Why it counts no more, once its time is over.
-    pub(crate) fn why_over(&self) -> RemoveReason {
-        match self.vanished {
-            Some(at) if at.duration_since(self.heard) < RECORD_LIFE => RemoveReason::Deregistered,
-            _ => RemoveReason::Expired,
-        }
+        ttl.map(|ttl| self.heard + ttl)
     }
 }
 
@@ -62,7 +98,12 @@ impl Claim {
 /// news that a network interface went away, may be on its way.
 pub(crate) const GRACE: Duration = Duration::from_millis(500);
 
-/// Records outlive their last word by at least this long, so who vanishes sooner said goodbye.
+/// How long after the loss of a network interface whoever vanishes did so with it: the daemon looks
+/// every second, at moments of its own.
+pub(crate) const EXCUSED: Duration = Duration::from_secs(2);
+
+/// Records outlive their last word by at least this long, so who vanishes sooner said goodbye; and
+/// who vanished with an interface, and has no lease, is heard again within it or not at all.
 pub(crate) const RECORD_LIFE: Duration = Duration::from_secs(110);
 
 /// For how long it counts that a node left, should nobody take the word back.

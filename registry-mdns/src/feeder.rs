@@ -1,9 +1,11 @@
 //! The task that carries what is heard in, and what is to be sent out.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use futures::FutureExt;
 use if_addrs::Interface;
 use micro_registry::Error;
 use tokio::sync::{Notify, watch};
@@ -87,20 +89,30 @@ impl Drop for Shared {
 async fn run(shared: Weak<Shared>, called: Arc<Notify>) {
     let mut retries = 0;
     loop {
-        let Some(config) = shared.upgrade().map(|shared| shared.config.clone()) else { return };
-        let error = match Feed::open(config, shared.clone(), called.clone()) {
-            Ok(feed) => {
-                retries = 0;
-                match feed.follow().await {
-                    Some(error) => error,
-                    None => return,
-                }
+        let following = AssertUnwindSafe(follow(&shared, &called, &mut retries));
+        let error = match following.catch_unwind().await {
+            Ok(Some(error)) => error,
+            Ok(None) => return,
+            Err(_) => {
+                tracing::error!("following the network panicked, starting it again");
+                unavailable("the task of the mdns registry panicked")
             }
-            Err(error) => error,
         };
         let Some(()) = with(&shared, |state| state.lose(&error.chain())) else { return };
         tokio::time::sleep(backoff(retries)).await;
         retries += 1;
+    }
+}
+
+/// Ends with what broke, or `None` when the handle is gone.
+async fn follow(shared: &Weak<Shared>, called: &Arc<Notify>, retries: &mut u32) -> Option<Error> {
+    let config = shared.upgrade()?.config.clone();
+    match Feed::open(config, shared.clone(), called.clone()) {
+        Ok(feed) => {
+            *retries = 0;
+            feed.follow().await
+        }
+        Err(error) => Some(error),
     }
 }
 
@@ -192,7 +204,7 @@ impl Feed {
         }
         let now = network::interfaces(&self.config)?;
         if self.interfaces.iter().any(|known| !now.contains(known)) {
-            with(&self.shared, State::interface_lost);
+            with(&self.shared, |state| state.interface_lost(Instant::now()));
         }
         (self.interfaces, self.looked) = (now, Instant::now());
         Ok(())

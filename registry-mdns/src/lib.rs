@@ -42,7 +42,8 @@
 //!
 //! A program that knows only DNS-SD may announce an instance with `service`, and perhaps `id`,
 //! `version`, `address` and `ns`. It is a node for as long as the record is there, by its instance's
-//! name and its host's address where nothing else is said.
+//! name and its host's address where nothing else is said. A goodbye is told from a death only in
+//! its first two minutes; later the reason is `Unknown`.
 //!
 //! # Leases
 //!
@@ -70,7 +71,7 @@
 //! calls are `Unavailable` and say so, and watches are stale; once it is over, everything is
 //! announced and asked for again, and watches get a fresh `Reset`. The same happens when news came
 //! faster than they could be read, or the process was stopped for a while. Of several interfaces one
-//! may go away: who was reached over it stays until its TTL is over.
+//! may go away: who was reached over it stays until its TTL is over, or without one for two minutes.
 //!
 //! Nothing tells that a network drops multicast: it looks like one without others in it.
 

@@ -69,7 +69,7 @@ impl MdnsRegistry {
         self.reach()?;
         in_time(self.shared.until(|state| match state.standing() {
             Standing::Live => Some(Ok(answer(state.view()))),
-            Standing::Away { cause, .. } => Some(Err(unavailable(cause.as_str()))),
+            Standing::Away(outage) => Some(Err(unavailable(outage.cause.as_str()))),
             Standing::Opening | Standing::Settling { .. } => None,
         }))
         .await

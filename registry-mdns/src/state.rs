@@ -24,12 +24,25 @@ pub(crate) const SETTLE: Duration = Duration::from_millis(1_500);
 pub(crate) enum Standing {
     /// Nobody tried yet.
     Opening,
-    /// Asked, and waiting for the answers.
-    Settling { until: Instant },
+    /// Asked, and waiting for the answers; maybe after an outage, which ends with them.
+    Settling { until: Instant, after: Option<Outage> },
     /// What was heard is what there is.
     Live,
     /// It cannot be reached.
-    Away { since: SystemTime, cause: String },
+    Away(Outage),
+}
+
+/// For how long the network is away, and why by the latest attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Outage {
+    since: SystemTime,
+    pub(crate) cause: String,
+}
+
+impl Outage {
+    fn stale(&self) -> Update {
+        Update::stale(self.since, self.cause.as_str())
+    }
 }
 
 /// Ties together what is heard, what is announced and who watches.
@@ -111,12 +124,10 @@ impl State {
 
     /// Takes a watch on.
     pub(crate) fn attach(&mut self, watcher: WatchSender) {
-        match &self.standing {
-            Standing::Live => drop(watcher.send(&self.tracker.reset(watcher.scope()))),
-            Standing::Away { since, cause } => {
-                watcher.send(&Update::stale(*since, cause.as_str()));
-            }
-            Standing::Opening | Standing::Settling { .. } => {}
+        if self.standing == Standing::Live {
+            watcher.send(&self.tracker.reset(watcher.scope()));
+        } else if let Some(outage) = self.outage() {
+            watcher.send(&outage.stale());
         }
         self.watchers.retain(|watcher| !watcher.is_closed());
         self.watchers.push(watcher);
@@ -129,24 +140,27 @@ impl State {
 
     /// The network was asked who is there; what is ours is said again when it knows nothing of it.
     pub(crate) fn begin(&mut self, is_new: bool, now: Instant) {
-        self.tracker.begin_again();
-        self.standing = Standing::Settling { until: now + SETTLE };
+        self.tracker.begin_again(now);
+        let after = self.outage().cloned();
+        self.standing = Standing::Settling { until: now + SETTLE, after };
         if is_new {
             self.outbox.repeat();
         }
     }
 
-    /// The network is away, or what it said was lost.
+    /// The network is away, or what it said was lost. Those who watch are told once, until they get
+    /// a reset; those who call, why by the latest attempt.
     pub(crate) fn lose(&mut self, cause: &str) {
-        if matches!(self.standing, Standing::Away { .. }) {
-            return;
-        }
-        let since = SystemTime::now();
         // Whoever watches is told, and it is theirs to make something of it.
         tracing::debug!(cause, "the network of the mdns registry is lost; retrying");
-        let stale = Update::stale(since, cause);
-        self.watchers.retain(|watcher| watcher.send(&stale));
-        self.standing = Standing::Away { since, cause: cause.to_owned() };
+        let known = self.outage().map(|outage| outage.since);
+        let since = known.unwrap_or_else(SystemTime::now);
+        let outage = Outage { since, cause: cause.to_owned() };
+        if known.is_none() {
+            let stale = outage.stale();
+            self.watchers.retain(|watcher| watcher.send(&stale));
+        }
+        self.standing = Standing::Away(outage);
     }
 
     /// An instance was found, or said something new.
@@ -178,14 +192,14 @@ impl State {
     }
 
     /// A network interface went away.
-    pub(crate) fn interface_lost(&mut self) {
-        self.tracker.excuse();
+    pub(crate) fn interface_lost(&mut self, now: Instant) {
+        self.tracker.lose_interface(now);
     }
 
     /// When there is something to do without being told.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let standing = match self.standing {
-            Standing::Settling { until } => Some(until),
+            Standing::Settling { until, .. } => Some(until),
             Standing::Live => self.tracker.next_deadline(),
             _ => None,
         };
@@ -202,7 +216,7 @@ impl State {
         for (key, epoch) in expired {
             self.leave(key, epoch, RemoveReason::Expired, clock);
         }
-        if matches!(self.standing, Standing::Settling { until } if until <= clock.now) {
+        if matches!(self.standing, Standing::Settling { until, .. } if until <= clock.now) {
             self.settle();
         }
         if self.standing == Standing::Live {
@@ -238,8 +252,16 @@ impl State {
 
     fn reach(&self) -> Result<(), Error> {
         match &self.standing {
-            Standing::Away { cause, .. } => Err(unavailable(cause.as_str())),
+            Standing::Away(outage) => Err(unavailable(outage.cause.as_str())),
             _ => Ok(()),
+        }
+    }
+
+    /// The outage that those who watch know of.
+    fn outage(&self) -> Option<&Outage> {
+        match &self.standing {
+            Standing::Away(outage) | Standing::Settling { after: Some(outage), .. } => Some(outage),
+            _ => None,
         }
     }
 
@@ -409,7 +431,8 @@ mod tests {
         assert_eq!(told(&mut watch), [Update::reset(all, EmptyReason::Unknown)]);
     }
 
-    /// While the network is away calls fail, those who watch were told once, and nobody expires.
+    /// While the network is away calls fail and say why by now, those who watch were told once, also
+    /// when it was there for a moment, and nobody expires.
     #[test]
     fn outages() {
         let (mut state, clock) = live();
@@ -417,12 +440,17 @@ mod tests {
         let mut watch = watch(&mut state);
         told(&mut watch);
         state.lose("by the test");
+        let stale = told(&mut watch);
+        let Standing::Away(Outage { since, .. }) = *state.standing() else { panic!("{state:?}") };
+        assert_eq!(stale, [Update::stale(since, "by the test")]);
+        state.begin(true, clock.now);
         state.lose("again");
-        let Standing::Away { since, .. } = *state.standing() else { panic!("{state:?}") };
-        assert_eq!(told(&mut watch), [Update::stale(since, "by the test")]);
+        assert_eq!(told(&mut watch), []);
+        let mut late = self::watch(&mut state);
+        assert_eq!(told(&mut late), [Update::stale(since, "again")]);
         let error = state.register(&registration(1), TTL, clock).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable);
-        assert_eq!(error.to_string(), "by the test");
+        assert_eq!(error.to_string(), "again");
         let later = after(clock, TTL * 2);
         state.tick(later);
         assert_eq!(state.view().len(), 1);

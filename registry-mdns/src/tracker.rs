@@ -7,7 +7,7 @@ use std::sync::Arc;
 use micro_registry::{EmptyReason, Registration, RemoveReason, Scope, Update, View};
 use tokio::time::Instant;
 
-use crate::claim::Claim;
+use crate::claim::{Claim, EXCUSED};
 use crate::text::{Announcement, Key, Says};
 
 /// Knows what each instance said last, and gives the view that follows from it.
@@ -21,6 +21,8 @@ pub(crate) struct Tracker {
     /// When each claim that counts will cease to, unless something is heard first.
     due: BTreeSet<(Instant, String)>,
     view: View,
+    /// When a network interface was lost last.
+    interface_lost: Option<Instant>,
     /// Why the last node of a service left; bounded by [`MAX_REMEMBERED`].
     emptied: HashMap<String, EmptyReason>,
 }
@@ -67,8 +69,7 @@ impl Tracker {
         };
         let mut updates = vec![];
         if let Some(known) = self.claims.get_mut(instance) {
-            known.is_confirmed = true;
-            known.vanished = None;
+            known.confirm();
             if !known.is_news(&said) {
                 self.set_timer(instance);
                 return updates;
@@ -88,26 +89,23 @@ impl Tracker {
     }
 
     /// An instance is there no more, and did not say so. A moment later it will have left, unless
-    /// it is heard again.
+    /// it is heard again or vanished with a network interface.
     pub(crate) fn vanish(&mut self, instance: &str, now: Instant) {
+        let is_excused = self.interface_lost.is_some_and(|at| now < at + EXCUSED);
         match self.claims.get_mut(instance) {
             Some(claim) if claim.counts && claim.is_here() => {
-                claim.vanished.get_or_insert(now);
+                claim.vanish(now, is_excused);
                 self.set_timer(instance);
             }
             _ => self.forget(instance),
         }
     }
 
-    /// A network interface went away: who vanished with it may be there as before.
-    pub(crate) fn excuse(&mut self) {
-        let vanished = self.claims.iter().filter(|(_, claim)| claim.vanished.is_some());
-        for instance in vanished.map(|(instance, _)| instance.clone()).collect::<Vec<_>>() {
-            if let Some(claim) = self.claims.get_mut(&instance) {
-                claim.vanished = None;
-            }
-            self.set_timer(&instance);
-        }
+    /// A network interface went away: who vanished with it, or will in a moment, may be there as
+    /// before.
+    pub(crate) fn lose_interface(&mut self, now: Instant) {
+        self.interface_lost = Some(now);
+        self.excuse(now);
     }
 
     /// What an instance of ours said counts no more, as nobody says it any longer.
@@ -129,11 +127,11 @@ impl Tracker {
     }
 
     /// From here on everything is heard anew; what is not is forgotten at the end.
-    pub(crate) fn begin_again(&mut self) {
+    pub(crate) fn begin_again(&mut self, now: Instant) {
         for claim in self.claims.values_mut() {
             claim.is_confirmed = false;
         }
-        self.excuse();
+        self.excuse(now);
     }
 
     /// What was not heard since is there no more; nobody knows why.
@@ -169,6 +167,17 @@ impl Tracker {
             }
             _ if self.emptied.is_empty() => EmptyReason::NeverSeen,
             _ => EmptyReason::Unknown,
+        }
+    }
+
+    /// Nobody left merely because he vanished a moment ago.
+    fn excuse(&mut self, now: Instant) {
+        let vanished = self.claims.iter().filter(|(_, claim)| claim.vanished.is_some());
+        for instance in vanished.map(|(instance, _)| instance.clone()).collect::<Vec<_>>() {
+            if let Some(claim) = self.claims.get_mut(&instance) {
+                claim.vanish(now, true);
+            }
+            self.set_timer(&instance);
         }
     }
 
@@ -386,15 +395,19 @@ mod tests {
         assert_eq!(tracker.hear("x", here("a", 2, 7), start + TTL), put(2));
     }
 
-    /// Who vanishes without a word left a moment later, by a goodbye if its record had life left.
+    /// Who vanishes without a word left a moment later, by a goodbye if its record had life left;
+    /// nobody knows why if it had not, or expired if his lease is over just then.
     #[test]
     fn vanishing_is_leaving_after_a_moment() {
-        for (after, reason) in [
-            (Duration::from_secs(5), RemoveReason::Deregistered),
-            (RECORD_LIFE, RemoveReason::Expired),
+        for (lease, after, reason) in [
+            (Some(TTL * 100), Duration::from_secs(5), RemoveReason::Deregistered),
+            (Some(TTL * 100), RECORD_LIFE, RemoveReason::Unknown),
+            (Some(RECORD_LIFE + GRACE), RECORD_LIFE, RemoveReason::Expired),
+            (None, Duration::from_secs(5), RemoveReason::Deregistered),
+            (None, RECORD_LIFE, RemoveReason::Unknown),
         ] {
             let (mut tracker, start) = (Tracker::default(), Instant::now());
-            let says = Says::Here(registration("a", 1), Some(TTL * 100));
+            let says = Says::Here(registration("a", 1), lease);
             tracker.hear("x", Announcement { says, ..here("a", 1, 5) }, start);
             tracker.vanish("x", start + after);
             assert!(tracker.tick(start + after).is_empty());
@@ -403,17 +416,47 @@ mod tests {
         }
     }
 
-    /// Who vanished with an interface, or is heard again in time, was never gone.
+    /// Who is heard again in time was never gone.
     #[test]
-    fn vanishing_may_be_excused() {
+    fn vanishing_may_be_taken_back() {
         let (mut tracker, start) = with_node();
-        tracker.vanish("x", start);
-        tracker.excuse();
-        assert!(tracker.tick(start + GRACE).is_empty());
         tracker.vanish("x", start);
         tracker.hear("x", here("a", 1, 5), start);
         assert!(tracker.tick(start + GRACE).is_empty());
         assert_eq!(tracker.next_deadline(), Some(start + TTL));
+    }
+
+    /// Who vanishes with an interface is there until his lease is over, whether the loss is noticed
+    /// before he vanishes or after, and leaves nothing behind.
+    #[test]
+    fn vanishing_with_an_interface_is_no_goodbye() {
+        let moment = Duration::from_millis(400);
+        for (lost, vanished) in [(moment, Duration::ZERO), (Duration::ZERO, moment * 3)] {
+            let (mut tracker, start) = with_node();
+            if lost < vanished {
+                tracker.lose_interface(start + lost);
+                tracker.vanish("x", start + vanished);
+            } else {
+                tracker.vanish("x", start + vanished);
+                tracker.lose_interface(start + lost);
+            }
+            assert!(tracker.tick(start + TTL - moment).is_empty());
+            assert_eq!(tracker.tick(start + TTL), removed(1, RemoveReason::Expired));
+            assert!(tracker.claims.is_empty() && tracker.of_node.is_empty());
+        }
+    }
+
+    /// A goodbye is one again a while after an interface was lost, and after the instance was heard
+    /// again.
+    #[test]
+    fn an_interface_excuses_once() {
+        let (mut tracker, start) = with_node();
+        tracker.lose_interface(start);
+        tracker.vanish("x", start);
+        tracker.hear("x", here("a", 1, 5), start);
+        tracker.vanish("x", start + EXCUSED);
+        let gone = tracker.tick(start + EXCUSED + GRACE);
+        assert_eq!(gone, removed(1, RemoveReason::Deregistered));
     }
 
     /// After everything was heard anew, what was not is gone for a reason nobody knows; ours stays.
@@ -422,12 +465,12 @@ mod tests {
         let (mut tracker, start) = with_node();
         tracker.hear("y", here("b", 1, 5), start);
         tracker.hear("z", here("c", 1, 5), start);
-        tracker.begin_again();
+        tracker.begin_again(start);
         tracker.hear("y", here("b", 1, 5), start);
         tracker.end_again(|instance| instance == "z");
         let ids: Vec<_> = tracker.view().iter().map(|r| &*r.node.id).collect();
         assert_eq!(ids, ["b", "c"]);
-        tracker.begin_again();
+        tracker.begin_again(start);
         tracker.end_again(|_| false);
         assert_eq!(why_empty(&tracker), EmptyReason::Unknown);
         assert!(tracker.due.is_empty() && tracker.of_node.is_empty());
@@ -452,6 +495,23 @@ mod tests {
         assert_eq!(tracker.next_deadline(), None);
         tracker.vanish("x", start + TTL);
         assert_eq!(tracker.tick(start + TTL + GRACE).len(), 1);
+    }
+
+    /// Who vanished with an interface, has no lease and is not heard again is not there for ever.
+    #[test]
+    fn records_without_a_lease_that_vanish_with_an_interface() {
+        let (mut tracker, start) = (Tracker::default(), Instant::now());
+        let plain =
+            Announcement { says: Says::Here(registration("a", 0), None), ..here("a", 0, 0) };
+        tracker.hear("x", plain.clone(), start);
+        tracker.vanish("x", start);
+        tracker.lose_interface(start);
+        assert_eq!(tracker.next_deadline(), Some(start + RECORD_LIFE));
+        tracker.hear("x", plain, start);
+        assert_eq!(tracker.next_deadline(), None);
+        tracker.vanish("x", start);
+        assert_eq!(tracker.tick(start + RECORD_LIFE), removed(0, RemoveReason::Unknown));
+        assert!(tracker.claims.is_empty());
     }
 
     /// An instance that speaks of another node than before takes the first one back.

@@ -68,6 +68,10 @@
 //! the report begins with what is weaker and lists what was skipped, each with its reason. A fault
 //! that cannot be made to happen skips its cases in the same way.
 //!
+//! # Waiting
+//!
+//! A backend has tests of its own as well; [`wait`](mod@wait) is what they wait with.
+//!
 //! # Looking at one case
 //!
 //! [`Suite::only`] runs the cases whose names contain a text, and returns the [`Report`] instead of
@@ -93,6 +97,7 @@ mod report;
 mod sample;
 mod stage;
 mod suite;
+pub mod wait;
 
 pub use backend::{Backend, Faults, Unsupported};
 pub use line::Line;

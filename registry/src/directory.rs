@@ -9,6 +9,7 @@ mod known;
 mod layout;
 mod reading;
 mod registry;
+mod turns;
 mod watching;
 mod writing;
 

@@ -199,7 +199,7 @@ mod tests {
         let stored = decode_stored(&encode(&registration)).unwrap();
         assert_eq!(stored, Stored::Node(registration.clone()));
         let goodbye = encode_goodbye(&registration);
-        assert_eq!(decode_stored(&goodbye).unwrap(), Stored::Goodbye(registration.clone()));
+        assert_eq!(decode_stored(&goodbye).unwrap(), Stored::Goodbye(registration));
         let error = decode(&goodbye).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid);
         assert!(error.to_string().contains("the node left"), "{error}");

@@ -7,7 +7,9 @@ use std::time::Duration;
 use micro_registry::{EmptyReason, Registration, RemoveReason, Update, View};
 use tokio::time::Instant;
 
-use crate::{Member, Snapshot};
+use crate::peers::Peers;
+use crate::snapshot::Known;
+use crate::{Filter, Member, NodeStats, Picker, Snapshot};
 
 /// How long nodes outlive a registry that has forgotten everything.
 pub(crate) const HOLD_ALL: Duration = Duration::from_secs(600);
@@ -23,7 +25,11 @@ const DOUBT: Duration = Duration::from_secs(30);
 /// A registry that cannot be reached takes no node out, and neither does one that comes back with
 /// less than was known: who is missing then, or expires soon after, is held for a while, and called
 /// meanwhile, until the registry names it again or says that it left.
-pub(crate) struct Cache<T> {
+#[derive(Debug)]
+pub struct Cache<T> {
+    peers: Arc<Peers>,
+    zone: Option<String>,
+    filter: Filter,
     view: View,
     members: HashMap<String, Arc<Member<T>>>,
     answered: bool,
@@ -39,11 +45,12 @@ pub(crate) struct Cache<T> {
 
 /// What an update did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Change {
+pub enum Change {
     /// There is a new snapshot to publish.
     Changed,
     /// The registry forgot this many nodes, which are kept.
     Held(usize),
+    /// There is nothing new.
     Nothing,
 }
 
@@ -54,8 +61,12 @@ impl Change {
 }
 
 impl<T: Clone> Cache<T> {
-    pub(crate) fn new() -> Self {
+    /// An empty cache, for the nodes `picker` is to pick from.
+    pub fn new(picker: &Picker) -> Self {
         Self {
+            peers: picker.peers().clone(),
+            zone: None,
+            filter: Filter::default(),
             view: View::new(),
             members: HashMap::new(),
             answered: false,
@@ -66,7 +77,13 @@ impl<T: Clone> Cache<T> {
         }
     }
 
-    pub(crate) fn apply(&mut self, update: &Update, now: Instant) -> Change {
+    /// The same for a caller in this zone, who calls nothing but what the filter allows.
+    pub fn within(self, zone: Option<String>, filter: Filter) -> Self {
+        Self { zone, filter, ..self }
+    }
+
+    /// Takes an update in.
+    pub fn apply(&mut self, update: &Update, now: Instant) -> Change {
         match update {
             Update::Stale { .. } => {
                 self.held_until = None;
@@ -87,11 +104,12 @@ impl<T: Clone> Cache<T> {
             Update::Remove { service, id, epoch, reason: RemoveReason::Expired, .. }
                 if self.is_doubtful(now) =>
             {
+                // Of what came and left unread only the end may be told, so it may be of a later epoch.
                 let known = self.view.node(service, id);
-                if known.is_none_or(|known| known.node.epoch != *epoch) {
+                if known.is_none_or(|known| known.node.epoch > *epoch) {
                     return Change::Nothing;
                 }
-                self.held_until = Some(now + HOLD_SOME);
+                self.held_until = self.held_until.max(Some(now + HOLD_SOME));
                 if self.held.insert(id.clone()) { Change::Held(1) } else { Change::Nothing }
             }
             Update::Remove { id, .. } => {
@@ -108,7 +126,7 @@ impl<T: Clone> Cache<T> {
     }
 
     /// Lets go of what was held long enough.
-    pub(crate) fn tick(&mut self, now: Instant) -> Change {
+    pub fn tick(&mut self, now: Instant) -> Change {
         if self.held_until.is_none_or(|until| now < until) {
             return Change::Nothing;
         }
@@ -120,7 +138,7 @@ impl<T: Clone> Cache<T> {
     }
 
     /// When to [`tick`](Self::tick).
-    pub(crate) fn held_until(&self) -> Option<Instant> {
+    pub fn held_until(&self) -> Option<Instant> {
         self.held_until
     }
 
@@ -131,25 +149,57 @@ impl<T: Clone> Cache<T> {
 
     /// The nodes that want traffic, with what was kept for those known before; `make` gives what to
     /// keep for a new one, or `None` when it cannot be called at all.
-    pub(crate) fn snapshot(&mut self, make: impl Fn(&Registration) -> Option<T>) -> Snapshot<T> {
+    ///
+    /// Who comes after the first ones is a newcomer, and gets less than its share at first.
+    pub fn snapshot(
+        &mut self,
+        make: impl Fn(&Registration) -> Option<T>,
+        now: Instant,
+    ) -> Snapshot<T> {
         let mut known = std::mem::take(&mut self.members);
+        let are_first = known.is_empty();
         for registration in self.view.iter() {
             let id = &registration.node.id;
-            let member = match known.remove(id) {
-                Some(member) if Arc::ptr_eq(member.registration(), registration) => Some(member),
-                Some(member) if is_same_target(member.registration(), registration) => {
-                    Some(Arc::new(member.updated(registration.clone())))
+            let member = match known.get(id) {
+                Some(member) if Arc::ptr_eq(member.registration(), registration) => {
+                    known.remove(id)
                 }
-                _ => make(registration)
-                    .map(|target| Arc::new(Member::new(registration.clone(), target))),
+                Some(member) if is_same_target(member.registration(), registration) => {
+                    let updated = member.updated(registration.clone());
+                    known.remove(id);
+                    Some(Arc::new(updated))
+                }
+                _ => make(registration).map(|target| {
+                    let stats = NodeStats::new(&registration.node, &self.peers);
+                    let stats = if are_first { stats } else { stats.joining(now) };
+                    Arc::new(Member::new(registration.clone(), stats, target))
+                }),
             };
             if let Some(member) = member {
                 self.members.insert(id.clone(), member);
             }
         }
-        let eligible = self.view.iter().filter(|r| r.node.is_eligible());
-        let members = eligible.filter_map(|r| self.members.get(&r.node.id).cloned()).collect();
-        Snapshot::new(members, self.view.len(), self.answered, self.lost || !self.held.is_empty())
+        known.values().for_each(|gone| gone.stats().retire());
+        self.eligible()
+    }
+
+    fn eligible(&self) -> Snapshot<T> {
+        let serving = self.view.iter().filter(|r| r.node.is_eligible());
+        let serving: Vec<_> =
+            serving.filter_map(|r| self.members.get(&r.node.id).cloned()).collect();
+        let known = Known {
+            registered: self.view.len(),
+            serving: serving.len(),
+            answered: self.answered,
+            stale: self.lost || !self.held.is_empty(),
+        };
+        let allowed: Vec<_> =
+            serving.into_iter().filter(|member| self.filter.allows(member)).collect();
+        self.peers.resize(allowed.len());
+        let zone = self.zone.as_deref();
+        let is_near =
+            |m: &Member<T>| zone.is_some() && m.registration().node.zone.as_deref() == zone;
+        Snapshot::new(allowed, known, is_near)
     }
 
     /// All that is known, in the registry's order.
@@ -206,7 +256,11 @@ fn is_same_target(old: &Arc<Registration>, new: &Arc<Registration>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use micro_registry::{Node, NodeState, RemoveReason};
+    use micro_registry::{Node, NodeState};
+
+    fn cache_of<T: Clone>() -> Cache<T> {
+        Cache::new(&Picker::new(&Default::default(), Instant::now()))
+    }
 
     fn registration(id: &str) -> Arc<Registration> {
         Arc::new(Registration::new("s", "1.0.0", Node::new(id, "127.0.0.1:1")))
@@ -217,7 +271,7 @@ mod tests {
     }
 
     fn ids(cache: &mut Cache<u32>) -> Vec<String> {
-        let snapshot = cache.snapshot(|_| Some(0));
+        let snapshot = cache.snapshot(|_| Some(0), Instant::now());
         snapshot.members().iter().map(|m| m.registration().node.id.clone()).collect()
     }
 
@@ -226,7 +280,7 @@ mod tests {
     fn forgotten_nodes_are_held_and_left_ones_are_not() {
         let now = Instant::now();
         for reason in [EmptyReason::NeverSeen, EmptyReason::Unknown] {
-            let mut cache = Cache::new();
+            let mut cache = cache_of();
             cache.apply(&reset(&["a", "b"], reason), now);
             assert_eq!(cache.apply(&reset(&[], reason), now), Change::Held(2));
             assert_eq!(ids(&mut cache), ["a", "b"]);
@@ -237,7 +291,7 @@ mod tests {
             assert_eq!(ids(&mut cache), ["a"]);
         }
         for reason in [EmptyReason::AllDeregistered, EmptyReason::AllExpired] {
-            let mut cache = Cache::new();
+            let mut cache = cache_of();
             cache.apply(&reset(&["a"], reason), now);
             assert_eq!(cache.apply(&reset(&[], reason), now), Change::Changed);
             assert!(ids(&mut cache).is_empty());
@@ -250,7 +304,7 @@ mod tests {
     fn a_registry_that_returns_with_less_is_not_believed_at_once() {
         let now = Instant::now();
         let stale = Update::stale(std::time::SystemTime::UNIX_EPOCH, "gone");
-        let mut cache = Cache::new();
+        let mut cache = cache_of();
         cache.apply(&reset(&["a", "b", "c"], EmptyReason::Unknown), now);
         cache.apply(&stale, now);
         assert_eq!(cache.apply(&reset(&["a"], EmptyReason::Unknown), now), Change::Held(2));
@@ -273,7 +327,7 @@ mod tests {
     fn expiries_right_after_an_outage_are_doubted() {
         let now = Instant::now();
         let expired = |id| Update::remove(&registration(id), RemoveReason::Expired);
-        let mut cache = Cache::new();
+        let mut cache = cache_of::<u32>();
         let all = reset(&["a", "b", "c", "d"], EmptyReason::Unknown);
         cache.apply(&all, now);
         cache.apply(&Update::stale(std::time::SystemTime::UNIX_EPOCH, "halted"), now);
@@ -291,13 +345,34 @@ mod tests {
         assert!(cache.is_current());
     }
 
+    /// What expires meanwhile does not shorten the time for which others are held.
+    #[test]
+    fn a_hold_is_not_shortened() {
+        let now = Instant::now();
+        let mut cache = cache_of::<u32>();
+        cache.apply(&reset(&["a"], EmptyReason::Unknown), now);
+        cache.apply(&Update::stale(std::time::SystemTime::UNIX_EPOCH, "wiped"), now);
+        assert_eq!(cache.apply(&reset(&[], EmptyReason::Unknown), now), Change::Held(1));
+        cache.apply(&Update::Put(registration("b")), now);
+        // A later epoch came and expired before anybody read of it.
+        let mut later = Registration::clone(&registration("b"));
+        later.node.epoch = 1;
+        assert_eq!(
+            cache.apply(&Update::remove(&later, RemoveReason::Expired), now),
+            Change::Held(1)
+        );
+        assert_eq!(cache.tick(now + HOLD_SOME), Change::Nothing);
+        assert_eq!(ids(&mut cache), ["a", "b"]);
+        assert_eq!(cache.tick(now + HOLD_ALL), Change::Changed);
+    }
+
     /// A node that is held fences nobody: an older epoch that the registry names takes its place.
     #[test]
     fn a_held_node_gives_way() {
         let now = Instant::now();
         let mut newer = Registration::clone(&registration("a"));
         newer.node.epoch = 9;
-        let mut cache = Cache::<u32>::new();
+        let mut cache = cache_of::<u32>();
         cache.apply(&Update::reset(vec![Arc::new(newer)], EmptyReason::Unknown), now);
         assert_eq!(cache.apply(&reset(&[], EmptyReason::Unknown), now), Change::Held(1));
         assert_eq!(cache.apply(&Update::Put(registration("a")), now), Change::Changed);
@@ -307,11 +382,11 @@ mod tests {
     /// An empty answer at the start is an answer.
     #[test]
     fn an_empty_start_is_an_answer() {
-        let mut cache = Cache::<u32>::new();
-        assert!(!cache.snapshot(|_| None).is_answered());
+        let mut cache = cache_of::<u32>();
+        assert!(!cache.snapshot(|_| None, Instant::now()).is_answered());
         let change = cache.apply(&reset(&[], EmptyReason::NeverSeen), Instant::now());
         assert_eq!(change, Change::Changed);
-        assert!(cache.snapshot(|_| None).is_answered());
+        assert!(cache.snapshot(|_| None, Instant::now()).is_answered());
     }
 
     /// Only serving nodes of some weight are picked from; what is kept for a node outlives changes
@@ -330,16 +405,16 @@ mod tests {
             changed.node.epoch = epoch;
             Update::Put(Arc::new(changed))
         };
-        let mut cache = Cache::new();
+        let mut cache = cache_of();
         cache.apply(&reset(&["a"], EmptyReason::Unknown), now);
-        assert_eq!(*cache.snapshot(make).members()[0].target(), 1);
+        assert_eq!(*cache.snapshot(make, now).members()[0].target(), 1);
         cache.apply(&with(NodeState::Draining, 0), now);
-        let draining = cache.snapshot(make);
+        let draining = cache.snapshot(make, now);
         assert_eq!((draining.members().len(), draining.registered()), (0, 1));
         cache.apply(&with(NodeState::Serving, 0), now);
-        assert_eq!(*cache.snapshot(make).members()[0].target(), 1);
+        assert_eq!(*cache.snapshot(make, now).members()[0].target(), 1);
         cache.apply(&with(NodeState::Serving, 1), now);
-        assert_eq!(*cache.snapshot(make).members()[0].target(), 2);
+        assert_eq!(*cache.snapshot(make, now).members()[0].target(), 2);
     }
 
     /// Losing the source is told once and takes nothing out.
@@ -347,11 +422,11 @@ mod tests {
     fn stale_keeps_everything() {
         let now = Instant::now();
         let stale = Update::stale(std::time::SystemTime::UNIX_EPOCH, "gone");
-        let mut cache = Cache::new();
+        let mut cache = cache_of();
         cache.apply(&reset(&["a"], EmptyReason::Unknown), now);
         assert_eq!(cache.apply(&stale, now), Change::Changed);
         assert_eq!(cache.apply(&stale, now), Change::Nothing);
-        assert!(cache.snapshot(|_| Some(0)).is_stale());
+        assert!(cache.snapshot(|_| Some(0), Instant::now()).is_stale());
         assert_eq!(ids(&mut cache), ["a"]);
         let removal = Update::remove(&registration("a"), RemoveReason::Expired);
         assert_eq!(cache.apply(&removal, now), Change::Changed);

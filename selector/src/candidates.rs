@@ -4,29 +4,23 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::NodeStats;
+use crate::moment::Moment;
 
 /// The nodes of a snapshot, and which of them this attempt may go to.
 ///
 /// Only nodes that want traffic are among them. Looking at them takes no lock and allocates
 /// nothing.
+#[derive(Clone, Copy)]
 pub struct Candidates<'a> {
-    nodes: &'a [Arc<NodeStats>],
-    tried: &'a Tried,
-    /// By index; while there are others.
-    avoid: Option<&'a dyn Fn(usize) -> bool>,
+    pub(crate) nodes: &'a [Arc<NodeStats>],
+    pub(crate) sums: &'a [u32],
+    pub(crate) excluded: &'a dyn Fn(usize) -> bool,
+    pub(crate) key: Option<u64>,
+    pub(crate) median: f32,
+    pub(crate) now: Moment,
 }
 
 impl<'a> Candidates<'a> {
-    /// The nodes, less those tried.
-    pub fn new(nodes: &'a [Arc<NodeStats>], tried: &'a Tried) -> Self {
-        Self { nodes, tried, avoid: None }
-    }
-
-    /// The same, less those to avoid.
-    pub(crate) fn avoiding(self, avoid: &'a dyn Fn(usize) -> bool) -> Self {
-        Self { avoid: Some(avoid), ..self }
-    }
-
     /// How many nodes there are, with those that this attempt may not go to.
     pub fn len(&self) -> usize {
         self.nodes.len()
@@ -37,22 +31,73 @@ impl<'a> Candidates<'a> {
         self.nodes.is_empty()
     }
 
-    /// The node at `index`, if the attempt may go there: the call has not tried it.
+    /// The node at `index`, if the attempt may go there: the call has not tried it, and it is fit.
     ///
     /// # Panics
     ///
     /// When `index` is not below [`len`](Self::len).
+    #[inline]
     pub fn get(&self, index: usize) -> Option<&'a NodeStats> {
-        let node = &self.nodes[index];
-        let excluded =
-            self.tried.contains(node.key()) || self.avoid.is_some_and(|avoid| avoid(index));
-        (!excluded).then_some(node)
+        let node = &*self.nodes[index];
+        (!(self.excluded)(index)).then_some(node)
     }
 
     /// The first node at `start` or after it that the attempt may go to, going round once.
     pub fn first_from(&self, start: usize) -> Option<usize> {
         let len = self.len();
         (0..len).map(|step| (start + step) % len).find(|index| self.get(*index).is_some())
+    }
+
+    /// A node drawn at random, each as likely as it weighs; the attempt may not go to all of them.
+    /// `None` when there is no node.
+    #[inline]
+    pub fn draw(&self) -> Option<usize> {
+        match self.sums.get(..self.len()).and_then(<[u32]>::last) {
+            Some(all @ 1..) => {
+                let drawn = fastrand::u32(..*all);
+                Some(self.sums[..self.len()].partition_point(|sum| *sum <= drawn))
+            }
+            _ => (!self.is_empty()).then(|| fastrand::usize(..self.len())),
+        }
+    }
+
+    /// What the call goes by in consistent hashing.
+    pub fn key(&self) -> Option<u64> {
+        self.key
+    }
+
+    /// The attempts in flight at a node, in proportion to its weight and to the part of its share
+    /// that a newcomer gets.
+    #[inline]
+    pub fn load(&self, node: &NodeStats) -> f32 {
+        let in_flight = node.in_flight() as f32;
+        let part = node.part(self.now);
+        if self.sums.is_empty() && part == 1.0 {
+            return in_flight;
+        }
+        in_flight * self.mean_weight() / (node.weight().max(1) as f32 * part)
+    }
+
+    /// What an attempt on a node is expected to cost: how long one takes there, times those that
+    /// wait for it already.
+    #[inline]
+    pub fn cost(&self, node: &NodeStats) -> f32 {
+        let latency = node.expected(self.median, self.now);
+        // Who is better than normal is not better still: else the luckiest estimate draws all.
+        latency.max(self.median) * (1.0 + self.load(node))
+    }
+
+    /// Draws whether a newcomer takes part this time: for all others it is sure.
+    pub(crate) fn takes_part(&self, node: &NodeStats) -> bool {
+        let part = node.part(self.now);
+        part == 1.0 || fastrand::f32() < part
+    }
+
+    fn mean_weight(&self) -> f32 {
+        match self.sums.get(..self.len()).and_then(<[u32]>::last) {
+            Some(all) => *all as f32 / self.len() as f32,
+            None => self.nodes.first().map_or(1.0, |node| node.weight().max(1) as f32),
+        }
     }
 }
 
@@ -88,6 +133,7 @@ impl Tried {
     }
 
     /// Whether a node was tried.
+    #[inline]
     pub fn contains(&self, key: u64) -> bool {
         self.keys[..self.len.min(Self::CAPACITY)].contains(&key)
     }

@@ -51,21 +51,42 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod atomic;
 mod balance;
 mod budget;
 mod cache;
 mod candidates;
+mod cost;
+mod ejection;
+mod filter;
+mod hash;
+#[cfg(test)]
+mod interleave;
+mod moment;
+mod node;
+mod peers;
+mod picker;
 mod retry;
 mod selector;
 mod snapshot;
 mod strategy;
 mod subscription;
+mod throttle;
 
 pub use balance::{Balance, Policy};
 pub use budget::Budget;
+pub use cache::{Cache, Change};
 pub use candidates::{Candidates, Tried};
+pub use filter::{Filter, InvalidFilter};
+pub use hash::of as hash;
+pub use node::{Member, NodeStats};
+pub use picker::{Avoid, Picked, Picker};
 pub use retry::{Class, Classify, Decision, RetryPolicy};
 pub use selector::{Selector, SelectorConfig};
-pub use snapshot::{Member, NodeStats, Snapshot};
-pub use strategy::{LeastLoaded, Random, RoundRobin, Strategy, StrategyKind, UnknownStrategy};
+pub use snapshot::Snapshot;
+pub use strategy::{
+    ConsistentHash, Ewma, LeastLoaded, Random, RoundRobin, Strategy, StrategyKind, UnknownStrategy,
+    Weighted,
+};
 pub use subscription::{Answered, Attempt, Attempted, CallOptions, Failure, Subscription};
+pub use throttle::Throttle;

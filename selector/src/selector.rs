@@ -16,8 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::cache::{Cache, Change};
-use crate::snapshot::Avoid;
-use crate::{Budget, StrategyKind, Subscription};
+use crate::{Avoid, Budget, Filter, Picker, StrategyKind, Subscription, Throttle};
 
 /// How a [`Selector`] watches and picks. [`Default`] is what the fields name.
 ///
@@ -25,8 +24,14 @@ use crate::{Budget, StrategyKind, Subscription};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SelectorConfig {
-    /// How nodes are picked. Default `least-loaded`.
+    /// How nodes are picked. Default `ewma`.
     pub strategy: StrategyKind,
+    /// The zone of the caller, whose nodes are preferred while at least three of them are ready and
+    /// the best of them takes at most twice as long as is normal elsewhere. Default: none, all zones
+    /// are alike.
+    pub zone: Option<String>,
+    /// Which nodes come into question, for all calls. Default: all.
+    pub filter: Filter,
     /// How often a service is read again, in case its watch lost something; ± 10 %. 1 s to a year,
     /// default 60 s.
     pub reread_interval: Duration,
@@ -38,17 +43,23 @@ pub struct SelectorConfig {
     pub retry_share: f64,
     /// Retries time pays into each service's budget, per second. Default 10.
     pub retries_per_second: u32,
+    /// Whether attempts at a service that refuses many of them as overloaded end before they are
+    /// sent: see [`Throttle`](crate::Throttle). Default `true`.
+    pub throttle: bool,
 }
 
 impl Default for SelectorConfig {
     fn default() -> Self {
         Self {
             strategy: StrategyKind::default(),
+            zone: None,
+            filter: Filter::default(),
             reread_interval: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(300),
             negative_timeout: Duration::from_secs(30),
             retry_share: 0.2,
             retries_per_second: 10,
+            throttle: true,
         }
     }
 }
@@ -131,13 +142,17 @@ impl<T: Clone + Send + Sync + 'static> Selector<T> {
         let name: Arc<str> = service.into();
         let config = &self.inner.config;
         let budget = Budget::new(config.retry_share, config.retries_per_second, Instant::now());
-        let (strategy, avoid) = (config.strategy.build(), self.inner.avoid.clone());
-        let subscription = Arc::new(Subscription::new(name.clone(), strategy, avoid, budget));
+        let picker = Picker::new(&config.strategy, Instant::now());
+        let cache = Cache::new(&picker).within(config.zone.clone(), config.filter.clone());
+        let avoid = self.inner.avoid.clone();
+        let throttle = config.throttle.then(|| Throttle::new(Instant::now()));
+        let subscription = Subscription::new(name.clone(), picker, avoid, budget, throttle);
+        let subscription = Arc::new(subscription);
         let owner = Owner {
             registry: self.inner.registry.clone(),
             inner: Arc::downgrade(&self.inner),
             subscription: subscription.clone(),
-            cache: Cache::new(),
+            cache,
             unpublished: false,
             outage: None,
             refused: false,
@@ -406,8 +421,8 @@ impl<T: Clone + Send + Sync + 'static> Owner<T> {
         let Some(inner) = self.inner.upgrade() else { return };
         self.unpublished |= changed;
         if self.unpublished {
-            let snapshot =
-                self.cache.snapshot(|registration| make_or_warn(&inner.make, registration));
+            let make = |registration: &Registration| make_or_warn(&inner.make, registration);
+            let snapshot = self.cache.snapshot(make, Instant::now());
             self.subscription.publish(snapshot);
             self.unpublished = false;
         }

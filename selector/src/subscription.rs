@@ -10,8 +10,11 @@ use micro_registry::Registration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::snapshot::{Avoid, Picked};
-use crate::{Budget, Class, Classify, Decision, RetryPolicy, Snapshot, Strategy, Tried};
+use crate::snapshot::Known;
+use crate::{
+    Avoid, Budget, Class, Classify, Decision, Filter, Picked, Picker, RetryPolicy, Snapshot,
+    Throttle, Tried,
+};
 
 /// One service as its callers see it.
 ///
@@ -21,9 +24,10 @@ pub struct Subscription<T> {
     service: Arc<str>,
     snapshot: ArcSwap<Snapshot<T>>,
     changed: Notify,
-    strategy: Box<dyn Strategy>,
+    picker: Picker,
     avoid: Arc<Avoid<T>>,
     budget: Budget,
+    throttle: Option<Throttle>,
     used: AtomicBool,
 }
 
@@ -40,6 +44,11 @@ pub struct CallOptions {
     pub wait_for_ready: bool,
     /// When to try again.
     pub retry: RetryPolicy,
+    /// Which nodes come into question. Default: all.
+    pub filter: Option<Arc<Filter>>,
+    /// What `consistent-hash` goes by: the [hash](crate::hash) of a user's or an object's name,
+    /// say. Default: none, so that any node will do.
+    pub key: Option<u64>,
 }
 
 /// How a call is tried on one node.
@@ -80,11 +89,18 @@ pub enum Failure<E> {
         /// How many there are.
         registered: usize,
     },
+    /// Nodes are serving, but the filters leave none of them.
+    NoneMatching {
+        /// How many are serving.
+        serving: usize,
+    },
     /// The deadline passed before there was a node to try.
     Unresolved {
         /// Whether the registry has answered; if so, nobody was there who wanted traffic.
         answered: bool,
     },
+    /// Nothing was sent: the service refuses so much as overloaded that this call is spared it.
+    Throttled,
     /// Attempts were made, and the last ended the call; at least one, in their order.
     Attempts(Vec<Attempted<E>>),
 }
@@ -105,12 +121,19 @@ impl<E> fmt::Display for Failure<E> {
             Self::NoneServing { registered } => {
                 write!(f, "none of {registered} registered nodes is serving")
             }
+            Self::NoneMatching { serving } => {
+                write!(
+                    f,
+                    "none of {serving} serving nodes has the version, zone and labels asked for"
+                )
+            }
             Self::Unresolved { answered: true } => {
                 f.write_str("no node was serving before the deadline")
             }
             Self::Unresolved { answered: false } => {
                 f.write_str("the registry did not answer before the deadline")
             }
+            Self::Throttled => f.write_str("not sent, since the service is overloaded"),
             Self::Attempts(attempts) => write!(f, "failed after {} attempts", attempts.len()),
         }
     }
@@ -128,17 +151,19 @@ impl<E: StdError + 'static> StdError for Failure<E> {
 impl<T> Subscription<T> {
     pub(crate) fn new(
         service: Arc<str>,
-        strategy: Box<dyn Strategy>,
+        picker: Picker,
         avoid: Arc<Avoid<T>>,
         budget: Budget,
+        throttle: Option<Throttle>,
     ) -> Self {
         Self {
             service,
-            snapshot: ArcSwap::from_pointee(Snapshot::new(Vec::new(), 0, false, false)),
+            snapshot: ArcSwap::from_pointee(Snapshot::new(Vec::new(), Known::default(), |_| false)),
             changed: Notify::new(),
-            strategy,
+            picker,
             avoid,
             budget,
+            throttle,
             used: AtomicBool::new(true),
         }
     }
@@ -178,10 +203,13 @@ impl<T> Subscription<T> {
         // Those that reached a server.
         let mut attempts = 0;
         loop {
-            let picked = match self.pick(options, &tried).await {
+            let now = Instant::now();
+            if self.throttle.as_ref().is_some_and(|throttle| !throttle.admit(now)) {
+                return Err(ended(failed, Failure::Throttled));
+            }
+            let picked = match self.pick(options, &tried, now).await {
                 Ok(picked) => picked,
-                Err(_) if !failed.is_empty() => return Err(Failure::Attempts(failed)),
-                Err(nothing) => return Err(nothing.into()),
+                Err(nothing) => return Err(ended(failed, nothing.into())),
             };
             let member = picked.member();
             tried.insert(member.stats().key());
@@ -189,6 +217,7 @@ impl<T> Subscription<T> {
             let error = match attempt.make(member.target(), number).await {
                 Ok(response) => {
                     let node = member.registration().clone();
+                    picked.finish(Ok(()), Instant::now());
                     return Ok(Answered { response, node, attempts: number + 1 });
                 }
                 Err(error) => error,
@@ -196,8 +225,11 @@ impl<T> Subscription<T> {
             let class = error.class();
             attempts += u32::from(class != Class::NotSent);
             failed.push(Attempted { node: member.registration().clone(), error });
-            drop(picked);
             let now = Instant::now();
+            picked.finish(Err(class), now);
+            if let (Class::Overloaded, Some(throttle)) = (class, &self.throttle) {
+                throttle.overloaded(now);
+            }
             let (retry, tried) = (&options.retry, failed.len());
             match retry.decide(class, attempts, tried, options.idempotent, &self.budget, now) {
                 Decision::Retry(wait) if options.deadline.is_none_or(|at| now + wait < at) => {
@@ -211,17 +243,22 @@ impl<T> Subscription<T> {
     }
 
     /// A node not tried yet, as soon as the snapshot has any at all.
-    async fn pick(&self, options: &CallOptions, tried: &Tried) -> Result<Picked<T>, NothingToPick> {
+    async fn pick(
+        &self,
+        options: &CallOptions,
+        tried: &Tried,
+        now: Instant,
+    ) -> Result<Picked<T>, NothingToPick> {
         // Loaded for the moment only: one held across an await would make later loads slow.
         let known = {
             let snapshot = self.snapshot.load();
-            snapshot.pick(&*self.strategy, tried, &*self.avoid).ok_or_else(|| snapshot.nothing())
+            self.pick_from(&snapshot, options, tried, now).ok_or_else(|| snapshot.nothing())
         };
         match known {
             Err(_) if tried.is_empty() => {}
             known => return known,
         }
-        let appear = self.appear(options.wait_for_ready);
+        let appear = self.appear(options);
         let Some(at) = options.deadline else { return appear.await };
         match tokio::time::timeout_at(at, appear).await {
             Ok(picked) => picked,
@@ -233,22 +270,31 @@ impl<T> Subscription<T> {
     }
 
     /// Waits for the registry's answer and, if asked to, for a node.
-    async fn appear(&self, wait_for_ready: bool) -> Result<Picked<T>, NothingToPick> {
+    async fn appear(&self, options: &CallOptions) -> Result<Picked<T>, NothingToPick> {
         loop {
             let changed = self.changed.notified();
             {
                 let snapshot = self.snapshot.load();
-                if let Some(picked) =
-                    snapshot.pick(&*self.strategy, &Tried::default(), &*self.avoid)
-                {
+                let (untried, now) = (Tried::default(), Instant::now());
+                if let Some(picked) = self.pick_from(&snapshot, options, &untried, now) {
                     return Ok(picked);
                 }
-                if snapshot.is_answered() && !wait_for_ready {
+                if snapshot.is_answered() && !options.wait_for_ready {
                     return Err(snapshot.nothing());
                 }
             }
             changed.await;
         }
+    }
+
+    fn pick_from(
+        &self,
+        snapshot: &Snapshot<T>,
+        options: &CallOptions,
+        tried: &Tried,
+        now: Instant,
+    ) -> Option<Picked<T>> {
+        self.picker.pick(snapshot, options, tried, &*self.avoid, now)
     }
 
     pub(crate) fn publish(&self, snapshot: Snapshot<T>) {
@@ -269,6 +315,11 @@ impl<T> Subscription<T> {
     }
 }
 
+/// What the attempts say that were made, or else why there was none.
+fn ended<E>(failed: Vec<Attempted<E>>, otherwise: Failure<E>) -> Failure<E> {
+    if failed.is_empty() { otherwise } else { Failure::Attempts(failed) }
+}
+
 impl<T> fmt::Debug for Subscription<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let snapshot = self.snapshot.load();
@@ -276,7 +327,7 @@ impl<T> fmt::Debug for Subscription<T> {
             .field("service", &self.service)
             .field("nodes", &snapshot.members().len())
             .field("stale", &snapshot.is_stale())
-            .field("strategy", &self.strategy)
+            .field("strategy", self.picker.strategy())
             .finish()
     }
 }
@@ -284,9 +335,10 @@ impl<T> fmt::Debug for Subscription<T> {
 impl<T> Snapshot<T> {
     /// Why nothing of it can be picked.
     fn nothing(&self) -> NothingToPick {
-        match self.registered() {
-            0 => NothingToPick::NotFound,
-            registered => NothingToPick::NoneServing(registered),
+        match (self.registered(), self.serving()) {
+            (0, _) => NothingToPick::NotFound,
+            (registered, 0) => NothingToPick::NoneServing(registered),
+            (_, serving) => NothingToPick::NoneMatching(serving),
         }
     }
 }
@@ -295,6 +347,7 @@ impl<T> Snapshot<T> {
 enum NothingToPick {
     NotFound,
     NoneServing(usize),
+    NoneMatching(usize),
     Unresolved { answered: bool },
 }
 
@@ -303,6 +356,7 @@ impl<E> From<NothingToPick> for Failure<E> {
         match nothing {
             NothingToPick::NotFound => Self::NotFound,
             NothingToPick::NoneServing(registered) => Self::NoneServing { registered },
+            NothingToPick::NoneMatching(serving) => Self::NoneMatching { serving },
             NothingToPick::Unresolved { answered } => Self::Unresolved { answered },
         }
     }

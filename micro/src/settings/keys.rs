@@ -83,8 +83,9 @@ pub(crate) const KEYS: [Key; 12] = [
     Key {
         name: "selector",
         value: "STRATEGY",
-        about: "how a client picks a node: least-loaded, round-robin or random",
-        unset: Unset::Is("least-loaded"),
+        about: "how a client picks a node: ewma, least-loaded, round-robin, random, weighted or \
+                consistent-hash",
+        unset: Unset::Is("ewma"),
         is_identity: false,
     },
 ];

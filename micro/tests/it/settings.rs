@@ -85,7 +85,7 @@ async fn bad_values_are_refused() {
         (shop().hosts(["a.example:80"]), "hosts \"a.example:80\" from code", "without a port"),
         (flag("namespace", "No"), "namespace \"No\" from flag --namespace", "expected 1 to 128"),
         (shop().weight(10_001), "weight \"10001\"", "10000"),
-        (flag("registry", "etcd://h:1"), "`etcd:` from flag --registry", "compiled in are"),
+        (flag("registry", "consul://h:1"), "`consul:` from flag --registry", "compiled in are"),
         (Service::new().settings(Settings::none()), "nothing to serve", ".serve("),
         (shop().serve(ShopServer::new(Corner::default())), "contract `shop`", "two handlers"),
     ];

@@ -3,13 +3,15 @@
 use std::path::Path;
 use std::time::Duration;
 
-use micro_registry::{EmptyReason, Error, ErrorKind, Registry, Update};
-use micro_registry_etcd::{EtcdConfig, EtcdRegistry};
+use futures::StreamExt;
+use micro_registry::directory::{Directory, Keys, LeaseFor, Put};
+use micro_registry::{Error, ErrorKind, Registry, Scope, Update, View};
+use micro_registry_etcd::{Etcd, EtcdConfig, EtcdRegistry, EtcdUser};
 use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{next, node, open, service, soon};
+use crate::{next, node, open, service, soon, until};
 use testbed::etcd::{self as server, Server, free_port};
 
 const TTL: Duration = Duration::from_secs(60);
@@ -23,12 +25,12 @@ async fn refusal(url: &str) -> Error {
     soon("a refusal", open_url(url).get("shop")).await.unwrap_err()
 }
 
-/// One that asks for a user: `root`, who may everything, or `ann`, who may `/micro/`.
-fn with_users() -> Server {
+/// One that asks for a user: `root`, who may everything, or `ann`, who may what begins so.
+fn with_users(hers: &str) -> Server {
     let server = Server::start();
     let call = |path: &str, body: Value| server.call(path, &body);
-    let key = server::encoded("/micro/");
-    let end = server::encoded("/micro0");
+    let key = server::encoded(hers);
+    let end = server::encoded(&format!("{}0", hers.trim_end_matches('/')));
     let permission = json!({ "permType": "READWRITE", "key": key, "range_end": end });
     call("/v3/auth/role/add", json!({ "name": "root" }));
     call("/v3/auth/role/add", json!({ "name": "micro" }));
@@ -48,7 +50,7 @@ async fn users() {
     if !server::is_there() {
         return;
     }
-    let server = with_users();
+    let server = with_users("/micro/");
     let address = server.address();
     let registry = open_url(&format!("etcd://ann:s3cret@{address}"));
     let mut watch = registry.watch(service()).await.unwrap();
@@ -71,26 +73,61 @@ async fn users() {
     }
 }
 
-/// A token that etcd has forgotten, as after a restart, is asked for again; by watches too.
+/// A watch that is denied takes no other with it.
+#[tokio::test]
+async fn a_watch_that_is_denied() {
+    if !server::is_there() {
+        return;
+    }
+    let server = with_users("/micro/n/hers/");
+    let mut config = EtcdConfig::new([server.address()]);
+    let (name, password) = ("ann".to_owned(), "s3cret".to_owned());
+    config.user = Some(EtcdUser { name, password });
+    let etcd = Etcd::new(&config).unwrap();
+    let (hers, other) = (Keys::Below("n/hers/".into()), Keys::Below("n/other/".into()));
+    let before = etcd.follow(&hers, 0).await.unwrap();
+    let denied = etcd.follow(&other, 0).await.err().expect("it is denied");
+    assert_eq!(denied.kind(), ErrorKind::Denied, "{denied:?}");
+    let after = etcd.follow(&hers, 0).await.unwrap();
+    let put = Put { key: "n/hers/1", value: b"a", lease: LeaseFor::New(TTL), expected: None };
+    etcd.put(put).await.unwrap();
+    for mut changes in [before, after] {
+        assert_eq!(soon("a change", changes.next()).await.unwrap().unwrap().len(), 1);
+    }
+}
+
+/// A token that etcd has forgotten, as when the password is set anew, is asked for again; by watches
+/// on a stream of the old token too.
 #[tokio::test]
 async fn forgotten_tokens() {
     if !server::is_there() {
         return;
     }
-    let server = with_users();
+    let server = with_users("/micro/");
     let registry = open_url(&format!("etcd://ann:s3cret@{}", server.address()));
     registry.register(&node("a", 1), TTL).await.unwrap();
-    let mut watch = registry.watch(service()).await.unwrap();
-    assert!(matches!(next(&mut watch).await, Update::Reset { .. }));
-    server.kill();
-    assert!(matches!(next(&mut watch).await, Update::Stale { .. }));
-    server.restart();
-    assert_eq!(
-        next(&mut watch).await,
-        Update::reset(vec![node("a", 1).into()], EmptyReason::Unknown)
-    );
+    let mut before = registry.watch(service()).await.unwrap();
+    assert!(matches!(next(&mut before).await, Update::Reset { .. }));
+    let root = json!({ "name": "root", "password": "s3cret" });
+    let root = server.call("/v3/auth/authenticate", &root);
+    let again = json!({ "name": "ann", "password": "s3cret" });
+    server.call_with("/v3/auth/user/changepw", &again, root["token"].as_str().unwrap());
     registry.register(&node("a", 2), TTL).await.unwrap();
-    assert_eq!(next(&mut watch).await, Update::Put(node("a", 2).into()));
+    assert_eq!(next(&mut before).await, Update::Put(node("a", 2).into()));
+    let (mut after, mut view) = (registry.watch(Scope::All).await.unwrap(), View::new());
+    until(&mut after, &mut view, |view| view.len() == 1).await;
+    let followed = async {
+        // Until then resets tell of it.
+        for weight in 3.. {
+            registry.register(&node("a", weight), TTL).await.unwrap();
+            let is_told = |view: &View| view.iter().all(|node| node.node.weight == weight);
+            let updates = until(&mut after, &mut view, is_told).await;
+            if matches!(updates[..], [.., Update::Put(_)]) {
+                return;
+            }
+        }
+    };
+    soon("a change that is followed", followed).await;
 }
 
 /// A user that is configured before etcd asks for one does no harm.

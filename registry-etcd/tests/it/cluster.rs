@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use micro_registry::{ErrorKind, Registration, Registry, Scope, Update, View};
+use micro_registry::{ErrorKind, Registration, Registry, Scope, Update, View, Watch};
 use micro_registry_etcd::EtcdRegistry;
 use tokio::task::JoinSet;
 
@@ -24,6 +24,9 @@ fn addresses(servers: &[Server]) -> Vec<String> {
 
 /// Leader and follower, killed and stopped, one after the other: no renewed node is ever missing, and
 /// no change of one is lost.
+///
+/// A leader that goes on after it was stopped may, seconds later, end leases that it takes for expired
+/// (etcd issue 15247): such nodes are back with their next renewal. It comes last, for that.
 #[tokio::test(flavor = "multi_thread")]
 async fn any_one_member_may_fail() {
     if !server::is_there() {
@@ -35,25 +38,27 @@ async fn any_one_member_may_fail() {
     let mut view = View::new();
     let fleet = Fleet::start(&addresses(&servers));
     until(&mut watch, &mut view, |view| view.len() == SERVICES).await;
-    let rounds =
-        [("leader", "kill"), ("follower", "kill"), ("leader", "stop"), ("follower", "stop")];
-    for (weight, (role, fault)) in (2..).zip(rounds) {
-        let victim = member(&servers, role == "leader").await;
-        if fault == "kill" {
-            victim.kill();
-        } else {
-            victim.pause();
+    for (weight, (leads, fault)) in (2..).zip(ROUNDS) {
+        let victim = member(&servers, leads).await;
+        match fault {
+            Fault::Kill => victim.kill(),
+            Fault::Stop => victim.pause(),
         }
         fleet.announce(weight);
-        tokio::time::sleep(AWAY).await;
+        let missing = missing_within(AWAY, &mut watch, &mut view).await;
+        assert_eq!(missing, Vec::<Update>::new(), "{fault:?}, leads: {leads}");
+        let stall = fleet.worst_stall();
         victim.restore();
-        let is_told = |view: &View| view.iter().all(|node| node.node.weight == weight);
-        for update in until(&mut watch, &mut view, is_told).await {
-            assert!(!loses_a_node(&update), "{fault} of the {role}: {update:?}");
-        }
-        println!("{fault} of the {role}: worst stall of a renewal {:?}", fleet.worst_stall());
+        let ended = missing_within(RENEWAL, &mut watch, &mut view).await.len();
+        assert!(ended == 0 || leads && fault == Fault::Stop, "{ended} ended after {fault:?}");
+        let is_told = |view: &View| {
+            view.len() == SERVICES && view.iter().all(|node| node.node.weight == weight)
+        };
+        until(&mut watch, &mut view, is_told).await;
+        println!(
+            "{fault:?}, leads: {leads}, worst stall of a renewal {stall:?}, {ended} ended after"
+        );
     }
-    assert_eq!(view.len(), SERVICES);
 }
 
 /// Without a quorum calls fail in time and watches are stale; with it again all goes on.
@@ -80,6 +85,33 @@ async fn a_quorum_lost_and_regained() {
     let mut view = View::new();
     let is_told = |view: &View| view.node("shop", "a").is_some_and(|node| node.node.weight == 2);
     until(&mut watch, &mut view, is_told).await;
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fault {
+    Kill,
+    Stop,
+}
+
+/// Whether it is done to the leader, and what.
+const ROUNDS: [(bool, Fault); 4] =
+    [(true, Fault::Kill), (false, Fault::Kill), (false, Fault::Stop), (true, Fault::Stop)];
+
+/// Updates by which nodes were lost, within this time.
+async fn missing_within(time: Duration, watch: &mut Watch, view: &mut View) -> Vec<Update> {
+    let mut missing = vec![];
+    let end = tokio::time::sleep(time);
+    tokio::pin!(end);
+    loop {
+        let update = tokio::select! {
+            () = &mut end => return missing,
+            update = next(watch) => update,
+        };
+        view.apply(&update);
+        if loses_a_node(&update) {
+            missing.push(update);
+        }
+    }
 }
 
 fn loses_a_node(update: &Update) -> bool {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use micro_registry::Registry;
-use micro_registry_etcd::EtcdConfig;
+use micro_registry_etcd::{EtcdConfig, EtcdUser};
 use micro_registry_testkit::{Backend, Faults, Profile, Unsupported, suite};
 
 use testbed::etcd::{self as server, Server};
@@ -22,7 +22,9 @@ async fn keeps_the_contract() {
     suite(async || Etcd(Server::start()), profile).await;
 }
 
-/// A server of its own.
+const PASSWORD: &str = "hunter2";
+
+/// A server of its own, which asks for no user although one is configured.
 struct Etcd(Server);
 
 #[async_trait]
@@ -30,6 +32,8 @@ impl Backend for Etcd {
     async fn open(&self, namespace: &str) -> Arc<dyn Registry> {
         let mut config = EtcdConfig::new([self.0.address()]);
         config.namespace = namespace.to_owned();
+        let (name, password) = ("ann".to_owned(), PASSWORD.to_owned());
+        config.user = Some(EtcdUser { name, password });
         Arc::new(micro_registry_etcd::open(&config).unwrap())
     }
 
@@ -39,6 +43,10 @@ impl Backend for Etcd {
 
     async fn watches(&self) -> Option<usize> {
         Some(self.0.watches())
+    }
+
+    fn secret(&self) -> Option<&str> {
+        Some(PASSWORD)
     }
 }
 

@@ -6,8 +6,9 @@ use futures::{StreamExt, stream};
 use micro_registry::directory::{
     Change, Changes, Directory, Held, Keys, LeaseFor, Put, PutOutcome,
 };
-use micro_registry_etcd::{Etcd, Lease};
+use micro_registry_etcd::{Etcd, EtcdConfig, Lease};
 
+use crate::proxy::Proxy;
 use crate::{etcd, soon};
 use testbed::etcd::{self as server, Server};
 
@@ -66,6 +67,29 @@ async fn put_list_follow_remove() {
     assert!(matches!(&next(&mut changes).await[..], [Change::Put(e)] if e.value == b"b"));
     assert!(matches!(&next(&mut changes).await[..], [Change::Gone { key }] if key == "n/s/1"));
     assert_eq!(server.leases(), Vec::<String>::new());
+}
+
+/// A write that is carried out, and whose answer is lost, is not taken for somebody else's when it is
+/// repeated; nor is the grant of a lease.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_are_lost() {
+    if !server::is_there() {
+        return;
+    }
+    let server = Server::start();
+    let proxy = Proxy::start(server.address()).await;
+    let etcd = Etcd::new(&EtcdConfig::new([proxy.address()])).unwrap();
+    let first = stored(&etcd, put("n/s/1", "a", None)).await;
+    proxy.mute();
+    let again =
+        Put { lease: LeaseFor::Existing(first.lease), ..put("n/s/1", "b", Some(first.version)) };
+    let second = stored(&etcd, again).await;
+    assert!(second.version > first.version && second.lease == first.lease);
+    proxy.mend();
+    etcd.list(&all()).await.unwrap();
+    proxy.mute();
+    stored(&etcd, put("n/s/2", "c", None)).await;
+    assert_eq!(server.leases().len(), 2);
 }
 
 /// More than fits into a message is listed in pages, as of one revision, and followed in parts.

@@ -8,7 +8,7 @@ use micro_registry::{EmptyReason, ErrorKind, Registry, RemoveReason, Scope, Upda
 use serde_json::json;
 
 use crate::proxy::Proxy;
-use crate::{etcd, next, node, open, service, soon, until};
+use crate::{etcd, eventually, next, node, open, service, soon, until};
 use testbed::etcd::{self as server, Server};
 
 const TTL: Duration = Duration::from_secs(60);
@@ -186,7 +186,10 @@ async fn all_watches_of_a_stream_hear_of_its_end() {
         next(&mut watch).await;
         watches.push(watch);
     }
-    crate::eventually("all of them", async || server.watches() == 3).await;
+    let one = watching.watch(Scope::Service("one".into())).await.unwrap();
+    eventually("all of them", async || server.watches() == 4).await;
+    drop(one);
+    eventually("all but the one that was dropped", async || server.watches() == 3).await;
     proxy.cut();
     for watch in &mut watches {
         assert!(matches!(next(watch).await, Update::Stale { .. }));
@@ -200,7 +203,7 @@ async fn all_watches_of_a_stream_hear_of_its_end() {
         assert_eq!(found.len(), nodes);
     }
     drop(watches);
-    crate::eventually("no watch is left", async || server.watches() == 0).await;
+    eventually("no watch is left", async || server.watches() == 0).await;
 }
 
 fn view_of(weight: u16) -> View {

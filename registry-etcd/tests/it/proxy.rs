@@ -1,6 +1,6 @@
 //! A connection to a server that can be hurt.
 
-use tokio::io::copy_bidirectional;
+use tokio::io::{copy, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -19,6 +19,8 @@ enum Mode {
     Cut,
     /// What is connected leads nowhere, without a word; new connections do.
     Frozen,
+    /// What is connected passes requests on, and no answer; new connections do both.
+    Mute,
 }
 
 impl Proxy {
@@ -43,6 +45,10 @@ impl Proxy {
         self.mode.send_replace(Mode::Frozen);
     }
 
+    pub(crate) fn mute(&self) {
+        self.mode.send_replace(Mode::Mute);
+    }
+
     pub(crate) fn mend(&self) {
         self.mode.send_replace(Mode::Open);
     }
@@ -63,11 +69,19 @@ async fn accept(listener: TcpListener, target: String, modes: watch::Receiver<Mo
 
 async fn forward(mut client: TcpStream, target: String, mut modes: watch::Receiver<Mode>) {
     let Ok(mut server) = TcpStream::connect(target).await else { return };
-    let is_frozen = tokio::select! {
+    let mode = tokio::select! {
         _ = copy_bidirectional(&mut client, &mut server) => return,
-        _ = modes.changed() => *modes.borrow() == Mode::Frozen,
+        _ = modes.changed() => *modes.borrow(),
     };
-    if is_frozen {
-        let _ = modes.wait_for(|mode| *mode == Mode::Cut).await;
+    let cut = async move { _ = modes.wait_for(|mode| *mode == Mode::Cut).await };
+    match mode {
+        Mode::Frozen => cut.await,
+        Mode::Mute => {
+            tokio::select! {
+                _ = copy(&mut client, &mut server) => {}
+                () = cut => {}
+            }
+        }
+        Mode::Open | Mode::Cut => {}
     }
 }

@@ -13,13 +13,11 @@ mod watching;
 use std::path::Path;
 use std::time::Duration;
 
-use futures::StreamExt;
-use micro_registry::{Error, ErrorKind, Node, Registration, Registry, Scope, Update, View, Watch};
+use micro_registry::{Error, ErrorKind, Node, Registration, Registry, Scope};
 use micro_registry_local::{LocalConfig, LocalRegistry};
+use micro_registry_testkit::wait::{PATIENCE, eventually, next, until};
 
 const HOUR: Duration = Duration::from_secs(3_600);
-/// Generous: nothing here measures time.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 fn directory() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
@@ -54,31 +52,4 @@ async fn ids(registry: &LocalRegistry, service: &str) -> Vec<String> {
 
 fn kind<T: std::fmt::Debug>(result: Result<T, Error>) -> ErrorKind {
     result.unwrap_err().kind()
-}
-
-/// Looks until it is so.
-async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let looking = async {
-        while !is_so().await {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let found = tokio::time::timeout(PATIENCE, looking).await;
-    assert!(found.is_ok(), "not within {PATIENCE:?}: {what}");
-}
-
-async fn next(watch: &mut Watch) -> Update {
-    let next = tokio::time::timeout(PATIENCE, watch.next()).await;
-    next.expect("an update in time").expect("the watch goes on")
-}
-
-/// Applies updates until the view is so; gives all of them.
-async fn until(watch: &mut Watch, view: &mut View, is_so: impl Fn(&View) -> bool) -> Vec<Update> {
-    let mut updates = vec![];
-    while !is_so(view) {
-        let update = next(watch).await;
-        view.apply(&update);
-        updates.push(update);
-    }
-    updates
 }

@@ -29,7 +29,7 @@ async fn finds_and_is_found() {
     registry.register(&shop, HOUR).await.unwrap();
     for service_type in ["_micro._tcp", "_shop-main._sub._micro._tcp"] {
         let shows = async || {
-            let shown = browse(service_type);
+            let shown = browse(service_type).unwrap_or_default();
             ["\"service=shop.main\"", ";10.77.0.1;7000;"].iter().all(|part| shown.contains(part))
         };
         eventually("avahi shows our node", shows).await;
@@ -46,13 +46,17 @@ async fn finds_and_is_found() {
     assert_eq!(until_gone(&mut watch, &mut view).await, RemoveReason::Deregistered);
 
     registry.deregister(&shop).await.unwrap();
-    eventually("avahi shows no node", async || browse("_micro._tcp").is_empty()).await;
+    eventually("avahi shows no node", async || {
+        browse("_micro._tcp").is_some_and(|shown| shown.is_empty())
+    })
+    .await;
 }
 
-/// What avahi finds within a moment.
-fn browse(service_type: &str) -> String {
-    let found = Command::new("avahi-browse").args(["-rptk", service_type]).output().unwrap();
-    String::from_utf8(found.stdout).unwrap()
+/// What avahi finds within a moment; nothing when its answer does not end.
+fn browse(service_type: &str) -> Option<String> {
+    let browse = ["5", "avahi-browse", "-rptk", service_type];
+    let found = Command::new("timeout").args(browse).output().unwrap();
+    found.status.success().then(|| String::from_utf8(found.stdout).unwrap())
 }
 
 /// Avahi with a bus of its own, whose sockets are in our `/run`.

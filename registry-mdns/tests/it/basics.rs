@@ -1,10 +1,14 @@
 //! Between handles on the loopback: what is beyond the contract, or why it holds here.
 
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::task::{Context, Wake};
+
+use futures::StreamExt;
 use micro_registry::{
     Endpoint, Endpoints, ErrorKind, Registry, RegistryUrl, RemoveReason, Scope, Update, View,
 };
 use micro_registry_mdns::MdnsRegistry;
-use std::net::UdpSocket;
 
 use crate::{HOUR, config, eventually, greeter, next, registration, registry, until, until_gone};
 
@@ -136,6 +140,29 @@ fn a_handle_outlives_its_runtime() {
             registry.register(&registration("greeter", "a", 1), HOUR).await.unwrap();
             assert_eq!(registry.get("greeter").await.unwrap().len(), 1);
         });
+    }
+}
+
+/// A panic in the task is an outage that ends: who watches is told, and then follows again.
+#[tokio::test]
+async fn a_panic_is_an_outage() {
+    let registry = registry(&config());
+    let mut panics = registry.watch(greeter()).await.unwrap();
+    let mut watch = registry.watch(greeter()).await.unwrap();
+    // Whoever watches is woken by the task.
+    let waker = Arc::new(Panics).into();
+    assert!(panics.poll_next_unpin(&mut Context::from_waker(&waker)).is_pending());
+    assert!(matches!(next(&mut watch).await, Update::Stale { .. }));
+    assert!(matches!(next(&mut watch).await, Update::Reset { .. }));
+    registry.register(&registration("greeter", "a", 1), HOUR).await.unwrap();
+    assert!(matches!(next(&mut watch).await, Update::Put(_)));
+}
+
+struct Panics;
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        panic!("by the test");
     }
 }
 

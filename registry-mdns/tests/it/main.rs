@@ -14,13 +14,11 @@ mod strangers;
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use futures::StreamExt;
 use micro_registry::{Node, Registration, RemoveReason, Scope, Update, View, Watch};
 use micro_registry_mdns::{MdnsConfig, MdnsRegistry};
+use micro_registry_testkit::wait::{eventually, next, until};
 
 const HOUR: Duration = Duration::from_secs(3_600);
-/// Generous: nothing here measures time.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A port of its own on the loopback: a network that no other test hears of.
 fn config() -> MdnsConfig {
@@ -44,37 +42,10 @@ fn greeter() -> Scope {
     Scope::Service("greeter".into())
 }
 
-async fn next(watch: &mut Watch) -> Update {
-    let next = tokio::time::timeout(PATIENCE, watch.next()).await;
-    next.expect("an update in time").expect("the watch goes on")
-}
-
-/// Applies updates until the view is so; gives all of them.
-async fn until(watch: &mut Watch, view: &mut View, is_so: impl Fn(&View) -> bool) -> Vec<Update> {
-    let mut updates = vec![];
-    while !is_so(view) {
-        let update = next(watch).await;
-        view.apply(&update);
-        updates.push(update);
-    }
-    updates
-}
-
 /// Reads until there is no node any more, and says why the last one left.
 async fn until_gone(watch: &mut Watch, view: &mut View) -> RemoveReason {
     match until(watch, view, View::is_empty).await.last() {
         Some(Update::Remove { reason, .. }) => *reason,
         other => panic!("left by {other:?}"),
     }
-}
-
-/// Looks until it is so.
-async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let looking = async {
-        while !is_so().await {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let found = tokio::time::timeout(PATIENCE, looking).await;
-    assert!(found.is_ok(), "not within {PATIENCE:?}: {what}");
 }

@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt::Debug;
 
-use micro_registry::{Error, Scope};
+use micro_registry::{Error, Scope, View};
 use tokio::runtime;
 
 use crate::Line;
@@ -15,6 +15,12 @@ pub(super) async fn a_dropped_watch_leaves_no_task(stage: &Stage<'_>) -> Verdict
     let registry = stage.open_furnished().await?;
     let before = tasks();
     let mut first = stage.follow(&registry, "hello").await?;
+    if stage.profile.writes {
+        // Once it tells of a change, all that feeds it runs.
+        stage.register(&registry, &registration("hello", "c"), LONG).await?;
+        let is_told = |view: &View| view.node("hello", "c").is_some();
+        first.until(Line::Watch, "a node that joined", is_told).await?;
+    }
     let with_one = tasks();
     for _ in 0..3 {
         let mut followers = vec![];

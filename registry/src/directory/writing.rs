@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::reading::Reader;
+use super::turns::Turns;
 use super::{Directory, Entry, Held, Keys, LeaseFor, Put, PutOutcome};
 use crate::encoding::{self, Stored};
 use crate::{Error, ErrorKind, Registration};
@@ -19,6 +20,7 @@ use crate::{Error, ErrorKind, Registration};
 #[derive(Debug)]
 pub(super) struct Writer<L> {
     mine: Mutex<HashMap<String, Mine<L>>>,
+    turns: Turns,
 }
 
 /// How a node of ours was left.
@@ -33,7 +35,7 @@ struct Mine<L> {
 
 impl<L: Clone> Writer<L> {
     pub(super) fn new() -> Self {
-        Self { mine: Mutex::default() }
+        Self { mine: Mutex::default(), turns: Turns::default() }
     }
 
     /// How many nodes it may have to renew.
@@ -49,18 +51,18 @@ impl<L: Clone> Writer<L> {
         ttl: Duration,
     ) -> Result<(), Error> {
         let (key, value) = (reader.layout.key(registration), encoding::encode(registration));
-        loop {
-            // Again in each round: another call may have written the same meanwhile.
-            let mine = self.lock().get(&key).cloned().filter(|mine| mine.ttl == ttl);
-            if let Some(mine) = mine.as_ref().filter(|mine| mine.value == value)
-                && directory.renew(&key, &mine.held).await?
-            {
-                if let Some(mine) = self.lock().get_mut(&key) {
-                    mine.renewed = Instant::now();
-                }
-                return Ok(());
+        let _turn = self.turns.take(&key).await;
+        let mine = self.lock().get(&key).cloned().filter(|mine| mine.ttl == ttl);
+        if let Some(mine) = mine.as_ref().filter(|mine| mine.value == value)
+            && directory.renew(&key, &mine.held).await?
+        {
+            if let Some(mine) = self.lock().get_mut(&key) {
+                mine.renewed = Instant::now();
             }
-            let lease = mine.map(|mine| mine.held.lease);
+            return Ok(());
+        }
+        let mut lease = mine.map(|mine| mine.held.lease);
+        loop {
             let found = entry(directory, &key).await?;
             fence(reader, registration, found.as_ref()).inspect_err(|_| self.forget(&key))?;
             let put = Put {
@@ -72,14 +74,14 @@ impl<L: Clone> Writer<L> {
             match directory.put(put).await? {
                 PutOutcome::Stored(held) => {
                     let renewed = Instant::now();
-                    let mine = Mine { value: value.clone(), ttl, held, renewed };
+                    let mine = Mine { value: value.clone(), ttl, held: held.clone(), renewed };
                     self.remember(key.clone(), mine);
-                    if lease.is_none() {
+                    if lease.is_none() || directory.renew(&key, &held).await? {
                         return Ok(());
                     }
                 }
                 PutOutcome::Conflict => {}
-                PutOutcome::LeaseLost => self.forget(&key),
+                PutOutcome::LeaseLost => lease = None,
             }
             // An engine that never waits would let the deadline pass unnoticed.
             tokio::task::yield_now().await;
@@ -93,6 +95,7 @@ impl<L: Clone> Writer<L> {
         registration: &Registration,
     ) -> Result<(), Error> {
         let key = reader.layout.key(registration);
+        let _turn = self.turns.take(&key).await;
         self.forget(&key);
         while let Some(found) = entry(directory, &key).await? {
             let goodbye = match reader.read(&found) {
@@ -115,8 +118,8 @@ impl<L: Clone> Writer<L> {
 
     /// Nodes that nobody renewed within their TTL were given up, and are forgotten.
     fn remember(&self, key: String, mine: Mine<L>) {
-        let mut nodes = self.lock();
-        nodes.retain(|_, mine| mine.renewed.elapsed() <= mine.ttl);
+        let (mut nodes, now) = (self.lock(), Instant::now());
+        nodes.retain(|_, mine| now.duration_since(mine.renewed) <= mine.ttl);
         nodes.insert(key, mine);
     }
 

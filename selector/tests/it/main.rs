@@ -1,6 +1,7 @@
 //! The selector over a real registry in memory, on paused time.
 
 mod field;
+mod picking;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -8,8 +9,8 @@ use std::time::Duration;
 
 use micro_registry::{MemoryRegistry, Node, NodeState, Registration, Registry};
 use micro_selector::{
-    Attempt, Balance, CallOptions, Class, Classify, Failure, Policy, Selector, SelectorConfig,
-    StrategyKind, Subscription,
+    Attempt, Balance, CallOptions, Class, Classify, Failure, Filter, Policy, Selector,
+    SelectorConfig, StrategyKind, Subscription,
 };
 use tokio::time::{Instant, sleep};
 
@@ -207,6 +208,109 @@ async fn repeats_by_class() {
     }
 }
 
+/// A service that refuses everything as overloaded is spared most attempts, but not all; one call
+/// that only sometimes is refused never is. It can be turned off.
+#[tokio::test(start_paused = true)]
+async fn overloaded_services_are_spared() {
+    for throttle in [true, false] {
+        let mut config = SelectorConfig::default();
+        config.throttle = throttle;
+        let registry = Arc::new(registry_of(&["a", "b"]).await);
+        let selector = Selector::new(registry, config, |r| Ok(r.node.id.clone()));
+        let subscription = selector.subscribe("greeter").unwrap();
+        let mut refuse = Try(|_: &String| Err::<(), _>(Broken(Class::Overloaded)));
+        let mut spared = 0;
+        for _ in 0..1_000 {
+            let failure = subscription.call(&within(1), &mut refuse).await.unwrap_err();
+            spared += u32::from(matches!(failure, Failure::Throttled));
+        }
+        assert_eq!((600..950).contains(&spared), throttle, "{spared}");
+        sleep(Duration::from_secs(3)).await;
+        call(&subscription, &within(1)).await.expect("it recovered");
+    }
+}
+
+/// A node that fails calls is left out, though the registry still names it.
+#[tokio::test(start_paused = true)]
+async fn failing_nodes_are_left_out() {
+    let registry = registry_of(&["a", "b", "c"]).await;
+    let selector = selector(&registry);
+    let subscription = selector.subscribe("greeter").unwrap();
+    let mut options = within(1_000);
+    options.idempotent = true;
+    let asked = AtomicU32::new(0);
+    for _ in 0..1_000 {
+        let mut attempt = Try(|id: &String| match id.as_str() {
+            "b" => {
+                asked.fetch_add(1, Ordering::Relaxed);
+                Err(Broken(Class::MaybeExecuted))
+            }
+            _ => Ok(()),
+        });
+        subscription.call(&options, &mut attempt).await.expect("others answer");
+        sleep(Duration::from_millis(10)).await;
+    }
+    let asked = asked.load(Ordering::Relaxed);
+    assert!((1..10).contains(&asked), "{asked}");
+}
+
+/// Calls that filter everything out say so, and wait for what they want if asked to.
+#[tokio::test(start_paused = true)]
+async fn filters_that_leave_nothing() {
+    let registry = registry_of(&["a", "b"]).await;
+    let selector = selector(&registry);
+    let subscription = selector.subscribe("greeter").unwrap();
+    let mut options = within(60);
+    options.filter = Some(Arc::new(Filter::default().version("2").expect("a range")));
+    let failure = call(&subscription, &options).await.unwrap_err();
+    assert!(matches!(failure, Failure::NoneMatching { serving: 2 }), "{failure}");
+    options.wait_for_ready = true;
+    let (answer, ()) = tokio::join!(call(&subscription, &options), async {
+        sleep(Duration::from_secs(1)).await;
+        let mut next = registration("c");
+        next.version = "2.1.0".to_owned();
+        registry.register(&next, TTL).await.expect("memory does not fail");
+    });
+    assert_eq!(answer.unwrap(), "c");
+    // The same for all calls of a selector.
+    let mut config = SelectorConfig::default();
+    config.filter = Filter::default().version("2").expect("a range");
+    let selector = Selector::new(Arc::new(registry), config, |r| Ok(r.node.id.clone()));
+    let subscription = selector.subscribe("greeter").unwrap();
+    for _ in 0..50 {
+        assert_eq!(call(&subscription, &within(1)).await.unwrap(), "c");
+    }
+}
+
+/// A call that is dropped leaves nothing in flight.
+#[tokio::test(start_paused = true)]
+async fn dropped_calls_are_not_in_flight() {
+    let registry = registry_of(&["a"]).await;
+    let selector = selector(&registry);
+    let subscription = selector.subscribe("greeter").unwrap();
+    call(&subscription, &within(1)).await.unwrap();
+    let in_flight = || subscription.snapshot().members()[0].stats().in_flight();
+    let options = within(100);
+    let mut never = Never;
+    let mut pending = Box::pin(subscription.call(&options, &mut never));
+    assert!(futures::poll!(pending.as_mut()).is_pending());
+    assert_eq!(in_flight(), 1);
+    drop(pending);
+    assert_eq!(in_flight(), 0);
+}
+
+/// An attempt that never ends.
+struct Never;
+
+impl Attempt<String> for Never {
+    type Response = ();
+    type Error = Broken;
+
+    async fn make(&mut self, _: &String, _: u32) -> Result<(), Broken> {
+        std::future::pending().await
+    }
+}
+
 /// Round robin gives each node its exact share, whoever calls.
 #[tokio::test(start_paused = true)]
 async fn round_robin_shares_exactly() {
@@ -321,9 +425,9 @@ async fn absurd_configuration_does_no_harm() {
 async fn avoids_most_of_many_nodes() {
     let ids: Vec<_> = (0..24).map(|id| format!("n{id:02}")).collect();
     let registry = registry_of(&ids.iter().map(String::as_str).collect::<Vec<_>>()).await;
-    for kind in [StrategyKind::LeastLoaded, StrategyKind::RoundRobin, StrategyKind::Random] {
+    for name in StrategyKind::NAMES {
         let mut config = SelectorConfig::default();
-        config.strategy = kind;
+        config.strategy = name.parse().expect("it is known");
         let selector = Selector::avoiding(
             Arc::new(registry.clone()),
             config,

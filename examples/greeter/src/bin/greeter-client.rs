@@ -35,7 +35,7 @@ struct Arguments {
     /// Whether a call that may have been executed may be repeated
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
     idempotent: bool,
-    /// How nodes are picked: least-loaded, round-robin or random
+    /// How nodes are picked: ewma, least-loaded, round-robin, random, weighted or consistent-hash
     #[arg(long)]
     selector: Option<String>,
 }

@@ -1,6 +1,7 @@
 //! The shop as processes: what travels along a chain of calls, and what comes back when its leaf
 //! fails.
 
+use std::net::UdpSocket;
 use std::time::Duration;
 
 use micro::{CallError, Client, Code, Phase, Settings};
@@ -47,10 +48,32 @@ async fn storefront(scene: &Scene) -> StorefrontClient {
 /// Baggage, deadline and trace of the first call reach the last service.
 #[tokio::test]
 async fn what_travels() {
-    let scene = Scene::new();
-    let (_middle, (leaf, _)) = (middle(&scene), stock(&scene, "stock", "0").await);
+    travels(&Scene::new()).await;
+}
+
+/// The same over multicast DNS.
+#[tokio::test]
+async fn what_travels_over_multicast_dns() {
+    let socket = UdpSocket::bind("0.0.0.0:0").expect("a free port");
+    let port = socket.local_addr().expect("it has an address").port();
+    drop(socket);
+    travels(&Scene::over(format!("mdns:?interface=lo&port={port}"))).await;
+}
+
+/// The same over etcd.
+#[cfg(feature = "etcd")]
+#[tokio::test]
+async fn what_travels_over_etcd() {
+    if testbed::etcd::is_there() {
+        let server = testbed::etcd::Server::start();
+        travels(&Scene::over(format!("etcd://{}", server.address()))).await;
+    }
+}
+
+async fn travels(scene: &Scene) {
+    let (_middle, (leaf, _)) = (middle(scene), stock(scene, "stock", "0").await);
     let timeout = Duration::from_secs(30);
-    let call = storefront(&scene).await.buy("tea", 2).timeout(timeout);
+    let call = storefront(scene).await.buy("tea", 2).timeout(timeout);
     let receipt = call.metadata("baggage.tenant", "acme").await.expect("there is tea");
     let expected = Receipt { tenant: "acme".to_owned(), thing: "tea".to_owned(), count: 2 };
     assert_eq!(receipt, expected);

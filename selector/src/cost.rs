@@ -1,0 +1,392 @@
+//! What a call to a node is expected to cost, from how its last ones went.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::NodeStats;
+use crate::atomic::{AtomicU32, AtomicU64};
+use crate::moment::Moment;
+
+/// The cost of one node: a peak-sensitive, exponentially weighted mean of its response times.
+///
+/// The mean is Finagle's `PeakEwma`: a sample above it replaces it, one below it pulls it down by
+/// the weight `exp(-dt / τ)`, and the cost is the mean times the attempts in flight. Four repairs
+/// make it hold under failure:
+///
+/// - a failure counts as a multiple of the set's median, however fast it came;
+/// - while attempts are in flight, the cost is at least the time since the last progress, so that a
+///   node that hangs is seen before the first attempt to it times out;
+/// - the estimate of an idle node decays towards the set's median, not towards zero;
+/// - a node never heard of costs the median.
+///
+/// Races between updates lose at most one sample's share of the mean.
+#[derive(Debug)]
+pub(crate) struct Cost {
+    in_flight: AtomicU32,
+    /// Nanoseconds as the bits of an `f32`. Zero: unknown; negative: a penalty, which the median
+    /// leaves out, or failures of most nodes would raise their own measure.
+    estimate: AtomicU32,
+    /// When the estimate last took in a sample.
+    updated: AtomicU64,
+    /// When an attempt was last answered, the first one in flight began or the last one ended.
+    progress: AtomicU64,
+}
+
+/// The time constant of the mean: Finagle's default.
+const TAU: f32 = 10e9;
+/// The time constant by which an idle node's estimate forgets what sets it apart. Ours: shorter, and
+/// slow nodes are asked too often; longer, and one that heals waits for its share.
+const IDLE_TAU: f32 = 3e9;
+/// More failures in a row than these make it no longer.
+const LONGER: u32 = 4;
+/// A failure counts as so many medians, or as its own time if that was longer.
+const FAILURE: f32 = 10.0;
+/// No node is suspect for having made no progress for less than this.
+const STALLED: f32 = 1e9;
+/// So much an answer counts by which a node spares itself.
+const SPARED: f32 = 2.0;
+
+/// What became of an attempt, for the node's cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sample {
+    /// It was answered, well or not.
+    Answered,
+    /// The node sent it away unexecuted.
+    Spared,
+    /// Infrastructure failed.
+    Failed,
+    /// Nobody waited for the answer.
+    Cancelled,
+}
+
+impl Cost {
+    pub(crate) fn new() -> Self {
+        Self {
+            in_flight: AtomicU32::new(0),
+            estimate: AtomicU32::new(0),
+            updated: AtomicU64::new(0),
+            progress: AtomicU64::new(0),
+        }
+    }
+
+    /// An attempt begins.
+    #[inline]
+    pub(crate) fn begin(&self, median: f32, failures: u32, now: Moment) {
+        // Before the count: others must not see an attempt in flight that made no progress for as
+        // long as the node was idle.
+        if self.in_flight() == 0 {
+            self.settle(median, failures, now);
+            self.progress.store(now.nanos(), Relaxed);
+        }
+        self.in_flight.fetch_add(1, Relaxed);
+    }
+
+    /// An attempt that began then has ended.
+    #[inline]
+    pub(crate) fn end(&self, sample: Sample, began: Moment, median: f32, now: Moment) {
+        let took = now.since(began) as f32;
+        match sample {
+            Sample::Answered => self.take_in(took, now),
+            Sample::Spared => self.penalize(took.max(SPARED * median), now),
+            Sample::Failed => self.penalize(took.max(FAILURE * median), now),
+            // It would have taken at least as long as it did.
+            Sample::Cancelled if took > self.estimate().abs() => self.take_in(took, now),
+            Sample::Cancelled => {}
+        }
+        // With the last one in flight the node begins to idle.
+        if matches!(sample, Sample::Answered | Sample::Spared) || self.in_flight() == 1 {
+            self.progress.store(now.nanos(), Relaxed);
+        }
+        self.in_flight.fetch_sub(1, Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.in_flight.load(Relaxed)
+    }
+
+    /// How long an attempt is expected to take if the node had nothing else to do, in nanoseconds.
+    /// Each failure in a row makes an idle node's penalty last twice as long.
+    #[inline]
+    pub(crate) fn latency(&self, median: f32, failures: u32, now: Moment) -> f32 {
+        let estimate = match self.estimate() {
+            0.0 => median,
+            known => known.abs(),
+        };
+        let is_idle = self.in_flight() == 0;
+        if is_idle && estimate == median {
+            return median;
+        }
+        let still = now.since(self.progress()) as f32;
+        if is_idle { towards(median, estimate, still / tau(failures)) } else { estimate.max(still) }
+    }
+
+    /// Whether the attempts in flight have waited for so long that something must be wrong.
+    #[inline]
+    pub(crate) fn is_stalled(&self, median: f32, now: Moment) -> bool {
+        // Few have any in flight: asked first, since every node looked at is asked.
+        if self.in_flight() == 0 {
+            return false;
+        }
+        let still = now.since(self.progress()) as f32;
+        still > STALLED && still > FAILURE * median.max(self.estimate().abs())
+    }
+
+    /// The mean of what was measured; `None` when nothing was, or the last attempt failed.
+    pub(crate) fn measured(&self) -> Option<f32> {
+        Some(self.estimate()).filter(|estimate| *estimate > 0.0)
+    }
+
+    /// Forgets what is known, as of a node that comes back.
+    pub(crate) fn forget(&self) {
+        self.estimate.store(0, Relaxed);
+    }
+
+    /// Makes what an idle node's estimate has decayed to its estimate.
+    fn settle(&self, median: f32, failures: u32, now: Moment) {
+        let estimate = self.estimate();
+        // Most nodes are where the median is, and need no exponential.
+        if estimate.abs() > median {
+            let still = now.since(self.progress()) as f32;
+            let settled = towards(median, estimate.abs(), still / tau(failures));
+            self.estimate.store(settled.copysign(estimate).to_bits(), Relaxed);
+        }
+    }
+
+    fn take_in(&self, took: f32, now: Moment) {
+        let dt = now.since(Moment::from_nanos(self.updated.swap(now.nanos(), Relaxed))) as f32;
+        let known = self.estimate().abs();
+        // Never zero, which means unknown.
+        let took = took.max(1.0);
+        let estimate = if took >= known { took } else { towards(took, known, dt / TAU) };
+        self.estimate.store(estimate.to_bits(), Relaxed);
+    }
+
+    fn penalize(&self, penalty: f32, now: Moment) {
+        self.updated.store(now.nanos(), Relaxed);
+        let estimate = -penalty.max(self.estimate().abs());
+        self.estimate.store(estimate.to_bits(), Relaxed);
+    }
+
+    fn estimate(&self) -> f32 {
+        f32::from_bits(self.estimate.load(Relaxed))
+    }
+
+    fn progress(&self) -> Moment {
+        Moment::from_nanos(self.progress.load(Relaxed))
+    }
+}
+
+/// The time constant of an idle node that failed so often in a row.
+fn tau(failures: u32) -> f32 {
+    IDLE_TAU * (1u32 << failures.min(LONGER)) as f32
+}
+
+/// What remains of `from` after it approached `to` for so many time constants.
+fn towards(to: f32, from: f32, constants: f32) -> f32 {
+    // Between calls in quick succession next to nothing decays, and a straight line is as good. For
+    // the rest nothing less than an exponential will do: after a timeout it has decades to cross.
+    let remains = if constants < 1e-3 { 1.0 - constants } else { (-constants).exp() };
+    to + (from - to) * remains
+}
+
+/// The median of what the nodes of a set measure: what is normal there. Measured again ten times a
+/// second, by whoever picks then.
+#[derive(Debug)]
+pub(crate) struct Median {
+    /// Nanoseconds as the bits of an `f32`.
+    value: AtomicU32,
+    due: AtomicU64,
+}
+
+impl Median {
+    /// What is taken for normal before anything was measured, in nanoseconds.
+    pub(crate) const UNKNOWN: f32 = 1e6;
+    const EVERY: std::time::Duration = std::time::Duration::from_millis(100);
+    /// So many nodes of a large set are enough.
+    const SAMPLE: usize = 64;
+
+    pub(crate) fn new() -> Self {
+        Self { value: AtomicU32::new(0), due: AtomicU64::new(0) }
+    }
+
+    /// In nanoseconds; `None` when nothing was measured yet.
+    pub(crate) fn get(&self, nodes: &[Arc<NodeStats>], now: Moment) -> Option<f32> {
+        let due = self.due.load(Relaxed);
+        if now.nanos() >= due {
+            self.measure(nodes, due, now);
+        }
+        Some(f32::from_bits(self.value.load(Relaxed))).filter(|known| *known > 0.0)
+    }
+
+    /// The one of several who finds it due measures.
+    fn measure(&self, nodes: &[Arc<NodeStats>], due: u64, now: Moment) {
+        let next = now.after(Self::EVERY).nanos();
+        if self.due.compare_exchange(due, next, Relaxed, Relaxed).is_err() {
+            return;
+        }
+        match median(nodes) {
+            Some(median) => self.value.store(median.to_bits(), Relaxed),
+            // Nothing to go by: look again with the next pick.
+            None if self.value.load(Relaxed) == 0 => self.due.store(now.nanos(), Relaxed),
+            None => {}
+        }
+    }
+}
+
+/// The lower median, in place, of up to [`Median::SAMPLE`] nodes.
+fn median(nodes: &[Arc<NodeStats>]) -> Option<f32> {
+    let mut measured = [0.0; Median::SAMPLE];
+    let stride = nodes.len().div_ceil(Median::SAMPLE).max(1);
+    let from = fastrand::usize(..stride);
+    let known = nodes.iter().skip(from).step_by(stride).filter_map(|node| node.cost().measured());
+    let mut count = 0;
+    for (place, known) in measured.iter_mut().zip(known) {
+        *place = known;
+        count += 1;
+    }
+    let measured = &mut measured[..count];
+    measured.sort_unstable_by(f32::total_cmp);
+    measured.get(count.saturating_sub(1) / 2).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MS: u64 = 1_000_000;
+    const MEDIAN: f32 = 10e6;
+
+    fn at(millis: u64) -> Moment {
+        Moment::from_nanos(millis * MS)
+    }
+
+    /// One attempt after the other, each of so many milliseconds.
+    fn after(attempts: &[(u64, Sample)]) -> (Cost, u64) {
+        let (cost, mut now) = (Cost::new(), 1_000);
+        for (took, sample) in attempts {
+            cost.begin(MEDIAN, 0, at(now));
+            cost.end(*sample, at(now), MEDIAN, at(now + took));
+            now += took;
+        }
+        (cost, now)
+    }
+
+    fn latency(cost: &Cost, now: u64) -> f32 {
+        cost.latency(MEDIAN, 0, at(now)) / MS as f32
+    }
+
+    /// A longer answer counts at once, a shorter one little by little.
+    #[test]
+    fn peaks_count_at_once() {
+        let (cost, now) = after(&[(10, Sample::Answered), (200, Sample::Answered)]);
+        assert_eq!(latency(&cost, now), 200.0);
+        let (cost, now) = after(&[(200, Sample::Answered), (10, Sample::Answered)]);
+        assert!((190.0..200.0).contains(&latency(&cost, now)));
+    }
+
+    /// A node that fails fast is dearer than one that answers, not cheaper.
+    #[test]
+    fn fast_failures_are_dear() {
+        for (sample, least) in [(Sample::Failed, 100.0), (Sample::Spared, 20.0)] {
+            let (cost, now) = after(&[(10, Sample::Answered), (0, sample)]);
+            assert!(latency(&cost, now) >= least, "{sample:?}");
+            assert_eq!(cost.measured(), None, "no measure of what is normal");
+        }
+        let (cost, now) = after(&[(1_000, Sample::Failed)]);
+        assert_eq!(latency(&cost, now), 1_000.0, "its own time when that is longer");
+    }
+
+    /// A node that hangs gets dearer while it does, before anything times out; one that was idle
+    /// for long is not taken for hanging.
+    #[test]
+    fn hanging_is_seen() {
+        let (cost, now) = after(&[(10, Sample::Answered)]);
+        let now = now + 60_000;
+        cost.begin(MEDIAN, 0, at(now));
+        assert!(latency(&cost, now) <= 10.0);
+        assert_eq!(latency(&cost, now + 500), 500.0);
+        assert!(!cost.is_stalled(MEDIAN, at(now + 500)));
+        assert!(cost.is_stalled(MEDIAN, at(now + 1_500)));
+    }
+
+    /// What is known of an idle node is forgotten towards what is normal, from above; after failures
+    /// in a row it takes longer. A node never heard of is normal.
+    #[test]
+    fn idle_nodes_become_normal() {
+        assert_eq!(latency(&Cost::new(), 1_000), 10.0);
+        let (cost, now) = after(&[(200, Sample::Answered)]);
+        let later = latency(&cost, now + 3_000);
+        assert!((70.0..90.0).contains(&later), "{later}");
+        assert!((10.0..10.5).contains(&latency(&cost, now + 60_000)));
+        assert!(cost.latency(MEDIAN, 3, at(now + 3_000)) > 150e6);
+    }
+
+    /// A node that timed out is as good as any two minutes later, however quick the others are.
+    #[test]
+    fn timeouts_are_forgotten() {
+        let (cost, now) = after(&[(10_000, Sample::Failed)]);
+        let quick = 1_000.0;
+        assert!(cost.latency(quick, 0, at(now + 20_000)) > 2.0 * quick);
+        assert_eq!(cost.latency(quick, 0, at(now + 120_000)), quick);
+    }
+
+    /// An attempt nobody waited for took at least as long as somebody did.
+    #[test]
+    fn cancelled_attempts_tell_something() {
+        let (cost, now) = after(&[(10, Sample::Answered), (700, Sample::Cancelled)]);
+        assert_eq!(latency(&cost, now), 700.0);
+        let (cost, now) = after(&[(10, Sample::Answered), (1, Sample::Cancelled)]);
+        assert_eq!(latency(&cost, now), 10.0);
+        assert_eq!(cost.in_flight(), 0);
+    }
+
+    proptest! {
+        /// Whatever clocks do, costs stay finite and above zero, and no attempt is lost.
+        #[test]
+        fn costs_stay_finite(events in proptest::collection::vec((0u8..5, any::<u64>(), any::<u64>()), 1..60)) {
+            let cost = Cost::new();
+            let mut begun = Vec::new();
+            for (event, now, then) in events {
+                let (now, then) = (Moment::from_nanos(now), Moment::from_nanos(then));
+                match event {
+                    0 => {
+                        cost.begin(MEDIAN, 3, now);
+                        begun.push(now);
+                    }
+                    event if begun.pop().is_some() => {
+                        let sample = [Sample::Answered, Sample::Spared, Sample::Failed, Sample::Cancelled];
+                        cost.end(sample[usize::from(event) - 1], then, MEDIAN, now);
+                    }
+                    _ => {}
+                }
+                prop_assert_eq!(cost.in_flight() as usize, begun.len());
+                for failures in [0, 1, u32::MAX] {
+                    let latency = cost.latency(MEDIAN, failures, then);
+                    prop_assert!(latency.is_finite() && latency > 0.0, "{latency}");
+                }
+            }
+        }
+    }
+
+    /// In whatever order threads come, no attempt in flight is lost or counted twice, and none is
+    /// ever negative.
+    #[test]
+    fn in_flight_is_never_lost() {
+        let orders = crate::interleave::explore(
+            3,
+            Cost::new,
+            |cost, thread| match thread {
+                0 | 1 => {
+                    cost.begin(MEDIAN, 0, at(1));
+                    let sample = [Sample::Answered, Sample::Failed][thread];
+                    cost.end(sample, at(1), MEDIAN, at(2));
+                }
+                _ => assert!(cost.in_flight() <= 2),
+            },
+            |cost| assert_eq!(cost.in_flight(), 0),
+        );
+        assert!(orders > 1_000, "{orders}");
+    }
+}

@@ -1,0 +1,101 @@
+//! What the nodes of one service share.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::atomic::{AtomicU32, AtomicU64};
+use crate::cost::Median;
+use crate::moment::Moment;
+
+/// What the nodes of one service share: the clock, what is normal among them, and how many of them
+/// are ejected.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    start: Instant,
+    pub(crate) median: Median,
+    /// That of the nodes outside the caller's zone.
+    pub(crate) far: Median,
+    size: AtomicU32,
+    ejected: AtomicU32,
+    panic_until: AtomicU64,
+    probe_at: AtomicU64,
+}
+
+/// How long a set is in panic after a node was too many to be ejected.
+const PANIC: Duration = Duration::from_secs(1);
+
+impl Peers {
+    pub(crate) fn new(start: Instant) -> Self {
+        Self {
+            start,
+            median: Median::new(),
+            far: Median::new(),
+            size: AtomicU32::new(0),
+            ejected: AtomicU32::new(0),
+            panic_until: AtomicU64::new(0),
+            probe_at: AtomicU64::new(0),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn at(&self, now: Instant) -> Moment {
+        Moment::of(self.start, now)
+    }
+
+    /// Says how many nodes there are.
+    pub(crate) fn resize(&self, size: usize) {
+        self.size.store(u32::try_from(size).unwrap_or(u32::MAX), Relaxed);
+    }
+
+    /// How many nodes may be ejected at once: half of them, and so never the last.
+    pub(crate) fn cap(&self) -> u32 {
+        self.size.load(Relaxed) / 2
+    }
+
+    #[inline]
+    pub(crate) fn ejected(&self) -> u32 {
+        self.ejected.load(Relaxed)
+    }
+
+    /// Takes a place among the ejected, if there is one left; if not, the set is in panic.
+    pub(crate) fn reserve(&self, now: Moment) -> bool {
+        let cap = self.cap();
+        let take = |ejected: u32| (ejected < cap).then_some(ejected + 1);
+        let is_reserved = self.ejected.fetch_update(Relaxed, Relaxed, take).is_ok();
+        if !is_reserved {
+            self.panic_until.fetch_max(now.after(PANIC).nanos(), Relaxed);
+        }
+        is_reserved
+    }
+
+    /// Gives a place among the ejected back.
+    pub(crate) fn release(&self) {
+        self.ejected.fetch_sub(1, Relaxed);
+    }
+
+    /// Whether so many nodes fail that the ejected are picked as well: with what is left alone, the
+    /// rest would fail under the load.
+    #[inline]
+    pub(crate) fn is_in_panic(&self, now: Moment) -> bool {
+        now.nanos() < self.panic_until.load(Relaxed) || self.ejected() > self.cap()
+    }
+
+    /// Whether an ejected node may be due for its probe.
+    #[inline]
+    pub(crate) fn may_probe(&self, now: Moment) -> bool {
+        self.ejected() > 0 && now.nanos() >= self.probe_at.load(Relaxed)
+    }
+
+    /// Nobody is due but those told from now on: by who looks over all nodes, and by who puts one
+    /// out meanwhile.
+    pub(crate) fn forget_probes(&self) {
+        self.probe_at.store(u64::MAX, Relaxed);
+    }
+
+    /// A node is due then.
+    pub(crate) fn probe_at(&self, then: Moment) {
+        self.probe_at.fetch_min(then.nanos(), Relaxed);
+    }
+}
