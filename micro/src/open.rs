@@ -33,29 +33,30 @@ async fn by_url(
         return Err(Error::invalid(format!("{message}: expected one URL")));
     }
     let parsed: RegistryUrl = url.value.parse().map_err(in_context)?;
-    match parsed.scheme() {
-        #[cfg(feature = "local")]
-        "local" => {
-            let namespace = namespace.map(|namespace| namespace.value);
-            Ok(Arc::new(local(parsed, namespace, settings).await.map_err(in_context)?))
-        }
-        #[cfg(feature = "etcd")]
-        "etcd" => Ok(Arc::new(etcd(parsed, namespace).map_err(in_context)?)),
-        #[cfg(feature = "mdns")]
-        "mdns" => Ok(Arc::new(mdns(parsed, namespace).map_err(in_context)?)),
-        "memory" => {
-            let new = MemoryRegistry::from_url(parsed).map_err(in_context)?;
-            let namespace = namespace.as_ref().map(|namespace| &*namespace.value);
-            Ok(Arc::new(settings.memory(namespace, new)))
-        }
-        "static" => {
-            let registry = StaticRegistry::from_url(parsed).map_err(in_context)?;
-            let expected = "expected none, as the list of a `static:` registry has no parts";
-            let misled = namespace.map(|namespace| namespace.invalid("namespace", expected));
-            misled.map_or(Ok(Arc::new(registry)), Err)
-        }
-        scheme => Err(unknown_scheme(scheme, &url.origin)),
+    if parsed.scheme() == "static" {
+        let registry = StaticRegistry::from_url(parsed).map_err(in_context)?;
+        let expected = "expected none, as the list of a `static:` registry has no parts";
+        let misled = namespace.map(|namespace| namespace.invalid("namespace", expected));
+        return misled.map_or(Ok(Arc::new(registry)), Err);
     }
+    let namespace = namespace.map(|namespace| namespace.value);
+    if let Some(open) = settings.opened().find(&url.value, namespace.as_deref()) {
+        return Ok(open);
+    }
+    let new: Arc<dyn Registry> = match parsed.scheme() {
+        #[cfg(feature = "local")]
+        "local" => Arc::new(local(parsed, namespace.clone(), settings).await.map_err(in_context)?),
+        #[cfg(feature = "etcd")]
+        "etcd" => Arc::new(etcd(parsed, namespace.clone()).map_err(in_context)?),
+        #[cfg(feature = "mdns")]
+        "mdns" => Arc::new(mdns(parsed, namespace.clone()).map_err(in_context)?),
+        "memory" => {
+            let new = Arc::new(MemoryRegistry::from_url(parsed).map_err(in_context)?);
+            return Ok(settings.opened().keep(&url.value, namespace.as_deref(), new));
+        }
+        scheme => return Err(unknown_scheme(scheme, &url.origin)),
+    };
+    Ok(settings.opened().share(&url.value, namespace.as_deref(), new))
 }
 
 /// The second of several URLs. A path may contain spaces, so what counts is a scheme that is known.
@@ -90,10 +91,10 @@ async fn local(
 #[cfg(feature = "etcd")]
 fn etcd(
     mut url: RegistryUrl,
-    namespace: Option<Resolved<String>>,
+    namespace: Option<String>,
 ) -> std::result::Result<micro_registry_etcd::EtcdRegistry, micro_registry::Error> {
     if let Some(namespace) = namespace {
-        url.set_default("namespace", namespace.value);
+        url.set_default("namespace", namespace);
     }
     micro_registry_etcd::open(&micro_registry_etcd::EtcdConfig::from_url(url)?)
 }
@@ -102,10 +103,10 @@ fn etcd(
 #[cfg(feature = "mdns")]
 fn mdns(
     mut url: RegistryUrl,
-    namespace: Option<Resolved<String>>,
+    namespace: Option<String>,
 ) -> std::result::Result<micro_registry_mdns::MdnsRegistry, micro_registry::Error> {
     if let Some(namespace) = namespace {
-        url.set_default("namespace", namespace.value);
+        url.set_default("namespace", namespace);
     }
     micro_registry_mdns::MdnsRegistry::from_url(url)
 }
@@ -227,6 +228,37 @@ mod tests {
             let opened = registry(&settings, None).await.unwrap();
             assert_eq!(opened.get("shop").await.is_ok(), is_there, "{settings:?}");
         }
+    }
+
+    /// Settings and their clones share one handle of each namespace, which closes with its last user
+    /// and is opened anew for the next.
+    #[cfg(feature = "local")]
+    #[tokio::test]
+    async fn handles_are_shared_by_clones() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let url = format!("local:{}", directory.path().join("micro").display());
+        let settings = Settings::none().flag("registry", url).unwrap();
+        let first = registry(&settings, None).await.unwrap();
+        let second = registry(&settings.clone(), None).await.unwrap();
+        assert!(Arc::ptr_eq(&first, &second));
+        let elsewhere = settings.clone().flag("namespace", "elsewhere").unwrap();
+        let other = registry(&elsewhere, None).await.unwrap();
+        assert!(!Arc::ptr_eq(&first, &other));
+        let open = Arc::downgrade(&first);
+        drop(first);
+        assert!(open.upgrade().is_some());
+        drop(second);
+        assert!(open.upgrade().is_none(), "nobody uses it");
+        registry(&settings, None).await.unwrap().list().await.unwrap();
+    }
+
+    /// Settings show no password of a registry they opened.
+    #[cfg(feature = "etcd")]
+    #[tokio::test]
+    async fn open_handles_show_no_password() {
+        let settings = Settings::none().flag("registry", "etcd://ann:hunter2@127.0.0.1:1").unwrap();
+        let _open = registry(&settings, None).await.unwrap();
+        assert!(!format!("{settings:?}").contains("hunter2"));
     }
 
     /// A list has no namespaces, so one that is given was meant for another registry.

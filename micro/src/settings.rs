@@ -3,20 +3,21 @@
 mod arguments;
 mod explanation;
 mod keys;
+mod opened;
 mod slips;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{fmt, fs, io};
 
 use arguments::Arguments;
 pub(crate) use explanation::{Beneath, Explanation};
 use keys::{KEYS, PREFIX};
-use micro_registry::{DEFAULT_NAMESPACE, MemoryRegistry};
+use opened::Opened;
 use toml::Spanned;
 
 use crate::{Error, duration};
@@ -44,8 +45,9 @@ use crate::{Error, duration};
 ///
 /// Durations are a number and a unit: `us`, `ms`, `s`, `m` or `h`. The namespace is for a registry
 /// that is named here, or by default; one that is made in code has its own, and a list of `static:`
-/// has none. The registry `memory:` is one for these settings and their clones: whatever is built
-/// from them finds each other, and nobody else does.
+/// has none. Whatever is built from these settings and their clones shares one handle of a registry,
+/// which closes with its last user. That of `memory:` stays for as long as they do, and nobody else
+/// finds what is in it.
 ///
 /// Of a variable that begins with `MICRO_` and is unknown warns whatever is built from these settings
 /// first, when it starts: when they are read there may be no log yet.
@@ -75,8 +77,8 @@ pub struct Settings {
     of_process: bool,
     /// What was read and is ignored, until somebody was told; of all clones.
     ignored: Arc<Mutex<Vec<String>>>,
-    /// What `memory:` opens, by namespace; of all clones.
-    memory: Arc<Mutex<BTreeMap<String, MemoryRegistry>>>,
+    /// The registries that are open; of all clones.
+    opened: Arc<Mutex<Opened>>,
 }
 
 #[derive(Clone)]
@@ -236,12 +238,22 @@ impl Settings {
         Explanation::new(self, &Beneath::new())
     }
 
-    /// Prints what a command line with `--explain-config` asks for, and ends the process; does
-    /// nothing for any other.
+    /// Prints what a command line with `--explain-config` asks for, and what is ignored, and ends the
+    /// process; does nothing for any other.
     pub(crate) fn end_if_to_explain(&self, explanation: impl FnOnce() -> String) {
         if self.explains {
-            end(0, io::stdout(), &explanation());
+            end(0, io::stdout(), &self.with_ignored(explanation()));
         }
+    }
+
+    /// An explanation and, as nothing will come to warn of it, what was read and is ignored.
+    fn with_ignored(&self, mut explanation: String) -> String {
+        let ignored = self.take_ignored();
+        if !ignored.is_empty() {
+            explanation.push('\n');
+        }
+        explanation.extend(ignored.into_iter().map(|what| what + "\n"));
+        explanation
     }
 
     /// Whether they were read by [`from_process`](Self::from_process) or
@@ -319,18 +331,18 @@ impl Settings {
     /// Warns of what was read and is ignored: once for these settings and all their clones, and not
     /// before there can be a log.
     pub(crate) fn warn_of_ignored(&self) {
-        let ignored =
-            std::mem::take(&mut *self.ignored.lock().unwrap_or_else(PoisonError::into_inner));
-        for what in ignored {
+        for what in self.take_ignored() {
             tracing::warn!("{what}");
         }
     }
 
-    /// What `memory:` is in this namespace; it begins as `new`, and is the same for all clones.
-    pub(crate) fn memory(&self, namespace: Option<&str>, new: MemoryRegistry) -> MemoryRegistry {
-        let namespace = namespace.unwrap_or(DEFAULT_NAMESPACE).to_owned();
-        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        memory.entry(namespace).or_insert(new).clone()
+    fn take_ignored(&self) -> Vec<String> {
+        std::mem::take(&mut *self.ignored.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The registries that are open, the same for all clones.
+    pub(crate) fn opened(&self) -> MutexGuard<'_, Opened> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn add_file(&mut self, path: &Path, text: &str) -> Result<(), Error> {
@@ -584,6 +596,19 @@ mod tests {
         for other in ["PATH", "MICROSCOPE", "micro_name", "MY_MICRO_NAME"] {
             assert_eq!(told(other), "", "{other}");
         }
+    }
+
+    /// A program that only explains its settings says what it ignores as well, below the values.
+    #[test]
+    fn an_explanation_tells_what_is_ignored() {
+        let settings = Settings::from_parts(None, variables(&[("MICRO_NAMSPACE", "x")])).unwrap();
+        let explained = settings.with_ignored(settings.explain().to_string());
+        let told = "\n\nenvironment variable MICRO_NAMSPACE is unknown and ignored: \
+            did you mean MICRO_NAMESPACE?\n";
+        assert!(explained.starts_with("registry ") && explained.ends_with(told), "{explained}");
+        let nothing = Settings::none();
+        let explanation = nothing.explain().to_string();
+        assert_eq!(nothing.with_ignored(explanation.clone()), explanation);
     }
 
     /// Only a variable of a known key must be UTF-8; the runtime directory is taken as it is.

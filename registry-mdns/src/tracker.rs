@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use micro_registry::{EmptyReason, Registration, RemoveReason, Scope, Update, View};
+use micro_registry::{Emptied, EmptyReason, Registration, RemoveReason, Scope, Update, View};
 use tokio::time::Instant;
 
 use crate::claim::{Claim, EXCUSED};
@@ -23,15 +23,11 @@ pub(crate) struct Tracker {
     view: View,
     /// When a network interface was lost last.
     interface_lost: Option<Instant>,
-    /// Why the last node of a service left; bounded by [`MAX_REMEMBERED`].
-    emptied: HashMap<String, EmptyReason>,
+    emptied: Emptied,
 }
 
 /// How many instances are known at most: a network that floods us costs no more.
 pub(crate) const MAX_CLAIMS: usize = 4_096;
-
-/// How many emptied services are remembered with the reason.
-const MAX_REMEMBERED: usize = 1_024;
 
 impl Tracker {
     pub(crate) fn view(&self) -> &View {
@@ -152,22 +148,7 @@ impl Tracker {
     /// Everything in scope.
     pub(crate) fn reset(&self, scope: &Scope) -> Update {
         let in_scope = self.view.iter().filter(|r| scope.contains(&r.service, &r.node.id));
-        Update::reset(in_scope.cloned().collect(), self.why_empty(scope))
-    }
-
-    fn why_empty(&self, scope: &Scope) -> EmptyReason {
-        match scope {
-            Scope::Service(name) => {
-                self.emptied.get(name).copied().unwrap_or(EmptyReason::NeverSeen)
-            }
-            // Who else left the service is no word of this node.
-            Scope::Node { service, .. } => {
-                let was_seen = self.view.contains(service) || self.emptied.contains_key(service);
-                if was_seen { EmptyReason::Unknown } else { EmptyReason::NeverSeen }
-            }
-            _ if self.emptied.is_empty() => EmptyReason::NeverSeen,
-            _ => EmptyReason::Unknown,
-        }
+        Update::reset(in_scope.cloned().collect(), self.emptied.why(scope, &self.view))
     }
 
     /// Nobody left merely because he vanished a moment ago.
@@ -211,7 +192,7 @@ impl Tracker {
         }
         let was_there = !before.is_empty() && !self.view.contains(&key.service);
         if was_there {
-            self.remember(key, EmptyReason::from_last(reason));
+            self.emptied.remember(&key.service, EmptyReason::from_last(reason));
         }
         updates
     }
@@ -235,17 +216,10 @@ impl Tracker {
     /// The goodbye of a node that was never seen says something, too.
     fn remember_goodbye(&mut self, key: &Key, reason: RemoveReason) {
         let why = EmptyReason::from_last(reason);
-        let is_known = self.view.contains(&key.service) || self.emptied.contains_key(&key.service);
+        let is_known = self.view.contains(&key.service) || self.emptied.contains(&key.service);
         if why.is_certain() && !is_known {
-            self.remember(key, why);
+            self.emptied.remember(&key.service, why);
         }
-    }
-
-    fn remember(&mut self, key: &Key, why: EmptyReason) {
-        if self.emptied.len() >= MAX_REMEMBERED {
-            self.emptied.clear();
-        }
-        self.emptied.insert(key.service.clone(), why);
     }
 
     /// The time of a claim is over.

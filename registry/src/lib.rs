@@ -30,6 +30,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod directory;
+mod emptied;
 pub mod encoding;
 mod error;
 pub mod feed;
@@ -44,6 +45,7 @@ pub mod validate;
 mod view;
 mod watch;
 
+pub use emptied::Emptied;
 pub use error::{Error, ErrorKind};
 pub use fixed::StaticRegistry;
 pub use memory::MemoryRegistry;

@@ -11,8 +11,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::{
-    EmptyReason, Error, ErrorKind, Registration, Registry, RegistryUrl, RemoveReason, Scope,
-    Service, ServiceSummary, Update, View, Watch, WatchSender, validate,
+    Emptied, EmptyReason, Error, ErrorKind, Registration, Registry, RegistryUrl, RemoveReason,
+    Scope, Service, ServiceSummary, Update, View, Watch, WatchSender, validate,
 };
 
 /// A registry inside one process.
@@ -214,15 +214,11 @@ struct State {
     deadlines: HashMap<NodeKey, Instant>,
     /// The same, soonest first.
     due: BTreeSet<(Instant, NodeKey)>,
-    /// Why the last node of a service left; bounded by [`MAX_REMEMBERED`].
-    emptied: HashMap<String, EmptyReason>,
+    emptied: Emptied,
     watchers: Vec<WatchSender>,
     interrupted: Option<String>,
     expiry: Option<JoinHandle<()>>,
 }
-
-/// How many emptied services are remembered with the reason.
-const MAX_REMEMBERED: usize = 1_024;
 
 impl State {
     fn register(&mut self, registration: &Registration, expires: Instant) -> Result<(), Error> {
@@ -271,10 +267,7 @@ impl State {
         self.forget_deadline(&(registration.service.clone(), registration.node.id.clone()));
         self.publish(&Update::remove(registration, reason));
         if !self.view.contains(&registration.service) {
-            if self.emptied.len() >= MAX_REMEMBERED {
-                self.emptied.clear();
-            }
-            self.emptied.insert(registration.service.clone(), EmptyReason::from_last(reason));
+            self.emptied.remember(&registration.service, EmptyReason::from_last(reason));
         }
     }
 
@@ -291,22 +284,7 @@ impl State {
     fn reset(&self, scope: &Scope) -> Update {
         let in_scope = self.view.iter().filter(|r| scope.contains(&r.service, &r.node.id));
         let registrations: Vec<_> = in_scope.cloned().collect();
-        Update::reset(registrations, self.why_empty(scope))
-    }
-
-    fn why_empty(&self, scope: &Scope) -> EmptyReason {
-        match scope {
-            Scope::Service(name) => {
-                self.emptied.get(name).copied().unwrap_or(EmptyReason::NeverSeen)
-            }
-            // Who else left the service is no word of this node.
-            Scope::Node { service, .. } => {
-                let was_seen = self.view.contains(service) || self.emptied.contains_key(service);
-                if was_seen { EmptyReason::Unknown } else { EmptyReason::NeverSeen }
-            }
-            Scope::All if self.emptied.is_empty() => EmptyReason::NeverSeen,
-            Scope::All => EmptyReason::Unknown,
-        }
+        Update::reset(registrations, self.emptied.why(scope, &self.view))
     }
 }
 

@@ -230,9 +230,10 @@ fn examples_know_the_facade_only() {
 /// What the names of the packages of registry backends begin with.
 const BACKEND: &str = "micro-registry-";
 
-/// Named like a backend, and none: the suite every one of them is judged by.
 /// Processes for tests.
 const TESTBED: &str = "micro-testbed";
+
+/// Named like a backend, and none: the suite every one of them is judged by.
 const TESTKIT: &str = "micro-registry-testkit";
 
 /// Crates whose users write web applications.

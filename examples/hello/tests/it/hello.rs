@@ -60,14 +60,16 @@ async fn arguments_are_not_ignored() {
     assert!(help.contains("MICRO_REGISTRY"), "{help}");
 }
 
-/// It explains where each value comes from, what code says included, and starts nothing.
+/// It explains where each value comes from, what code says included, and what is ignored, and starts
+/// nothing.
 #[tokio::test]
 async fn values_are_explained() {
     let scene = Scene::new();
     let file = scene.directory().join("f.toml");
     std::fs::write(&file, "zone = \"z\"\n").unwrap();
     let arguments = ["--explain-config", "--register-ttl", "1m", "--config", "f.toml"];
-    let variables = [("MICRO_VERSION", OsStr::new("1.2.3"))];
+    let variables = [("MICRO_VERSION", "1.2.3"), ("MICRO_ZONES", "z")];
+    let variables = variables.map(|(name, value)| (name, OsStr::new(value)));
     let (code, printed, said) = outcome(&scene, &arguments, &variables).await;
     assert_eq!(code, Some(0), "{said}");
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
@@ -78,6 +80,7 @@ async fn values_are_explained() {
         "version 1.2.3 environment variable MICRO_VERSION",
         "register_ttl 1m flag --register-ttl",
         "zone z file f.toml",
+        "environment variable MICRO_ZONES is unknown and ignored: did you mean MICRO_ZONE?",
     ] {
         assert!(lines.contains(&words(line)), "{line:?} is not in\n{printed}");
     }
