@@ -170,14 +170,31 @@ async fn patiently<T>(mut call: impl FnMut() -> mdns_sd::Result<T>) -> Result<T,
     }
 }
 
-/// The daemon's thread goes on until it is told; a full queue is empty in a moment.
+/// Has the daemon's thread end, which goes on until it is told. Whoever drops a link may be a thread
+/// of a runtime, so another one waits while there is no room to tell it.
 fn end(daemon: &ServiceDaemon) {
-    for _ in 0..1_000 {
-        match daemon.shutdown() {
-            Err(mdns_sd::Error::Again) => std::thread::sleep(PAUSE),
-            _ => return,
-        }
+    if is_told_to_end(daemon) {
+        return;
     }
+    let daemon = daemon.clone();
+    let tell = move || {
+        for _ in 0..TRIES_TO_END {
+            std::thread::sleep(PAUSE);
+            if is_told_to_end(&daemon) {
+                return;
+            }
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("mdns-end".into()).spawn(tell) {
+        tracing::warn!(%error, "no thread to end an mDNS daemon, which goes on");
+    }
+}
+
+/// A queue without room has some in a moment, unless the daemon hangs.
+const TRIES_TO_END: usize = 5_000;
+
+fn is_told_to_end(daemon: &ServiceDaemon) -> bool {
+    !matches!(daemon.shutdown(), Err(mdns_sd::Error::Again))
 }
 
 fn failed(error: mdns_sd::Error) -> Error {
@@ -186,4 +203,44 @@ fn failed(error: mdns_sd::Error) -> Error {
         _ => ErrorKind::Internal,
     };
     Error::new(kind, "the mDNS daemon refuses").with_source(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use if_addrs::Interface;
+    use mdns_sd::DaemonStatus;
+    use std::net::UdpSocket;
+    use std::sync::{Mutex, mpsc};
+
+    /// A daemon that has no room for more to do is not waited for when its link is dropped, and ends
+    /// all the same.
+    #[tokio::test]
+    async fn a_busy_daemon_is_not_waited_for() {
+        let port = UdpSocket::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
+        let daemon = ServiceDaemon::new_with_port(port).unwrap();
+        let (tell, is_busy) = mpsc::channel();
+        let (release, until_released) = mpsc::channel::<()>();
+        let until_released = Mutex::new(until_released);
+        let hang = move |_: &Interface| {
+            let _ = tell.send(());
+            until_released.lock().unwrap().recv().is_ok()
+        };
+        daemon.enable_interface(IfKind::Predicate(IfPredicate::new(hang))).unwrap();
+        is_busy.recv().unwrap();
+        while daemon.status().is_ok() {}
+        end(&daemon);
+        drop(release);
+        // An answer may never come when it was asked for just before the end.
+        let is_over = || {
+            let told = daemon.status().map(|answer| answer.try_recv());
+            matches!(told, Ok(Ok(DaemonStatus::Shutdown)))
+        };
+        let ended = async {
+            while !is_over() {
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), ended).await.expect("the daemon ends");
+    }
 }
