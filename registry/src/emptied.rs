@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn each_scope_has_its_reason() {
         let there = Registration::new("there", "1.0.0", Node::new("a", "127.0.0.1:1"));
-        let view: View = [Arc::new(there.clone())].into_iter().collect();
+        let view: View = [Arc::new(there)].into_iter().collect();
         let of = |name: &str| Scope::Service(name.into());
         let node = |name: &str| Scope::Node { service: name.into(), id: "b".into() };
         let mut emptied = Emptied::new();
