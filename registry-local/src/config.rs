@@ -18,7 +18,8 @@ pub struct LocalConfig {
     /// Default `default`.
     pub namespace: String,
     /// How often a watch looks at everything where changes are not notified. Default 1 s. Where
-    /// they are, it is a safety net only and never more often than every 5 s.
+    /// they are, it is a safety net only and never more often than every 5 s. A watch of one node
+    /// always looks at its file that often, and asks for no notifications.
     pub rescan_interval: Duration,
     /// Whether to ask the system for notifications of changes. Default true. Off: rescans only, for
     /// file systems without change notification.

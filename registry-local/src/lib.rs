@@ -53,7 +53,9 @@
 //! All watches of a handle share one task, started by the first of them on its runtime, and
 //! stopped by the end of the last, of the handle, or of that runtime. On Linux it is woken by
 //! inotify; where that is exhausted or absent it looks every
-//! [`rescan_interval`](LocalConfig::rescan_interval).
+//! [`rescan_interval`](LocalConfig::rescan_interval). Only those of a single node have another task,
+//! which looks at its file that often: a process that calls nobody is not woken by the renewals of
+//! all others, and takes none of the few inotify instances a user has.
 //!
 //! # When the file system hangs
 //!

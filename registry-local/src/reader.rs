@@ -135,7 +135,12 @@ impl Reader {
         liveness
     }
 
+    /// A node's file has a name that is known; for anything else all names are read.
     fn list(&self, scope: &Scope) -> Result<Listing, Error> {
+        if let Scope::Node { service, id, .. } = scope {
+            let key = Key { service: service.clone(), id: id.clone() };
+            return Ok(Listing { keys: [key].into(), ..Listing::default() });
+        }
         let path = self.directory.path();
         let entries = fs::read_dir(path).map_err(|source| failed("list", path, source))?;
         let mut listing = Listing::default();

@@ -20,7 +20,7 @@ use crate::writer::Writer;
 
 /// The registry of one user on one host; see the [crate] for how it works.
 ///
-/// Clones share one handle: one lock, one task for all watches. When the last clone is dropped the
+/// Clones share one handle: one lock, one task for all watches besides those of single nodes. When the last clone is dropped the
 /// lock is let go, so its nodes are gone for everybody, as *expired*, and its watches end.
 ///
 /// # Errors

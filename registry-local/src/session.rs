@@ -12,18 +12,33 @@ use crate::directory::Identity;
 use crate::reader::Reader;
 use crate::tracker::Tracker;
 
-/// How to follow a directory.
+/// How to follow a directory, and what of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) reader: Reader,
+    pub(crate) scope: Scope,
     pub(crate) rescan_interval: Duration,
     pub(crate) use_notify: bool,
+}
+
+impl Plan {
+    /// The same for a watch of this scope: for one node by its file now and then, as each renewal of
+    /// anybody wakes who is notified; otherwise for everything.
+    pub(crate) fn of(&self, watched: &Scope) -> Self {
+        match watched {
+            Scope::Node { .. } => {
+                Self { scope: watched.clone(), use_notify: false, ..self.clone() }
+            }
+            _ => Self { scope: Scope::All, ..self.clone() },
+        }
+    }
 }
 
 /// A directory that is followed; ends with the first error.
 #[derive(Debug)]
 pub(crate) struct Session {
     reader: Reader,
+    scope: Scope,
     identity: Identity,
     tracker: Tracker,
     changes: Arc<Changes>,
@@ -55,6 +70,7 @@ impl Session {
         };
         let mut session = Self {
             reader,
+            scope: plan.scope.clone(),
             identity,
             tracker: Tracker::default(),
             changes,
@@ -94,7 +110,7 @@ impl Session {
     }
 
     fn rescan(&mut self) -> Result<Vec<Update>, Error> {
-        let (updates, leftovers) = self.reader.look_everywhere(&mut self.tracker, &Scope::All)?;
+        let (updates, leftovers) = self.reader.look_everywhere(&mut self.tracker, &self.scope)?;
         collect(&self.reader, &leftovers);
         self.rescan_at = clock::now() + self.rescan_interval;
         Ok(updates)
@@ -120,6 +136,7 @@ mod tests {
     use super::*;
     use crate::LocalConfig;
     use crate::directory::Directory;
+    use crate::name::Key;
     use crate::writer::Writer;
     use micro_registry::{Node, Registration, RemoveReason};
     use std::thread;
@@ -140,12 +157,39 @@ mod tests {
         put(&silent);
         // Without notifications, as they would have been lost in a long stop.
         let hour = Duration::from_secs(3_600);
-        let plan = Plan { reader, rescan_interval: hour, use_notify: false };
+        let plan = Plan { reader, scope: Scope::All, rescan_interval: hour, use_notify: false };
         let mut session = Session::open(&plan).unwrap();
         assert_eq!(session.tracker().view().len(), 2);
         thread::sleep(ttl);
         put(&renewed);
         let updates = session.step().unwrap();
         assert_eq!(updates, [Update::remove(&silent, RemoveReason::Expired)]);
+    }
+
+    /// Of one node its file is all that is looked at, without notifications; whatever became of it is
+    /// told nevertheless.
+    #[test]
+    fn a_node_is_followed_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let reader = Reader::new(Directory::new(&LocalConfig::new(root.path().join("micro"))));
+        let writer = Writer::new(reader.clone());
+        let node = |id| Registration::new("greeter", "1.0.0", Node::new(id, "127.0.0.1:1"));
+        let hour = Duration::from_secs(3_600);
+        let put = |node: &Registration| writer.put(node, hour, Instant::now() + hour).unwrap();
+        let (watched, neighbour) = (node("watched"), node("neighbour"));
+        put(&watched);
+        put(&neighbour);
+        let moment = Duration::from_millis(1);
+        let plan = Plan { reader, scope: Scope::All, rescan_interval: moment, use_notify: true };
+        let mut session = Session::open(&plan.of(&Scope::node(&watched))).unwrap();
+        assert!(session._notifier.is_none() && session.unnotified.is_none());
+        put(&neighbour);
+        thread::sleep(moment);
+        assert!(session.step().unwrap().is_empty());
+        assert_eq!(session.tracker().keys(), [Key::of(&watched)].into());
+        writer.remove(&watched, Instant::now() + hour).unwrap();
+        thread::sleep(moment);
+        let gone = Update::remove(&watched, RemoveReason::Deregistered);
+        assert_eq!(session.step().unwrap(), [gone]);
     }
 }

@@ -5,8 +5,8 @@ use std::pin::pin;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use micro_registry::feed::{Audience, Feeder, Source};
-use micro_registry::{Error, WatchSender};
+use micro_registry::feed::{Audience, Feeders, Source};
+use micro_registry::{Error, Scope, WatchSender};
 use tokio::time::Instant;
 
 use crate::LocalConfig;
@@ -17,29 +17,30 @@ use crate::reader::Reader;
 use crate::session::{Plan, Session};
 use crate::tracker::TOMBSTONE_AGE;
 
-/// Feeds all watches by one task. Dropping it ends the task and the watches.
+/// Feeds all watches by one task, besides those of single nodes, which have one for each node.
+/// Dropping it ends the tasks and the watches.
 #[derive(Debug)]
 pub(crate) struct Watching {
     plan: Plan,
     /// One for all tasks: work of an earlier one may still hang.
     lane: Lane,
-    feeder: Feeder,
+    feeders: Feeders,
 }
 
 impl Watching {
     pub(crate) fn new(reader: Reader, config: &LocalConfig) -> Self {
         let LocalConfig { rescan_interval, use_notify, .. } = *config;
-        let plan = Plan { reader, rescan_interval, use_notify };
-        Self { plan, lane: Lane::new(), feeder: Feeder::new() }
+        let plan = Plan { reader, scope: Scope::All, rescan_interval, use_notify };
+        Self { plan, lane: Lane::new(), feeders: Feeders::new() }
     }
 
     pub(crate) fn attach(&self, watch: WatchSender) {
-        let (plan, lane) = (self.plan.clone(), self.lane.clone());
-        self.feeder.attach(watch, || Feed::new(plan, lane));
+        let (plan, lane) = (self.plan.of(watch.scope()), self.lane.clone());
+        self.feeders.attach(plan.scope.clone(), watch, || Feed::new(plan, lane));
     }
 
     pub(crate) fn is_running(&self) -> bool {
-        self.feeder.is_running()
+        self.feeders.running() > 0
     }
 }
 

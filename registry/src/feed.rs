@@ -3,6 +3,7 @@
 //! What a backend brings is a [`Source`] to follow. Who comes, who leaves, who has to be told of an
 //! outage and when to try again is the same for all of them.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -78,6 +79,62 @@ impl Drop for Feeder {
         state.arrivals.clear();
         if let Some(task) = state.task.take() {
             task.abort();
+        }
+    }
+}
+
+/// A [`Feeder`] for each scope that is followed.
+///
+/// Dropping it aborts the tasks, and the watches end.
+#[derive(Debug, Default)]
+pub struct Feeders {
+    feeders: Mutex<ByScope>,
+}
+
+#[derive(Debug, Default)]
+struct ByScope {
+    of: HashMap<Scope, Feeder>,
+    /// At how many to look for those nobody needs any more.
+    sweep_at: usize,
+}
+
+impl Feeders {
+    /// None yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes a watch on, fed by whatever follows this scope; see [`Feeder::attach`].
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn attach<S: Source>(
+        &self,
+        followed: Scope,
+        watch: WatchSender,
+        source: impl FnOnce() -> S,
+    ) {
+        let mut feeders = self.lock();
+        feeders.sweep();
+        feeders.of.entry(followed).or_default().attach(watch, source);
+    }
+
+    /// How many scopes are followed.
+    pub fn running(&self) -> usize {
+        self.lock().of.values().filter(|feeder| feeder.is_running()).count()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ByScope> {
+        self.feeders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ByScope {
+    fn sweep(&mut self) {
+        if self.of.len() >= self.sweep_at {
+            self.of.retain(|_, feeder| feeder.is_running());
+            self.sweep_at = 2 * self.of.len() + 16;
         }
     }
 }

@@ -103,6 +103,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_damaged_is_left_out_and_told_once() {
         let warnings = Warnings::default();
+        // With a single one, a callsite asks only the thread that comes first, which may be another's.
+        let _second = tracing::Dispatch::new(warnings.clone());
         let _guard = tracing::subscriber::set_default(warnings.clone());
         let reader = Reader::new("engine", "default");
         let good = Registration::new("shop", "1.0.0", Node::new("good", "127.0.0.1:1"));

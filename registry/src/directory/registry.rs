@@ -9,8 +9,9 @@ use async_trait::async_trait;
 
 use super::Directory;
 use super::reading::Reader;
-use super::watching::{Source, Watching};
+use super::watching::Source;
 use super::writing::Writer;
+use crate::feed::Feeders;
 use crate::{
     Error, ErrorKind, Registration, Registry, Scope, Service, ServiceSummary, View, Watch, validate,
 };
@@ -40,7 +41,7 @@ pub struct DirectoryRegistry<D: Directory> {
     directory: Arc<D>,
     reader: Arc<Reader>,
     writer: Writer<D::Lease>,
-    watching: Watching,
+    feeders: Feeders,
     deadline: Duration,
 }
 
@@ -56,7 +57,7 @@ impl<D: Directory> DirectoryRegistry<D> {
             reader: Arc::new(Reader::new(directory.name(), namespace)),
             directory: Arc::new(directory),
             writer: Writer::new(),
-            watching: Watching::default(),
+            feeders: Feeders::new(),
             deadline: DEADLINE,
         })
     }
@@ -85,7 +86,7 @@ impl<D: Directory> fmt::Debug for DirectoryRegistry<D> {
             .field("directory", &self.directory)
             .field("namespace", &self.reader.layout.namespace)
             .field("registered", &self.writer.len())
-            .field("watching", &self.watching.len())
+            .field("watching", &self.feeders.running())
             .finish_non_exhaustive()
     }
 }
@@ -127,8 +128,8 @@ impl<D: Directory> Registry for DirectoryRegistry<D> {
             keys: self.reader.layout.keys(&scope),
             deadline: self.deadline,
         };
-        let (sender, watch) = Watch::channel(scope);
-        self.watching.attach(sender, source);
+        let (sender, watch) = Watch::channel(scope.clone());
+        self.feeders.attach(scope, sender, || source);
         Ok(watch)
     }
 }

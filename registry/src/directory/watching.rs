@@ -1,9 +1,8 @@
 //! Following keys, and telling who watches what that means.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,46 +12,8 @@ use super::known::Known;
 use super::reading::Reader;
 use super::registry::in_time;
 use super::{Changes, Directory, Keys, Listing};
-use crate::feed::{self, Audience, Feeder};
-use crate::{Error, ErrorKind, Scope, WatchSender};
-
-/// Feeds all watches of a scope by one task. Dropping it ends the tasks and the watches.
-#[derive(Debug, Default)]
-pub(super) struct Watching {
-    feeders: Mutex<Feeders>,
-}
-
-#[derive(Debug, Default)]
-struct Feeders {
-    of: HashMap<Scope, Feeder>,
-    /// At how many to look for those nobody needs any more.
-    sweep_at: usize,
-}
-
-impl Watching {
-    /// Takes a watch on.
-    pub(super) fn attach<D: Directory>(&self, watch: WatchSender, source: Source<D>) {
-        let mut feeders = self.feeders.lock().unwrap_or_else(PoisonError::into_inner);
-        feeders.sweep();
-        let feeder = feeders.of.entry(watch.scope().clone()).or_default();
-        feeder.attach(watch, || source);
-    }
-
-    /// How many scopes are watched.
-    pub(super) fn len(&self) -> usize {
-        let feeders = self.feeders.lock().unwrap_or_else(PoisonError::into_inner);
-        feeders.of.values().filter(|feeder| feeder.is_running()).count()
-    }
-}
-
-impl Feeders {
-    fn sweep(&mut self) {
-        if self.of.len() >= self.sweep_at {
-            self.of.retain(|_, feeder| feeder.is_running());
-            self.sweep_at = 2 * self.of.len() + 16;
-        }
-    }
-}
+use crate::feed::{self, Audience};
+use crate::{Error, ErrorKind};
 
 /// What is followed.
 #[derive(Debug)]
