@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use micro_registry::{MemoryRegistry, Registry, RegistryUrl, StaticRegistry, validate};
 
-use crate::settings::{Resolved, Settings};
+use crate::settings::{Lasts, Resolved, Settings};
 use crate::{Error, Origin, Result};
 
 /// The registry the settings name, else the one given in code, else the default.
@@ -43,20 +43,29 @@ async fn by_url(
     if let Some(open) = settings.opened().find(&url.value, namespace.as_deref()) {
         return Ok(open);
     }
-    let new: Arc<dyn Registry> = match parsed.scheme() {
+    let (new, lasts): (Arc<dyn Registry>, _) = match parsed.scheme() {
         #[cfg(feature = "local")]
-        "local" => Arc::new(local(parsed, namespace.clone(), settings).await.map_err(in_context)?),
+        "local" => {
+            let local = local(parsed, namespace.clone(), settings).await.map_err(in_context)?;
+            (Arc::new(local), Lasts::ForItsUsers)
+        }
         #[cfg(feature = "etcd")]
-        "etcd" => Arc::new(etcd(parsed, namespace.clone()).map_err(in_context)?),
+        "etcd" => {
+            let etcd = etcd(parsed, namespace.clone()).map_err(in_context)?;
+            (Arc::new(etcd), Lasts::ForItsUsers)
+        }
         #[cfg(feature = "mdns")]
-        "mdns" => Arc::new(mdns(parsed, namespace.clone()).map_err(in_context)?),
+        "mdns" => {
+            let mdns = mdns(parsed, namespace.clone()).map_err(in_context)?;
+            (Arc::new(mdns), Lasts::ForItsUsers)
+        }
         "memory" => {
-            let new = Arc::new(MemoryRegistry::from_url(parsed).map_err(in_context)?);
-            return Ok(settings.opened().keep(&url.value, namespace.as_deref(), new));
+            let memory = MemoryRegistry::from_url(parsed).map_err(in_context)?;
+            (Arc::new(memory), Lasts::ForTheSettings)
         }
         scheme => return Err(unknown_scheme(scheme, &url.origin)),
     };
-    Ok(settings.opened().share(&url.value, namespace.as_deref(), new))
+    Ok(settings.opened().share(&url.value, namespace.as_deref(), new, lasts))
 }
 
 /// The second of several URLs. A path may contain spaces, so what counts is a scheme that is known.

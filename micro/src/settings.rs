@@ -17,6 +17,7 @@ use std::{fmt, fs, io};
 use arguments::Arguments;
 pub(crate) use explanation::{Beneath, Explanation};
 use keys::{KEYS, PREFIX};
+pub(crate) use opened::Lasts;
 use opened::Opened;
 use toml::Spanned;
 

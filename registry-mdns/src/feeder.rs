@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use if_addrs::Interface;
 use micro_registry::Error;
+use micro_registry::feed::Backoff;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -87,9 +88,9 @@ impl Drop for Shared {
 
 /// Follows the network from outage to outage until the handle is gone.
 async fn run(shared: Weak<Shared>, called: Arc<Notify>) {
-    let mut retries = 0;
+    let mut backoff = Backoff::new();
     loop {
-        let following = AssertUnwindSafe(follow(&shared, &called, &mut retries));
+        let following = AssertUnwindSafe(follow(&shared, &called, &mut backoff));
         let error = match following.catch_unwind().await {
             Ok(Some(error)) => error,
             Ok(None) => return,
@@ -99,17 +100,21 @@ async fn run(shared: Weak<Shared>, called: Arc<Notify>) {
             }
         };
         let Some(()) = with(&shared, |state| state.lose(&error.chain())) else { return };
-        tokio::time::sleep(backoff(retries)).await;
-        retries += 1;
+        backoff.lost();
+        tokio::time::sleep(backoff.pause()).await;
     }
 }
 
 /// Ends with what broke, or `None` when the handle is gone.
-async fn follow(shared: &Weak<Shared>, called: &Arc<Notify>, retries: &mut u32) -> Option<Error> {
+async fn follow(
+    shared: &Weak<Shared>,
+    called: &Arc<Notify>,
+    backoff: &mut Backoff,
+) -> Option<Error> {
     let config = shared.upgrade()?.config.clone();
     match Feed::open(config, shared.clone(), called.clone()) {
         Ok(feed) => {
-            *retries = 0;
+            backoff.found();
             feed.follow().await
         }
         Err(error) => Some(error),
@@ -242,10 +247,4 @@ pub(crate) async fn in_time<T>(work: impl Future<Output = Result<T, Error>>) -> 
     let unanswered =
         || unavailable(format!("mdns registry did not answer within {CALL_TIMEOUT:?}"));
     tokio::time::timeout(CALL_TIMEOUT, work).await.unwrap_or_else(|_| Err(unanswered()))
-}
-
-/// 100 ms, growing to 1.6 s, a part of it random.
-fn backoff(retries: u32) -> Duration {
-    let full = Duration::from_millis(100 << retries.min(4));
-    full.mul_f32(0.75 + fastrand::f32() / 4.0)
 }

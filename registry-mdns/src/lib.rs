@@ -17,6 +17,7 @@
 //! # let mut config = MdnsConfig::new();
 //! # config.interfaces = vec!["127.0.0.1".into()];
 //! # config.port = std::net::UdpSocket::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
+//! # config.namespace = format!("t{:x}", fastrand::u64(..));
 //! # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
 //! # runtime.block_on(example(config)).unwrap();
 //! ```

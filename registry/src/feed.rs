@@ -1,7 +1,8 @@
 //! Feeding watches: one task for all who watch the same, for as long as anybody does.
 //!
 //! What a backend brings is a [`Source`] to follow. Who comes, who leaves, who has to be told of an
-//! outage and when to try again is the same for all of them.
+//! outage and when to try again is the same for all of them. A backend whose task serves more than
+//! watches has [`Backoff`] by itself.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -166,9 +167,7 @@ pub struct Audience {
     watches: Vec<Arc<WatchSender>>,
     leaving: FuturesUnordered<BoxFuture<'static, ()>>,
     outage: Option<Outage>,
-    /// How often in a row the source was lost, and when it was found again last.
-    losses: u32,
-    found: Option<Instant>,
+    backoff: Backoff,
 }
 
 impl Audience {
@@ -179,8 +178,7 @@ impl Audience {
             watches: Vec::new(),
             leaving: FuturesUnordered::new(),
             outage: None,
-            losses: 0,
-            found: None,
+            backoff: Backoff::new(),
         }
     }
 
@@ -222,7 +220,7 @@ impl Audience {
 
     /// Tells everybody what there is, from which they follow what happens, and ends the outage.
     pub fn reset(&mut self, reset: impl Fn(&Scope) -> Update) {
-        self.found = Some(Instant::now());
+        self.backoff.found();
         if self.outage.take().is_some() {
             tracing::debug!(source = self.source, "what feeds watches is followed again");
         }
@@ -235,8 +233,7 @@ impl Audience {
     /// Tells everybody that the source is lost, once per outage; for outages that do not end
     /// [`Source::follow`], as those are told.
     pub fn lose(&mut self, error: &Error) {
-        let lasted = self.found.take().is_some_and(|at| at.elapsed() > 2 * MAX_PAUSE);
-        self.losses = if lasted { 1 } else { self.losses.saturating_add(1) };
+        self.backoff.lost();
         if self.outage.is_some() {
             return;
         }
@@ -252,12 +249,9 @@ impl Audience {
         self.outage.is_some()
     }
 
-    /// How long to wait before the source is tried again: 100 ms, growing to 2 s as long as it is
-    /// lost or found only for moments, a part of it random.
+    /// How long to wait before the source is tried again, by its [`Backoff`].
     fn pause(&self) -> Duration {
-        let doublings = self.losses.saturating_sub(1).min(8);
-        let full = (MIN_PAUSE * (1 << doublings)).min(MAX_PAUSE);
-        full.mul_f32(0.75 + fastrand::f32() / 4.0)
+        self.backoff.pause()
     }
 
     /// Does some work to its end; `None` when nobody watches any more. Who comes meanwhile is told of
@@ -303,6 +297,40 @@ impl fmt::Debug for Audience {
             .field("watches", &self.watches.len())
             .field("outage", &self.outage)
             .finish_non_exhaustive()
+    }
+}
+
+/// When to try again what was lost.
+#[derive(Debug, Default)]
+pub struct Backoff {
+    /// How often in a row it was lost, and when it was found again last.
+    losses: u32,
+    found: Option<Instant>,
+}
+
+impl Backoff {
+    /// Nothing was lost yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// It is there, for now.
+    pub fn found(&mut self) {
+        self.found = Some(Instant::now());
+    }
+
+    /// It is lost, or still is.
+    pub fn lost(&mut self) {
+        let lasted = self.found.take().is_some_and(|at| at.elapsed() > 2 * MAX_PAUSE);
+        self.losses = if lasted { 1 } else { self.losses.saturating_add(1) };
+    }
+
+    /// How long to wait before it is tried again: 100 ms, growing to 2 s as long as it is lost or
+    /// found only for moments, a part of it random.
+    pub fn pause(&self) -> Duration {
+        let doublings = self.losses.saturating_sub(1).min(8);
+        let full = (MIN_PAUSE * (1 << doublings)).min(MAX_PAUSE);
+        full.mul_f32(0.75 + fastrand::f32() / 4.0)
     }
 }
 

@@ -5,6 +5,7 @@ pub mod etcd;
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -49,6 +50,19 @@ impl Scene {
     /// When no temporary directory can be made.
     pub fn over(url: impl Into<String>) -> Self {
         Self { directory: TempDir::new().expect("a temporary directory"), url: url.into() }
+    }
+
+    /// An empty scene over multicast DNS on the loopback, which no other scene hears of.
+    ///
+    /// # Panics
+    ///
+    /// When no temporary directory can be made, or no port is free.
+    pub fn over_multicast_dns() -> Self {
+        let socket = UdpSocket::bind("0.0.0.0:0").expect("a free port");
+        let port = socket.local_addr().expect("it has an address").port();
+        // Two tests may be given one port, which they share.
+        let namespace = fastrand::u64(..);
+        Self::over(format!("mdns:?interface=lo&port={port}&namespace=t{namespace:x}"))
     }
 
     /// Where its processes run and write.

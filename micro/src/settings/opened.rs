@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use micro_registry::{DEFAULT_NAMESPACE, Registry};
 
-/// What was opened, by URL and namespace. A handle closes with its last user.
+/// What was opened, by URL and namespace.
 #[derive(Default)]
 pub(crate) struct Opened {
     handles: BTreeMap<Key, Weak<dyn Registry>>,
@@ -14,6 +14,19 @@ pub(crate) struct Opened {
 }
 
 type Key = (String, String);
+
+/// For how long a handle stays open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lasts {
+    /// It closes with the last of them.
+    #[cfg_attr(
+        not(any(feature = "etcd", feature = "local", feature = "mdns")),
+        expect(dead_code, reason = "without a backend nothing closes")
+    )]
+    ForItsUsers,
+    /// Nothing else keeps what is in it.
+    ForTheSettings,
+}
 
 impl Opened {
     /// The handle of this URL and namespace, if it is open.
@@ -28,27 +41,17 @@ impl Opened {
         url: &str,
         namespace: Option<&str>,
         new: Arc<dyn Registry>,
+        lasts: Lasts,
     ) -> Arc<dyn Registry> {
         if let Some(open) = self.find(url, namespace) {
             return open;
         }
         self.handles.retain(|_, handle| handle.strong_count() > 0);
         self.handles.insert(key(url, namespace), Arc::downgrade(&new));
-        new
-    }
-
-    /// The same, and it stays open for as long as the settings live: nothing else keeps what is in it.
-    pub(crate) fn keep(
-        &mut self,
-        url: &str,
-        namespace: Option<&str>,
-        new: Arc<dyn Registry>,
-    ) -> Arc<dyn Registry> {
-        let handle = self.share(url, namespace, new.clone());
-        if Arc::ptr_eq(&handle, &new) {
-            self.kept.push(new);
+        if lasts == Lasts::ForTheSettings {
+            self.kept.push(new.clone());
         }
-        handle
+        new
     }
 }
 

@@ -10,7 +10,9 @@ async fn mdns_finds_a_service() {
     let free = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
     let port = free.local_addr().unwrap().port();
     drop(free);
-    let url = format!("mdns:?interface=lo&port={port}");
+    // Two tests may be given one port, which they share.
+    let namespace = fastrand::u64(..);
+    let url = format!("mdns:?interface=lo&port={port}&namespace=t{namespace:x}");
     let settings = Settings::none().flag("registry", url).unwrap();
     let service = Service::new().name("shop").address("127.0.0.1:0").settings(settings.clone());
     let running = registered(service.serve(ShopServer::new(Corner::default()))).await;

@@ -11,6 +11,7 @@ use crate::{HOUR, config, eventually, greeter, next, registration, registry};
 
 const ROLE: &str = "MICRO_MDNS_CHILD_ROLE";
 const PORT: &str = "MICRO_MDNS_CHILD_PORT";
+const NAMESPACE: &str = "MICRO_MDNS_CHILD_NAMESPACE";
 
 /// How long a node of another process lives without renewal.
 pub(crate) const TTL: Duration = Duration::from_secs(2);
@@ -29,6 +30,7 @@ impl Other {
             .args(["--exact", "child::child_role", "--nocapture", "--test-threads", "1"])
             .env(ROLE, role)
             .env(PORT, config.port.to_string())
+            .env(NAMESPACE, &config.namespace)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -69,6 +71,7 @@ async fn child_role() {
     let Ok(role) = std::env::var(ROLE) else { return };
     let mut config = config();
     config.port = std::env::var(PORT).unwrap().parse().unwrap();
+    config.namespace = std::env::var(NAMESPACE).unwrap();
     // Ends with its parent, however that ends.
     std::thread::spawn(|| {
         let _ = std::io::stdin().read(&mut [0]);

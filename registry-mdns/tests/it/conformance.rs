@@ -30,7 +30,7 @@ struct Loopback(MdnsConfig);
 impl Backend for Loopback {
     async fn open(&self, namespace: &str) -> Arc<dyn Registry> {
         let mut config = self.0.clone();
-        config.namespace = namespace.to_owned();
+        config.namespace = format!("{}-{namespace}", self.0.namespace);
         Arc::new(registry(&config))
     }
 }

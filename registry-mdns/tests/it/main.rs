@@ -20,11 +20,13 @@ use micro_registry_testkit::wait::{eventually, next, until};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// A port of its own on the loopback: a network that no other test hears of.
+/// A network on the loopback that no other test hears of. Two tests may be given one port, which
+/// they share: the namespace keeps them apart.
 fn config() -> MdnsConfig {
     let port = UdpSocket::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
     let mut config = MdnsConfig::new();
     (config.port, config.interfaces) = (port, vec!["127.0.0.1".into()]);
+    config.namespace = format!("t{:x}", fastrand::u64(..));
     config
 }
 

@@ -94,7 +94,7 @@ impl Wire {
 impl Backend for Wire {
     async fn open(&self, namespace: &str) -> Arc<dyn Registry> {
         let mut config = self.0.clone();
-        config.namespace = namespace.to_owned();
+        config.namespace = format!("{}-{namespace}", self.0.namespace);
         Arc::new(registry(&config))
     }
 

@@ -83,7 +83,8 @@ async fn plain_announcements_are_nodes() {
     let (reader, stranger) = (registry(&config), Stranger::new(&config));
     let till = Scope::Service("till".into());
     let (mut watch, mut view) = (reader.watch(till).await.unwrap(), View::new());
-    stranger.announce("Till 1", &[("service", "till"), ("version", "1.2.0")]);
+    let text = [("ns", &*config.namespace), ("service", "till"), ("version", "1.2.0")];
+    stranger.announce("Till 1", &text);
     until(&mut watch, &mut view, |view| view.len() == 1).await;
     let found = &reader.get("till").await.unwrap()[0];
     assert_eq!((&*found.version, &*found.nodes[0].id), ("1.2.0", "Till-1"));
@@ -98,13 +99,13 @@ async fn nonsense_hides_only_itself() {
     let config = config();
     let (owner, reader) = (registry(&config), registry(&config));
     let stranger = Stranger::new(&config);
-    let long = "x".repeat(200);
+    let (ns, long) = (("ns", &*config.namespace), "x".repeat(200));
     for (name, text) in [
         ("empty", &[][..]),
-        ("incomplete", &[("service", "greeter"), ("stamp", "1"), ("ttl", "9"), ("parts", "9")]),
-        ("damaged", &[("service", "greeter"), ("stamp", "1"), ("parts", "1"), ("r0", "{")]),
-        ("wrong", &[("service", "Not A Name")]),
-        ("long", &[("service", &*long)]),
+        ("incomplete", &[ns, ("service", "greeter"), ("stamp", "1"), ("ttl", "9"), ("parts", "9")]),
+        ("damaged", &[ns, ("service", "greeter"), ("stamp", "1"), ("parts", "1"), ("r0", "{")]),
+        ("wrong", &[ns, ("service", "Not A Name")]),
+        ("long", &[ns, ("service", &*long)]),
     ] {
         stranger.announce(name, text);
     }
@@ -147,7 +148,8 @@ async fn lost_news_are_asked_for_again() {
     for version in 0..ROUNDS {
         for node in 0..FLOOD {
             let version = format!("{version}.0.0");
-            stranger.announce(&format!("n{node}"), &[("service", "flood"), ("version", &version)]);
+            let text = [("ns", &*config.namespace), ("service", "flood"), ("version", &version)];
+            stranger.announce(&format!("n{node}"), &text);
             // A pace that every socket's buffer can take, over before the reader counts as stopped.
             if node % 4 == 0 {
                 tokio::time::sleep(Duration::from_millis(1)).await;

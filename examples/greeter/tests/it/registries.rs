@@ -1,6 +1,5 @@
 //! The same programs over other registries: nothing of them changes but the URL.
 
-use std::net::UdpSocket;
 use std::time::Duration;
 
 use micro::registry::{NodeState, RemoveReason, Update, Watch};
@@ -13,9 +12,7 @@ use crate::{RENEWS_OFTEN, Report, follow, joined, left, registered, registry_of,
 /// Over multicast DNS, in a network of one host.
 #[tokio::test]
 async fn over_multicast_dns() {
-    let port = UdpSocket::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
-    let scene = Scene::over(format!("mdns:?interface=lo&port={port}"));
-    nodes_come_and_go(&scene).await;
+    nodes_come_and_go(&Scene::over_multicast_dns()).await;
 }
 
 /// A server that is killed expires, one that is stopped drains and says goodbye, one that is new

@@ -1,7 +1,6 @@
 //! The shop as processes: what travels along a chain of calls, and what comes back when its leaf
 //! fails.
 
-use std::net::UdpSocket;
 use std::time::Duration;
 
 use micro::{CallError, Client, Code, Phase, Settings};
@@ -54,10 +53,7 @@ async fn what_travels() {
 /// The same over multicast DNS.
 #[tokio::test]
 async fn what_travels_over_multicast_dns() {
-    let socket = UdpSocket::bind("0.0.0.0:0").expect("a free port");
-    let port = socket.local_addr().expect("it has an address").port();
-    drop(socket);
-    travels(&Scene::over(format!("mdns:?interface=lo&port={port}"))).await;
+    travels(&Scene::over_multicast_dns()).await;
 }
 
 /// The same over etcd.
