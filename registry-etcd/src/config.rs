@@ -29,10 +29,11 @@ pub struct EtcdConfig {
     pub user: Option<EtcdUser>,
     /// TLS, for all endpoints; `None`, the default, is plain text.
     pub tls: Option<EtcdTls>,
-    /// When a call is given up, with all its repetitions at other endpoints. Default 5 s.
+    /// When a call is given up, with all its repetitions at other endpoints; an hour at most. Default
+    /// 5 s.
     pub deadline: Duration,
-    /// When one request at one endpoint is given up for the next endpoint; less than
-    /// [`deadline`](Self::deadline), so that there is time for another. Default 1.5 s.
+    /// When one request at one endpoint is given up for the next endpoint; more than zero, and less
+    /// than [`deadline`](Self::deadline) if there is to be time for another. Default 1.5 s.
     pub request_timeout: Duration,
 }
 
@@ -84,7 +85,8 @@ impl EtcdConfig {
     /// What a URL says: `etcd://user:password@h1:2379,h2:2379/prefix?namespace=shop`.
     ///
     /// TLS is on with `tls=true`, or with any of `ca`, `cert` and `key`, which are files in PEM, and
-    /// `server-name`. User and password are taken as they stand, without any escapes.
+    /// `server-name`. User and password are taken as they stand, without any escapes, and
+    /// cannot contain `?`.
     ///
     /// Reads the files that the URL names.
     ///
@@ -130,6 +132,12 @@ impl EtcdConfig {
                 "prefix {:?} of the etcd registry is invalid: expected [A-Za-z0-9._-]+, or several \
                  of these with / between them",
                 self.prefix
+            )));
+        }
+        if self.deadline > MAX_DEADLINE {
+            let deadline = self.deadline;
+            return Err(invalid(format!(
+                "deadline {deadline:?} is invalid: expected an hour or less"
             )));
         }
         if self.request_timeout.is_zero() || self.request_timeout > self.deadline {
@@ -253,11 +261,20 @@ impl fmt::Debug for Hidden {
 }
 
 /// An endpoint with its port.
+const MAX_DEADLINE: Duration = Duration::from_secs(3_600);
+
 fn address(endpoint: &str) -> Result<String, Error> {
     let wrong = || {
-        let hint = if endpoint.contains("//") { ", without http:// or https://" } else { "" };
+        let hint = match endpoint.rsplit_once('@') {
+            Some(_) => ", and the user apart from it",
+            None if endpoint.contains("//") => ", without http:// or https://",
+            None => "",
+        };
         let expected = format!("expected host, host:port or [v6 address]:port{hint}");
-        invalid(format!("endpoint {endpoint:?} of etcd is invalid: {expected}"))
+        // What stands before an @ may be a password.
+        let shown = endpoint.rsplit_once('@').map(|(_, host)| format!("***@{host}"));
+        let shown = shown.as_deref().unwrap_or(endpoint);
+        invalid(format!("endpoint {shown:?} of etcd is invalid: {expected}"))
     };
     let (host, port) = match endpoint.rsplit_once(':') {
         // The colon of `[::1]` is within the brackets.
@@ -342,6 +359,9 @@ mod tests {
         }
         let with_scheme = EtcdConfig::new(["http://h:2379"]).validate().unwrap_err();
         assert!(with_scheme.to_string().contains("without http://"), "{with_scheme}");
+        let with_user = EtcdConfig::new(["http://ann:hunter2@h:2379"]).validate().unwrap_err();
+        let expected = "endpoint \"***@h:2379\" of etcd is invalid";
+        assert!(with_user.to_string().starts_with(expected), "{with_user}");
     }
 
     /// Neither password nor key is ever printed.
@@ -365,5 +385,8 @@ mod tests {
         assert!(config.validate().unwrap_err().to_string().contains("deadline"));
         config.request_timeout = Duration::ZERO;
         assert!(config.validate().is_err());
+        config = EtcdConfig::new(["h"]);
+        config.deadline = Duration::MAX;
+        assert!(config.validate().unwrap_err().to_string().contains("an hour or less"));
     }
 }

@@ -8,7 +8,8 @@ use crate::{Error, ErrorKind};
 /// The address of a registry: `scheme:[//authority][/path or text][?key=value&…]`.
 ///
 /// Examples: `local:`, `local:/run/user/1000/micro?namespace=shop`, `static:greeter=10.0.0.1:7000`,
-/// `etcd://user:secret@10.0.0.1:2379,10.0.0.2:2379/micro?namespace=shop`.
+/// `etcd://user:secret@10.0.0.1:2379,10.0.0.2:2379/micro?namespace=shop`. There are no escapes: a
+/// password contains no `?`, and a query no `@`.
 ///
 /// A backend takes the query keys it knows with [`take`](Self::take) and ends with
 /// [`finish`](Self::finish), so that an unknown key is an error and not silence. `Display` and
@@ -75,6 +76,10 @@ impl FromStr for RegistryUrl {
             return Err(malformed(text));
         }
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        if query.contains('@') {
+            // What stands before it may be a password that contains a question mark.
+            return Err(malformed(text));
+        }
         let (authority, path) = match rest.strip_prefix("//") {
             None => (None, rest),
             Some(rest) => {
@@ -180,7 +185,13 @@ mod tests {
         }
         let url: RegistryUrl = "etcd://h:1/x?apiKey=hunter2&TOKEN=hunter2".parse().unwrap();
         assert_eq!(url.to_string(), "etcd://h:1/x?apiKey=***&TOKEN=***");
-        for malformed in ["ETCD://user:hunter2@h", "etcd://h:1?hunter2", "etcd://h?a=1&hunter2"] {
+        let malformed = [
+            "ETCD://user:hunter2@h",
+            "etcd://h:1?hunter2",
+            "etcd://h?a=1&hunter2",
+            "etcd://user:hunter2?x=hunter2@h",
+        ];
+        for malformed in malformed {
             let error = malformed.parse::<RegistryUrl>().unwrap_err();
             assert!(!error.to_string().contains("hunter2"), "{error}");
         }
