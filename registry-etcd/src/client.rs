@@ -1,6 +1,6 @@
 //! The client: requests that go to another server when one does not answer.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use micro_registry::{Error, ErrorKind};
@@ -44,7 +44,20 @@ pub(crate) struct Attempt<'a> {
     index: usize,
     pub(crate) line: Line,
     slot: Option<Slot>,
+    began: Instant,
     until: Instant,
+    /// Whether it has come to an end, so that it is known what became of it.
+    is_judged: AtomicBool,
+}
+
+/// A caller with less patience than ours gives a silent server up as well: the next call is to go to
+/// another.
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if !self.is_judged.load(Ordering::Relaxed) && self.began.elapsed() > SILENCE {
+            self.client.go_on_from(self.index);
+        }
+    }
 }
 
 impl Client {
@@ -77,6 +90,12 @@ impl Client {
         if let Some(login) = &self.login {
             login.forget(&login.slot());
         }
+    }
+
+    /// The next call begins at the server after this one, unless somebody went on already.
+    fn go_on_from(&self, index: usize) {
+        let next = (index + 1) % self.servers.len();
+        let _ = self.current.compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     pub(crate) fn request_timeout(&self) -> Duration {
@@ -124,8 +143,10 @@ impl<'a> Task<'a> {
         let client = self.client;
         let line = client.servers[index].line();
         let slot = client.login.as_ref().map(Login::slot);
-        let until = (Instant::now() + client.request_timeout).min(self.deadline);
-        Ok(Attempt { client, index, line, slot, until })
+        let began = Instant::now();
+        let until = (began + client.request_timeout).min(self.deadline);
+        let is_judged = AtomicBool::new(false);
+        Ok(Attempt { client, index, line, slot, began, until, is_judged })
     }
 
     /// What the outcome of an attempt means: the answer, or that there is to be another attempt.
@@ -134,6 +155,7 @@ impl<'a> Task<'a> {
         attempt: &Attempt<'_>,
         outcome: Result<T, Status>,
     ) -> Result<Option<T>, Failure> {
+        attempt.is_judged.store(true, Ordering::Relaxed);
         let status = match outcome {
             Ok(answer) => {
                 self.client.servers[attempt.index].has_answered();
@@ -171,10 +193,7 @@ impl<'a> Task<'a> {
             self.client.servers[index].doubt(&attempt.line);
         }
         self.failures[index] = Some(self.client.servers[index].complaint(status));
-        let next = (index + 1) % self.client.servers.len();
-        // Unless somebody went on already.
-        let current = &self.client.current;
-        let _ = current.compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
+        self.client.go_on_from(index);
     }
 
     /// The server to ask now: the current one, or the next that was not asked since the last pause.
@@ -232,6 +251,9 @@ impl Attempt<'_> {
     }
 }
 
+/// How long a server may say nothing before a caller who leaves makes it doubtful.
+const SILENCE: Duration = Duration::from_millis(250);
+
 /// How long to wait, more or less, when all servers failed.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -253,5 +275,25 @@ async fn log_in(line: &Line, login: &Login) -> Result<Token, Status> {
             Ok(None)
         }
         Err(status) => Err(status),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who is left by a caller after a while without an answer is not asked first by the next one; who
+    /// is left at once is.
+    #[tokio::test(start_paused = true)]
+    async fn impatient_callers_teach_something() {
+        let client = Client::new(&EtcdConfig::new(["a:1", "b:1"])).unwrap();
+        let first = client.current.load(Ordering::Relaxed);
+        drop(client.task().attempt().await);
+        assert_eq!(client.current.load(Ordering::Relaxed), first);
+        let mut task = client.task();
+        let attempt = task.attempt().await;
+        tokio::time::advance(SILENCE * 2).await;
+        drop(attempt);
+        assert_eq!(client.current.load(Ordering::Relaxed), 1 - first);
     }
 }

@@ -92,11 +92,17 @@ impl Watchers {
         let id = response.watch_id;
         let header = response.header.clone().unwrap_or_default();
         let watcher = self.by_id.get_mut(&id)?;
-        let is_other_cluster = watcher.cluster != 0 && watcher.cluster != header.cluster_id;
-        // It would start there silently, once it has come so far again.
-        if is_other_cluster || version(header.revision) < watcher.after {
-            let what = if is_other_cluster { "it is another cluster" } else { "it lost its data" };
-            self.fail(id, Status::data_loss(what));
+        if watcher.cluster != 0 && watcher.cluster != header.cluster_id {
+            self.fail(id, Status::data_loss("it is another cluster"));
+            return Some(id);
+        }
+        let (is_at, after) = (version(header.revision), watcher.after);
+        if is_at < after {
+            // It would start there silently, once it has come so far. A member that lags is as well
+            // replaced by another; of one that lost its data there is none.
+            let what =
+                format!("it is at revision {is_at}, before {after}: behind, or without data");
+            self.fail(id, Status::unavailable(what));
             return Some(id);
         }
         if let Some(created) = watcher.created.take() {
@@ -209,15 +215,16 @@ mod tests {
         assert_eq!(watchers.on_response(put(b, 1)), None);
     }
 
-    /// A server that is behind the revision asked for, or is another cluster's, has lost what was there.
+    /// A server that is behind the revision asked for is not watched at, nor is another cluster's.
     #[test]
-    fn lost_data() {
+    fn behind_or_elsewhere() {
         let mut watchers = watchers();
-        for (after, cluster) in [(6, 7), (5, 8)] {
+        let cases = [(6, 7, tonic::Code::Unavailable), (5, 8, tonic::Code::DataLoss)];
+        for (after, cluster, expected) in cases {
             let (id, mut confirmed, _) = watch(&mut watchers, after, cluster);
             assert_eq!(watchers.on_response(created(id, 5)), Some(id));
             let why = confirmed.try_recv().unwrap().unwrap_err();
-            assert_eq!(why.code(), tonic::Code::DataLoss);
+            assert_eq!(why.code(), expected);
             assert!(!watchers.remove(id));
         }
     }
