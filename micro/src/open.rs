@@ -125,8 +125,8 @@ const SCHEMES: [(&str, Option<&str>, bool); 5] = [
     ("memory", None, true),
     ("static", None, true),
     ("local", Some("local"), cfg!(feature = "local")),
-    ("etcd", Some("etcd"), cfg!(feature = "etcd")),
     ("mdns", Some("mdns"), cfg!(feature = "mdns")),
+    ("etcd", Some("etcd"), cfg!(feature = "etcd")),
 ];
 
 fn unknown_scheme(scheme: &str, origin: &Origin) -> Error {
