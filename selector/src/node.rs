@@ -205,9 +205,18 @@ impl NodeStats {
         }
     }
 
-    /// The node has left.
+    /// The node has left, or wants no traffic: it holds no place among the ejected.
     pub(crate) fn retire(&self) {
         self.ejection.retire(&self.peers);
+    }
+
+    /// The node wants traffic. If it did not before, it begins anew, as a newcomer.
+    pub(crate) fn enter(&self, now: Instant) {
+        let now = self.peers.at(now);
+        if self.ejection.enter(now) {
+            self.cost.forget();
+            self.join(now);
+        }
     }
 
     #[inline]

@@ -224,6 +224,41 @@ fn nodes_that_leave_give_their_place_back() {
     }
 }
 
+/// An ejected node that wants no traffic for a while takes nobody's place among the ejected
+/// meanwhile, and is picked again when it is back, whenever its probe was due.
+#[test]
+fn ejected_nodes_that_rest_come_back() {
+    let resting = |number, weight| {
+        let mut resting = node(number);
+        resting.node.weight = weight;
+        Update::Put(resting.into())
+    };
+    let mut caller = Caller::of("round-robin", 10);
+    (0..200).for_each(|_| _ = caller.call(|number| fails_below(number, 4)));
+    assert_eq!(caller.ejected(), 4);
+    (0..4).for_each(|number| caller.apply(resting(number, 0)));
+    assert_eq!(caller.ejected(), 0);
+    // Time for every probe to fall due while nobody can make it.
+    for _ in 0..100 {
+        caller.wait(1_000);
+        caller.call(|_| Ok(()));
+    }
+    (0..200).for_each(|_| _ = caller.call(|number| fails_below(number, 7)));
+    let out = |caller: &Caller, number: usize| {
+        let members = caller.snapshot.members();
+        members.iter().any(|m| *m.target() == number && m.stats().is_ejected())
+    };
+    assert!((4..7).all(|number| out(&caller, number)), "the places are theirs");
+    (0..4).for_each(|number| caller.apply(resting(number, 100)));
+    let called: HashSet<_> = (0..2_000).map(|_| caller.call(|_| Ok(()))).collect();
+    assert_eq!(called.len(), 10);
+    assert_eq!(caller.ejected(), 0);
+}
+
+fn fails_below(number: usize, least: usize) -> Result<(), Class> {
+    if number < least { Err(Class::MaybeExecuted) } else { Ok(()) }
+}
+
 /// When most nodes fail they are all picked from: half of them would not bear the load.
 #[test]
 fn panic_picks_among_everything() {
