@@ -1,6 +1,8 @@
 //! Which node is picked: the picker over plain events and times, without runtime or registry.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use micro_registry::{EmptyReason, Node, NodeState, Registration, RemoveReason, Update};
@@ -188,6 +190,50 @@ fn failing_nodes_are_left_out_and_probed() {
         probe.finish(Ok(()), caller.now);
         assert!(!left_out(&caller));
     }
+}
+
+/// Who calls seldom meets a node that fails with one call in ten at most, with one in twenty when
+/// the calls are not to be repeated.
+#[test]
+fn rare_callers_probe_rarely() {
+    for (idempotent, most) in [(true, 20), (false, 10)] {
+        let mut caller = Caller::of("round-robin", 4);
+        caller.options.idempotent = idempotent;
+        let fails = |number| if number == 2 { Err(Class::MaybeExecuted) } else { Ok(()) };
+        while caller.ejected() == 0 {
+            caller.call(fails);
+        }
+        let met = |caller: &mut Caller| {
+            caller.wait(120_000);
+            caller.call(fails) == 2
+        };
+        let met = (0..200).filter(|_| met(&mut caller)).count();
+        assert!((most / 2..=most).contains(&met), "{met}");
+    }
+}
+
+/// While a node is due for its probe and to be avoided, most picks do not look for it.
+#[test]
+fn who_cannot_be_probed_is_not_looked_for_all_the_time() {
+    let mut caller = Caller::of("random", 4);
+    while caller.ejected() == 0 {
+        caller.call(|number| if number == 2 { Err(Class::MaybeExecuted) } else { Ok(()) });
+    }
+    caller.wait(60_000);
+    let asked = Arc::new(AtomicU32::new(0));
+    let counted = asked.clone();
+    let avoid = move |number: &usize| {
+        counted.fetch_add(u32::from(*number == 2), Ordering::Relaxed);
+        *number == 2
+    };
+    for _ in 0..1_000 {
+        caller.now += Duration::from_millis(1);
+        let (options, tried) = (&caller.options, &caller.tried);
+        let picked = caller.picker.pick(&caller.snapshot, options, tried, &avoid, caller.now);
+        picked.expect("there are others").finish(Ok(()), caller.now);
+    }
+    let asked = asked.load(Ordering::Relaxed);
+    assert!((1..=10).contains(&asked), "{asked}");
 }
 
 /// What an application answers, overload and refusals never eject a node.
