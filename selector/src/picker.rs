@@ -204,6 +204,14 @@ impl<T> Picked<T> {
         }
     }
 
+    /// Says that the caller's deadline ended the attempt, with a failure of this class. With less
+    /// time than a healthy node may take, that is no failure of the node.
+    pub fn expire(mut self, class: Class, now: Instant) {
+        if let Some(begun) = self.begun.take() {
+            self.member.stats().expire(begun, class, now);
+        }
+    }
+
     /// Says that nobody waits for the attempt any more, which tells of its node that it took at
     /// least as long. Dropping does the same, at the time it is dropped.
     pub fn cancel(mut self, now: Instant) {

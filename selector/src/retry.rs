@@ -26,6 +26,12 @@ pub enum Class {
 pub trait Classify {
     /// What it means for the next attempt.
     fn class(&self) -> Class;
+
+    /// Whether the caller's deadline ended the attempt, and not what the node did. Says little of
+    /// the node when little time was left to it. Default `false`.
+    fn is_late(&self) -> bool {
+        false
+    }
 }
 
 /// When to try again. See the fields; [`Default`] is what they name.

@@ -222,11 +222,15 @@ impl<T> Subscription<T> {
                 }
                 Err(error) => error,
             };
-            let class = error.class();
+            let (class, is_late) = (error.class(), error.is_late());
             attempts += u32::from(class != Class::NotSent);
             failed.push(Attempted { node: member.registration().clone(), error });
             let now = Instant::now();
-            picked.finish(Err(class), now);
+            if is_late {
+                picked.expire(class, now);
+            } else {
+                picked.finish(Err(class), now);
+            }
             if let (Class::Overloaded, Some(throttle)) = (class, &self.throttle) {
                 throttle.overloaded(now);
             }

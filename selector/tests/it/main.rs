@@ -254,6 +254,45 @@ async fn failing_nodes_are_left_out() {
     assert!((1..10).contains(&asked), "{asked}");
 }
 
+/// Callers whose own deadlines are too short for any node eject none.
+#[tokio::test(start_paused = true)]
+async fn late_callers_eject_nobody() {
+    let registry = registry_of(&["a", "b", "c"]).await;
+    let selector = selector(&registry);
+    let subscription = selector.subscribe("greeter").unwrap();
+    for _ in 0..100 {
+        subscription.call(&within(1), &mut TooLate).await.expect_err("nobody is so quick");
+    }
+    let snapshot = subscription.snapshot();
+    assert!(snapshot.members().iter().all(|member| !member.stats().is_ejected()));
+}
+
+/// An attempt that its caller gives two milliseconds.
+struct TooLate;
+
+#[derive(Debug)]
+struct Late;
+
+impl Classify for Late {
+    fn class(&self) -> Class {
+        Class::MaybeExecuted
+    }
+
+    fn is_late(&self) -> bool {
+        true
+    }
+}
+
+impl Attempt<String> for TooLate {
+    type Response = ();
+    type Error = Late;
+
+    async fn make(&mut self, _: &String, _: u32) -> Result<(), Late> {
+        sleep(Duration::from_millis(2)).await;
+        Err(Late)
+    }
+}
+
 /// Calls that filter everything out say so, and wait for what they want if asked to.
 #[tokio::test(start_paused = true)]
 async fn filters_that_leave_nothing() {

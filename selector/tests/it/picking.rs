@@ -255,6 +255,29 @@ fn answers_never_eject() {
     assert_eq!(caller.ejected(), 0);
 }
 
+/// A deadline that leaves a node less time than it may take says nothing against it; one that
+/// leaves it enough does.
+#[test]
+fn short_deadlines_eject_nobody() {
+    for (class, millis, ejected) in [
+        (Class::MaybeExecuted, 2, false),
+        (Class::NotSent, 0, false),
+        (Class::MaybeExecuted, 90, false),
+        (Class::MaybeExecuted, 200, true),
+    ] {
+        let mut caller = Caller::of("round-robin", 4);
+        (0..40).for_each(|_| _ = caller.call(|_| Ok(())));
+        for _ in 0..40 {
+            let picked = caller.pick().expect("there are nodes");
+            caller.wait(millis);
+            picked.expire(class, caller.now);
+        }
+        assert_eq!(caller.ejected() > 0, ejected, "{class:?} after {millis} ms");
+        let latency = caller.snapshot.members()[0].stats().latency();
+        assert!(latency <= Some(Duration::from_millis(millis.max(20))), "{latency:?}");
+    }
+}
+
 /// An ejected node that leaves, and one that comes back under its name, take nobody's place among
 /// the ejected.
 #[test]
