@@ -451,6 +451,22 @@ async fn idle_and_negative_entries_are_evicted() {
     assert!(format!("{registry:?}").contains("watchers: 0"), "{registry:?}");
 }
 
+/// What is known of a service is not forgotten while the registry is away, though nobody calls it.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_evicted_during_an_outage() {
+    let registry = registry_of(&["a"]).await;
+    let selector = selector(&registry);
+    call(&selector.subscribe("greeter").unwrap(), &within(1)).await.unwrap();
+    registry.interrupt("down");
+    sleep(Duration::from_secs(10_000)).await;
+    let subscription = selector.subscribe("greeter").unwrap();
+    assert_eq!(call(&subscription, &within(1)).await.expect("it is known"), "a");
+    drop(subscription);
+    registry.restore();
+    sleep(Duration::from_secs(10_000)).await;
+    assert!(selector.services().is_empty());
+}
+
 /// Dropping the selector ends its tasks and their watches.
 #[tokio::test(start_paused = true)]
 async fn dropping_it_stops_everything() {

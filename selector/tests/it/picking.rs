@@ -285,7 +285,8 @@ fn nodes_that_leave_give_their_place_back() {
     let mut caller = Caller::of("round-robin", 2);
     let fails = |number| if number == 1 { Err(Class::MaybeExecuted) } else { Ok(()) };
     for _ in 0..5 {
-        (0..40).for_each(|_| _ = caller.call(fails));
+        // A newcomer gets little at first, so that it takes a while to fail often.
+        (0..400).for_each(|_| _ = caller.call(fails));
         assert_eq!(caller.ejected(), 1);
         caller.apply(Update::remove(&node(1), RemoveReason::Deregistered));
         assert_eq!(caller.ejected(), 0);
@@ -476,6 +477,18 @@ fn consistent_hashing_moves_little() {
     assert!(moved.count() as f64 <= KEYS as f64 * (0.1 + 0.02));
 }
 
+/// With little to do, calls of one key at once keep to its node.
+#[test]
+fn consistent_hashing_keeps_to_its_node_at_low_load() {
+    let mut caller = Caller::of("consistent-hash", 10);
+    for key in 0..50 {
+        caller.options.key = Some(key);
+        let under_way: Vec<_> = (0..4).filter_map(|_| caller.pick()).collect();
+        let places: HashSet<_> = under_way.iter().map(|picked| *picked.member().target()).collect();
+        assert_eq!(places.len(), 1);
+    }
+}
+
 /// A key that all calls have does not break its node: 1.25 times the mean is what it takes.
 #[test]
 fn consistent_hashing_is_bounded() {
@@ -490,7 +503,7 @@ fn consistent_hashing_is_bounded() {
 /// A node that joins gets little at first and its share later; the first ones get it at once.
 #[test]
 fn newcomers_start_slowly() {
-    for strategy in ["ewma", "least-loaded", "weighted"] {
+    for strategy in ["ewma", "least-loaded", "weighted", "random", "round-robin"] {
         let mut caller = Caller::of(strategy, 9);
         (0..1_000).for_each(|_| _ = caller.call(|_| Ok(())));
         caller.apply(Update::Put(node(9).into()));
