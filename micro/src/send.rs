@@ -304,15 +304,22 @@ impl AttemptError {
             Self::Layer(error) => error.message(),
         }
     }
+
+    fn state(&self) -> (Execution, Code) {
+        match self {
+            Self::Engine(error) => (error.execution(), error.code()),
+            Self::Layer(error) => (error.execution(), error.code()),
+        }
+    }
 }
 
 impl Classify for AttemptError {
+    fn is_late(&self) -> bool {
+        self.state().1 == Code::DeadlineExceeded
+    }
+
     fn class(&self) -> Class {
-        let (execution, code) = match self {
-            Self::Engine(error) => (error.execution(), error.code()),
-            Self::Layer(error) => (error.execution(), error.code()),
-        };
-        match (execution, code) {
+        match self.state() {
             (Execution::NotSent, Code::Unavailable | Code::DeadlineExceeded) => Class::NotSent,
             // Of what a layer says in its own words nothing is known.
             (Execution::NotSent, Code::Unknown) => Class::MaybeExecuted,

@@ -180,21 +180,24 @@ impl<T: Clone> Cache<T> {
             }
         }
         known.values().for_each(|gone| gone.stats().retire());
-        self.eligible()
+        self.eligible(now)
     }
 
-    fn eligible(&self) -> Snapshot<T> {
-        let serving = self.view.iter().filter(|r| r.node.is_eligible());
-        let serving: Vec<_> =
-            serving.filter_map(|r| self.members.get(&r.node.id).cloned()).collect();
+    fn eligible(&self, now: Instant) -> Snapshot<T> {
+        let known = self.view.iter().filter_map(|r| self.members.get(&r.node.id).cloned());
+        let (serving, resting): (Vec<_>, Vec<_>) =
+            known.partition(|member| member.registration().node.is_eligible());
         let known = Known {
             registered: self.view.len(),
             serving: serving.len(),
             answered: self.answered,
             stale: self.lost || !self.held.is_empty(),
         };
-        let allowed: Vec<_> =
-            serving.into_iter().filter(|member| self.filter.allows(member)).collect();
+        let (allowed, others): (Vec<_>, Vec<_>) =
+            serving.into_iter().partition(|member| self.filter.allows(member));
+        // Nobody can pick them, so nobody could probe them either.
+        resting.iter().chain(&others).for_each(|member| member.stats().retire());
+        allowed.iter().for_each(|member| member.stats().enter(now));
         self.peers.resize(allowed.len());
         let zone = self.zone.as_deref();
         let is_near =

@@ -132,6 +132,11 @@ impl Tried {
         self.len == 0
     }
 
+    /// Whether another one would make it forget the oldest.
+    pub(crate) fn is_full(&self) -> bool {
+        self.len >= Self::CAPACITY
+    }
+
     /// Whether a node was tried.
     #[inline]
     pub fn contains(&self, key: u64) -> bool {

@@ -13,7 +13,8 @@ use crate::moment::Moment;
 /// the weight `exp(-dt / τ)`, and the cost is the mean times the attempts in flight. Four repairs
 /// make it hold under failure:
 ///
-/// - a failure counts as a multiple of the set's median, however fast it came;
+/// - a failure counts as a multiple of the set's median, however fast it came, and is kept apart from
+///   what was measured: nothing that is derived from the median ever enters it;
 /// - while attempts are in flight, the cost is at least the time since the last progress, so that a
 ///   node that hangs is seen before the first attempt to it times out;
 /// - the estimate of an idle node decays towards the set's median, not towards zero;
@@ -23,9 +24,11 @@ use crate::moment::Moment;
 #[derive(Debug)]
 pub(crate) struct Cost {
     in_flight: AtomicU32,
-    /// Nanoseconds as the bits of an `f32`. Zero: unknown; negative: a penalty, which the median
-    /// leaves out, or failures of most nodes would raise their own measure.
+    /// The mean of what was measured, in nanoseconds as the bits of an `f32`. Zero: unknown.
     estimate: AtomicU32,
+    /// What failures of late make of it, in the same way. Zero: none. The median leaves it out, or
+    /// failures would raise their own measure.
+    penalty: AtomicU32,
     /// When the estimate last took in a sample.
     updated: AtomicU64,
     /// When an attempt was last answered, the first one in flight began or the last one ended.
@@ -45,6 +48,11 @@ const FAILURE: f32 = 10.0;
 const STALLED: f32 = 1e9;
 /// So much an answer counts by which a node spares itself.
 const SPARED: f32 = 2.0;
+/// The part of a penalty that each answer takes back, besides what time does: a node that fails
+/// seldom is not dear for long, else all would be alike as soon as all fail now and then.
+const FORGIVEN: f32 = 0.1;
+/// No attempt counts as longer than an hour.
+const LONGEST: f32 = 3.6e12;
 
 /// What became of an attempt, for the node's cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +72,7 @@ impl Cost {
         Self {
             in_flight: AtomicU32::new(0),
             estimate: AtomicU32::new(0),
+            penalty: AtomicU32::new(0),
             updated: AtomicU64::new(0),
             progress: AtomicU64::new(0),
         }
@@ -84,13 +93,13 @@ impl Cost {
     /// An attempt that began then has ended.
     #[inline]
     pub(crate) fn end(&self, sample: Sample, began: Moment, median: f32, now: Moment) {
-        let took = now.since(began) as f32;
+        let took = (now.since(began) as f32).min(LONGEST);
         match sample {
             Sample::Answered => self.take_in(took, now),
             Sample::Spared => self.penalize(took.max(SPARED * median), now),
             Sample::Failed => self.penalize(took.max(FAILURE * median), now),
             // It would have taken at least as long as it did.
-            Sample::Cancelled if took > self.estimate().abs() => self.take_in(took, now),
+            Sample::Cancelled if took > self.price(median) => self.take_in(took, now),
             Sample::Cancelled => {}
         }
         // With the last one in flight the node begins to idle.
@@ -109,10 +118,7 @@ impl Cost {
     /// Each failure in a row makes an idle node's penalty last twice as long.
     #[inline]
     pub(crate) fn latency(&self, median: f32, failures: u32, now: Moment) -> f32 {
-        let estimate = match self.estimate() {
-            0.0 => median,
-            known => known.abs(),
-        };
+        let estimate = self.price(median);
         let is_idle = self.in_flight() == 0;
         if is_idle && estimate == median {
             return median;
@@ -129,10 +135,10 @@ impl Cost {
             return false;
         }
         let still = now.since(self.progress()) as f32;
-        still > STALLED && still > FAILURE * median.max(self.estimate().abs())
+        still > STALLED && still > FAILURE * median.max(self.estimate())
     }
 
-    /// The mean of what was measured; `None` when nothing was, or the last attempt failed.
+    /// The mean of what was measured; `None` when nothing was.
     pub(crate) fn measured(&self) -> Option<f32> {
         Some(self.estimate()).filter(|estimate| *estimate > 0.0)
     }
@@ -140,32 +146,53 @@ impl Cost {
     /// Forgets what is known, as of a node that comes back.
     pub(crate) fn forget(&self) {
         self.estimate.store(0, Relaxed);
+        self.penalty.store(0, Relaxed);
+    }
+
+    /// How long an attempt takes by what was measured and what failed.
+    fn price(&self, median: f32) -> f32 {
+        match self.estimate() {
+            0.0 => median.max(self.penalty()),
+            known => known.max(self.penalty()),
+        }
     }
 
     /// Makes what an idle node's estimate has decayed to its estimate.
     fn settle(&self, median: f32, failures: u32, now: Moment) {
-        let estimate = self.estimate();
-        // Most nodes are where the median is, and need no exponential.
-        if estimate.abs() > median {
-            let still = now.since(self.progress()) as f32;
-            let settled = towards(median, estimate.abs(), still / tau(failures));
-            self.estimate.store(settled.copysign(estimate).to_bits(), Relaxed);
+        for known in [&self.estimate, &self.penalty] {
+            let value = f32::from_bits(known.load(Relaxed));
+            // Most nodes are where the median is, and need no exponential.
+            if value > median {
+                let still = now.since(self.progress()) as f32;
+                let settled = towards(median, value, still / tau(failures));
+                known.store(settled.to_bits(), Relaxed);
+            }
         }
     }
 
     fn take_in(&self, took: f32, now: Moment) {
         let dt = now.since(Moment::from_nanos(self.updated.swap(now.nanos(), Relaxed))) as f32;
-        let known = self.estimate().abs();
+        let known = self.estimate();
         // Never zero, which means unknown.
         let took = took.max(1.0);
         let estimate = if took >= known { took } else { towards(took, known, dt / TAU) };
         self.estimate.store(estimate.to_bits(), Relaxed);
+        let penalty = self.penalty();
+        if penalty > 0.0 {
+            let less = towards(0.0, penalty, dt / TAU + FORGIVEN);
+            let less = if less > estimate { less } else { 0.0 };
+            self.penalty.store(less.to_bits(), Relaxed);
+        }
     }
 
     fn penalize(&self, penalty: f32, now: Moment) {
         self.updated.store(now.nanos(), Relaxed);
-        let estimate = -penalty.max(self.estimate().abs());
-        self.estimate.store(estimate.to_bits(), Relaxed);
+        let penalty = penalty.max(self.penalty()).max(self.estimate());
+        self.penalty.store(penalty.min(LONGEST).to_bits(), Relaxed);
+    }
+
+    fn penalty(&self) -> f32 {
+        f32::from_bits(self.penalty.load(Relaxed))
     }
 
     fn estimate(&self) -> f32 {
@@ -292,7 +319,7 @@ mod tests {
         for (sample, least) in [(Sample::Failed, 100.0), (Sample::Spared, 20.0)] {
             let (cost, now) = after(&[(10, Sample::Answered), (0, sample)]);
             assert!(latency(&cost, now) >= least, "{sample:?}");
-            assert_eq!(cost.measured(), None, "no measure of what is normal");
+            assert_eq!(cost.measured(), Some(10e6), "no measure of what is normal");
         }
         let (cost, now) = after(&[(1_000, Sample::Failed)]);
         assert_eq!(latency(&cost, now), 1_000.0, "its own time when that is longer");
@@ -342,7 +369,51 @@ mod tests {
         assert_eq!(cost.in_flight(), 0);
     }
 
+    fn nodes(count: usize) -> Vec<Arc<NodeStats>> {
+        let peers = Arc::new(crate::peers::Peers::new(tokio::time::Instant::now()));
+        let node = |id: usize| micro_registry::Node::new(format!("n{id}"), "127.0.0.1:1");
+        (0..count).map(|id| Arc::new(NodeStats::new(&node(id), &peers))).collect()
+    }
+
     proptest! {
+        /// Whatever share of the attempts at some nodes fails or is refused, for minutes: what is
+        /// normal among them stays within what was measured, and a slow node stays dearer than
+        /// nodes that are as quick as most.
+        #[test]
+        fn failures_never_enter_the_median(failing in 0u32..60, refusing in 0u32..40, count in 1usize..6) {
+            let (nodes, normal) = (nodes(count + 1), Median::new());
+            let mut now = 1_000;
+            let mut turn = |fails: u32, spared: u32| {
+                let node = fastrand::usize(..=count);
+                // The last one is slow.
+                let took = if node == count { 500 } else { fastrand::u64(5..=10) };
+                let median = normal.get(&nodes, at(now)).unwrap_or(Median::UNKNOWN);
+                let cost = nodes[node].cost();
+                cost.begin(median, 0, at(now));
+                let (sample, took) = match fastrand::u32(..100) {
+                    drawn if drawn < fails => (Sample::Failed, fastrand::u64(..=took)),
+                    drawn if drawn < fails + spared => (Sample::Spared, 0),
+                    _ => (Sample::Answered, took),
+                };
+                cost.end(sample, at(now), median, at(now + took));
+                now += took;
+                (median, now)
+            };
+            for _ in 0..5_000 {
+                let (median, _) = turn(failing, refusing);
+                prop_assert!(median == Median::UNKNOWN || (5e6..=500e6).contains(&median), "{median}");
+            }
+            let (mut median, mut now) = (0.0, 0);
+            for _ in 0..2_000 {
+                (median, now) = turn(0, 0);
+            }
+            let price = |node: &Arc<NodeStats>| node.cost().latency(median, 0, at(now));
+            let slow = nodes[count].cost();
+            slow.begin(median, 0, at(now));
+            slow.end(Sample::Answered, at(now), median, at(now + 500));
+            prop_assert!(nodes[..count].iter().all(|node| price(node) < 0.1 * price(&nodes[count])));
+        }
+
         /// Whatever clocks do, costs stay finite and above zero, and no attempt is lost.
         #[test]
         fn costs_stay_finite(events in proptest::collection::vec((0u8..5, any::<u64>(), any::<u64>()), 1..60)) {

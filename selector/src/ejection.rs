@@ -103,13 +103,27 @@ impl Ejection {
         self.end_probe(peers, now, false);
     }
 
-    /// The node is gone: it gives its place among the ejected back, and takes none again.
+    /// The node is gone: it gives its place among the ejected back, and takes none again before it
+    /// [returns](Self::enter).
     pub(crate) fn retire(&self, peers: &Peers) {
         let gone = State { phase: Phase::Gone, times: 0, at: Moment::START };
         let before = State::unpack(self.state.swap(gone.pack(), Relaxed));
         if matches!(before.phase, Phase::Out | Phase::Probing) {
             peers.release();
         }
+    }
+
+    /// The node is there, anew if it was gone. Returns whether it was.
+    pub(crate) fn enter(&self, now: Moment) -> bool {
+        let was_gone = self.change(|state| {
+            let fresh = State { phase: Phase::In, times: 0, at: now };
+            (state.phase == Phase::Gone).then_some(fresh)
+        });
+        if was_gone {
+            self.in_a_row.store(0, Relaxed);
+            self.tallies.iter().for_each(|tally| tally.store(0, Relaxed));
+        }
+        was_gone
     }
 
     fn put_out(&self, peers: &Peers, now: Moment) {

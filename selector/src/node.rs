@@ -81,6 +81,13 @@ const SLOW_START: Duration = Duration::from_secs(10);
 /// The part of its share it starts with.
 const FIRST_PART: f32 = 0.1;
 
+/// An attempt that the caller's deadline ended sooner than after so many medians says nothing
+/// against its node.
+const IN_TIME: f32 = 10.0;
+/// Nor does one that took less than this, as calls within calls do that inherit a rest of time. Ours:
+/// longer, and nodes that hang are never ejected by callers with short deadlines.
+const PATIENCE: Duration = Duration::from_millis(100);
+
 impl NodeStats {
     /// A node with nothing in flight, of which nothing is known.
     pub(crate) fn new(node: &Node, peers: &Arc<Peers>) -> Self {
@@ -196,6 +203,16 @@ impl NodeStats {
         }
     }
 
+    /// The caller's deadline ended the attempt.
+    pub(crate) fn expire(&self, begun: Begun, class: Class, now: Instant) {
+        let patience = (IN_TIME * begun.median).max(PATIENCE.as_nanos() as f32);
+        let was_short = (self.peers.at(now).since(begun.at) as f32) < patience;
+        match class {
+            Class::NotSent | Class::MaybeExecuted if was_short => self.cancel(begun, now),
+            _ => self.end(begun, Err(class), now),
+        }
+    }
+
     /// Nobody waits for the attempt any more.
     pub(crate) fn cancel(&self, begun: Begun, now: Instant) {
         let now = self.peers.at(now);
@@ -205,9 +222,18 @@ impl NodeStats {
         }
     }
 
-    /// The node has left.
+    /// The node has left, or wants no traffic: it holds no place among the ejected.
     pub(crate) fn retire(&self) {
         self.ejection.retire(&self.peers);
+    }
+
+    /// The node wants traffic. If it did not before, it begins anew, as a newcomer.
+    pub(crate) fn enter(&self, now: Instant) {
+        let now = self.peers.at(now);
+        if self.ejection.enter(now) {
+            self.cost.forget();
+            self.join(now);
+        }
     }
 
     #[inline]

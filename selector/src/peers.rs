@@ -21,10 +21,19 @@ pub(crate) struct Peers {
     ejected: AtomicU32,
     panic_until: AtomicU64,
     probe_at: AtomicU64,
+    /// Picks since the last probe, while any node is ejected; counted as far as they matter.
+    picks: AtomicU32,
 }
 
 /// How long a set is in panic after a node was too many to be ejected.
 const PANIC: Duration = Duration::from_secs(1);
+/// Between two probes lie so many other picks, so that those who call seldom do not meet the bad
+/// nodes most of the time.
+const APART: u32 = 10;
+/// Before a call that must not be repeated becomes a probe, so many do: the others go first.
+const APART_ONCE: u32 = 2 * APART;
+/// How long after nobody was due, or could be probed, the nodes are looked over again at the latest.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 impl Peers {
     pub(crate) fn new(start: Instant) -> Self {
@@ -36,6 +45,7 @@ impl Peers {
             ejected: AtomicU32::new(0),
             panic_until: AtomicU64::new(0),
             probe_at: AtomicU64::new(0),
+            picks: AtomicU32::new(0),
         }
     }
 
@@ -82,16 +92,29 @@ impl Peers {
         now.nanos() < self.panic_until.load(Relaxed) || self.ejected() > self.cap()
     }
 
-    /// Whether an ejected node may be due for its probe.
+    /// Whether an ejected node may be due for its probe, and may have it of this call.
     #[inline]
-    pub(crate) fn may_probe(&self, now: Moment) -> bool {
-        self.ejected() > 0 && now.nanos() >= self.probe_at.load(Relaxed)
+    pub(crate) fn may_probe(&self, is_idempotent: bool, now: Moment) -> bool {
+        let apart = if is_idempotent { APART } else { APART_ONCE };
+        self.ejected() > 0
+            && self.picks.load(Relaxed) >= apart
+            && now.nanos() >= self.probe_at.load(Relaxed)
     }
 
-    /// Nobody is due but those told from now on: by who looks over all nodes, and by who puts one
-    /// out meanwhile.
-    pub(crate) fn forget_probes(&self) {
-        self.probe_at.store(u64::MAX, Relaxed);
+    /// A node is picked, for its probe or not.
+    #[inline]
+    pub(crate) fn picked(&self, is_probe: bool) {
+        if is_probe {
+            self.picks.store(0, Relaxed);
+        } else if self.ejected() > 0 && self.picks.load(Relaxed) < APART_ONCE {
+            self.picks.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// The nodes are being looked over: the next look is a while away, but for those told from now
+    /// on, by who looks and by who puts one out meanwhile.
+    pub(crate) fn look_again(&self, now: Moment) {
+        self.probe_at.store(now.after(LOOK_AGAIN).nanos(), Relaxed);
     }
 
     /// A node is due then.

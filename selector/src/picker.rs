@@ -15,7 +15,8 @@ use crate::{CallOptions, Candidates, Class, Member, Snapshot, Strategy, Strategy
 /// clock of its own. In this order it looks at
 ///
 /// 1. the [filter](CallOptions::filter), and what the call has [tried](Tried);
-/// 2. an ejected node whose probe is due: it goes first;
+/// 2. an ejected node whose probe is due: it goes first, unless fewer than ten picks went before
+///    since the last probe, twenty for a call that is not [idempotent](CallOptions::idempotent);
 /// 3. the nodes of the caller's zone, unless fewer than three of them are ready or the best of them
 ///    takes more than twice as long as is normal elsewhere; one call in a hundred looks around, to
 ///    know what is;
@@ -63,6 +64,7 @@ impl Picker {
             Some(index) => (index, true),
             None => (look.pick()?, false),
         };
+        self.peers.picked(is_probe);
         let member = snapshot.members().get(index)?.clone();
         member.stats().begin(median, now);
         Some(Picked { member, begun: Some(Begun { at: now, median, is_probe }) })
@@ -92,19 +94,22 @@ impl<T> Look<'_, T> {
     /// The ejected node whose probe this attempt becomes.
     fn probe(&self) -> Option<usize> {
         let peers = &self.picker.peers;
-        if !peers.may_probe(self.now) {
+        if !peers.may_probe(self.options.idempotent, self.now) {
             return None;
         }
-        peers.forget_probes();
+        peers.look_again(self.now);
         let mut probed = None;
         for (index, node) in self.snapshot.stats().iter().enumerate() {
             let Some(due) = node.probe_due() else { continue };
-            let is_first = probed.is_none() && due <= self.now;
-            let may_go = is_first && !self.is_excluded(index) && !self.is_suspect(index);
-            if may_go && node.begin_probe(self.now) {
-                probed = Some(index);
-            } else {
+            // Who is due and cannot go waits for the next look, or every pick would look.
+            let is_due = due <= self.now;
+            if !is_due || probed.is_some() {
                 peers.probe_at(due);
+            } else if !self.is_excluded(index)
+                && !self.is_suspect(index)
+                && node.begin_probe(self.now)
+            {
+                probed = Some(index);
             }
         }
         probed
@@ -196,6 +201,14 @@ impl<T> Picked<T> {
     pub fn finish(mut self, outcome: Result<(), Class>, now: Instant) {
         if let Some(begun) = self.begun.take() {
             self.member.stats().end(begun, outcome, now);
+        }
+    }
+
+    /// Says that the caller's deadline ended the attempt, with a failure of this class. With less
+    /// time than a healthy node may take, that is no failure of the node.
+    pub fn expire(mut self, class: Class, now: Instant) {
+        if let Some(begun) = self.begun.take() {
+            self.member.stats().expire(begun, class, now);
         }
     }
 

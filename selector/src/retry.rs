@@ -26,6 +26,12 @@ pub enum Class {
 pub trait Classify {
     /// What it means for the next attempt.
     fn class(&self) -> Class;
+
+    /// Whether the caller's deadline ended the attempt, and not what the node did. Says little of
+    /// the node when little time was left to it. Default `false`.
+    fn is_late(&self) -> bool {
+        false
+    }
 }
 
 /// When to try again. See the fields; [`Default`] is what they name.
@@ -42,9 +48,13 @@ pub struct RetryPolicy {
     /// 1..=[`Tried::CAPACITY`], default 3. What could not be sent costs no server anything and is
     /// bounded by that capacity alone, so that a few dead nodes do not use a call's attempts up.
     /// With 1 nothing is tried again, not even that.
+    ///
+    /// Each attempt goes to another node. When none is left, and fewer attempts than this were made
+    /// in all, those tried are tried again after a wait; what could not be sent, of a call that
+    /// [waits for nodes](crate::CallOptions::wait_for_ready), until its deadline.
     pub max_attempts: u32,
-    /// The longest wait before the first repetition of what may have been executed; it doubles with
-    /// each. The wait is drawn between zero and it ("full jitter"). Default 25 ms.
+    /// The longest wait before the first repetition of what may have been executed, or on a node
+    /// tried before; it doubles with each. The wait is drawn between zero and it ("full jitter"). Default 25 ms.
     pub backoff: Duration,
     /// The longest such wait of all. Default 250 ms.
     pub max_backoff: Duration,
@@ -124,7 +134,18 @@ impl RetryPolicy {
         }
     }
 
-    fn wait_before(&self, attempts: u32) -> Duration {
+    /// Whether the nodes that a call has tried are tried again, after a wait, when none is left:
+    /// those that an overload spoke from are not, and what must be sent is as long as there is time.
+    pub(crate) fn may_go_round(&self, class: Class, tried: u32, wait_for_ready: bool) -> bool {
+        match class {
+            Class::NotSent if wait_for_ready => self.max_attempts > 1,
+            Class::Overloaded => false,
+            _ => tried < self.max_attempts,
+        }
+    }
+
+    /// The wait before the repetition after so many attempts.
+    pub(crate) fn wait_before(&self, attempts: u32) -> Duration {
         let factor = 1u32.checked_shl(attempts.saturating_sub(1)).unwrap_or(u32::MAX);
         let longest = self.backoff.saturating_mul(factor).min(self.max_backoff);
         longest.mul_f64(fastrand::f64())

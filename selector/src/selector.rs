@@ -35,7 +35,8 @@ pub struct SelectorConfig {
     /// How often a service is read again, in case its watch lost something; ± 10 %. 1 s to a year,
     /// default 60 s.
     pub reread_interval: Duration,
-    /// How long a service nobody holds or calls is still watched. 1 s to a year, default 5 min.
+    /// How long a service nobody holds or calls is still watched; while the registry is away, what
+    /// is known is kept for longer. 1 s to a year, default 5 min.
     pub idle_timeout: Duration,
     /// The same for a service that has no nodes. 1 s to a year, default 30 s.
     pub negative_timeout: Duration,
@@ -434,6 +435,10 @@ impl<T: Clone + Send + Sync + 'static> Owner<T> {
             return false;
         }
         self.idle_at = self.next_idle(config);
+        // What is known cannot be read again while the registry is away.
+        if !self.cache.is_current() && !self.cache.view().is_empty() {
+            return false;
+        }
         !self.subscription.take_used() && self.forget()
     }
 

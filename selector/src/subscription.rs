@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use micro_registry::Registration;
@@ -39,8 +40,8 @@ pub struct CallOptions {
     pub deadline: Option<Instant>,
     /// Whether it may be repeated after it may have been executed. Default `false`.
     pub idempotent: bool,
-    /// Whether to wait for a node when the registry knows of none, rather than fail. Default
-    /// `false`.
+    /// Whether to wait for a node when the registry knows of none, or none can be reached, rather
+    /// than fail. Default `false`.
     pub wait_for_ready: bool,
     /// When to try again.
     pub retry: RetryPolicy,
@@ -101,7 +102,8 @@ pub enum Failure<E> {
     },
     /// Nothing was sent: the service refuses so much as overloaded that this call is spared it.
     Throttled,
-    /// Attempts were made, and the last ended the call; at least one, in their order.
+    /// Attempts were made, and the last ended the call; at least one, in their order. Of more than
+    /// 64 the last ones.
     Attempts(Vec<Attempted<E>>),
 }
 
@@ -148,6 +150,9 @@ impl<E: StdError + 'static> StdError for Failure<E> {
     }
 }
 
+/// So many failed attempts a failure tells of.
+const REPORTED: usize = 64;
+
 impl<T> Subscription<T> {
     pub(crate) fn new(
         service: Arc<str>,
@@ -179,7 +184,8 @@ impl<T> Subscription<T> {
     }
 
     /// Makes a call: picks a node, lets `attempt` try it, and repeats on nodes not tried yet as
-    /// [`RetryPolicy::decide`] says.
+    /// [`RetryPolicy::decide`] says. When none is left it may try the same again, after a wait: see
+    /// [`RetryPolicy::max_attempts`](field@RetryPolicy::max_attempts).
     ///
     /// While the registry has not answered it waits; see [`CallOptions`].
     ///
@@ -198,47 +204,63 @@ impl<T> Subscription<T> {
     ) -> Result<Answered<A::Response>, Failure<A::Error>> {
         self.touch();
         self.budget.deposit();
-        let mut tried = Tried::default();
-        let mut failed = Vec::new();
-        // Those that reached a server.
-        let mut attempts = 0;
+        let (mut so_far, mut failed) = (SoFar::default(), Vec::new());
         loop {
             let now = Instant::now();
             if self.throttle.as_ref().is_some_and(|throttle| !throttle.admit(now)) {
                 return Err(ended(failed, Failure::Throttled));
             }
-            let picked = match self.pick(options, &tried, now).await {
+            let picked = match self.next(options, &mut so_far, now).await {
                 Ok(picked) => picked,
                 Err(nothing) => return Err(ended(failed, nothing.into())),
             };
-            let member = picked.member();
-            tried.insert(member.stats().key());
-            let number = failed.len() as u32;
+            let (member, number) = (picked.member(), so_far.number);
             let error = match attempt.make(member.target(), number).await {
                 Ok(response) => {
                     let node = member.registration().clone();
                     picked.finish(Ok(()), Instant::now());
-                    return Ok(Answered { response, node, attempts: number + 1 });
+                    return Ok(Answered { response, node, attempts: number.saturating_add(1) });
                 }
                 Err(error) => error,
             };
-            let class = error.class();
-            attempts += u32::from(class != Class::NotSent);
-            failed.push(Attempted { node: member.registration().clone(), error });
-            let now = Instant::now();
-            picked.finish(Err(class), now);
-            if let (Class::Overloaded, Some(throttle)) = (class, &self.throttle) {
-                throttle.overloaded(now);
+            let (class, is_late) = (error.class(), error.is_late());
+            if failed.len() >= REPORTED {
+                failed.remove(0);
             }
-            let (retry, tried) = (&options.retry, failed.len());
-            match retry.decide(class, attempts, tried, options.idempotent, &self.budget, now) {
-                Decision::Retry(wait) if options.deadline.is_none_or(|at| now + wait < at) => {
-                    if !wait.is_zero() {
-                        tokio::time::sleep(wait).await;
-                    }
-                }
+            failed.push(Attempted { node: member.registration().clone(), error });
+            self.tell(picked, class, is_late);
+            match so_far.decide(class, options, &self.budget) {
+                Decision::Retry(wait) if rest(options, wait).await => {}
                 _ => return Err(Failure::Attempts(failed)),
             }
+        }
+    }
+
+    /// The node for the next attempt: one not tried yet, or when none is left perhaps, after a wait,
+    /// one that was.
+    async fn next(
+        &self,
+        options: &CallOptions,
+        so_far: &mut SoFar,
+        now: Instant,
+    ) -> Result<Picked<T>, NothingToPick> {
+        let mut picked = self.pick(options, &so_far.tried, now).await;
+        if picked.is_err() && so_far.goes_round && so_far.begin_again(options).await {
+            picked = self.pick(options, &so_far.tried, Instant::now()).await;
+        }
+        picked.inspect(|picked| so_far.tried.insert(picked.member().stats().key()))
+    }
+
+    /// Says how a failed attempt ended.
+    fn tell(&self, picked: Picked<T>, class: Class, is_late: bool) {
+        let now = Instant::now();
+        if is_late {
+            picked.expire(class, now);
+        } else {
+            picked.finish(Err(class), now);
+        }
+        if let (Class::Overloaded, Some(throttle)) = (class, &self.throttle) {
+            throttle.overloaded(now);
         }
     }
 
@@ -313,6 +335,55 @@ impl<T> Subscription<T> {
             self.used.store(true, Ordering::Relaxed);
         }
     }
+}
+
+/// What a call has done.
+#[derive(Default)]
+struct SoFar {
+    /// Since it last went round.
+    tried: Tried,
+    /// Whether it may try the same nodes again.
+    goes_round: bool,
+    /// The attempts it made.
+    number: u32,
+    /// Those that reached a server.
+    reached: u32,
+}
+
+impl SoFar {
+    /// What to do after an attempt that failed so.
+    fn decide(&mut self, class: Class, options: &CallOptions, budget: &Budget) -> Decision {
+        let CallOptions { retry, idempotent, wait_for_ready, .. } = options;
+        self.number = self.number.saturating_add(1);
+        self.reached += u32::from(class != Class::NotSent);
+        self.goes_round = retry.may_go_round(class, self.number, *wait_for_ready);
+        let waits = *wait_for_ready && class == Class::NotSent;
+        let tried = if waits { 0 } else { self.number as usize };
+        let decided = retry.decide(class, self.reached, tried, *idempotent, budget, Instant::now());
+        match decided {
+            // So many nodes, and none could be reached: more of them at once would be a flood.
+            Decision::Retry(_) if waits && self.tried.is_full() => {
+                self.tried = Tried::default();
+                Decision::Retry(retry.wait_before(self.number))
+            }
+            decided => decided,
+        }
+    }
+
+    /// Goes round after a wait, unless the deadline passes before.
+    async fn begin_again(&mut self, options: &CallOptions) -> bool {
+        self.tried = Tried::default();
+        rest(options, options.retry.wait_before(self.number)).await
+    }
+}
+
+/// Waits, unless the deadline passes before.
+async fn rest(options: &CallOptions, wait: Duration) -> bool {
+    let is_in_time = options.deadline.is_none_or(|at| Instant::now() + wait < at);
+    if is_in_time && !wait.is_zero() {
+        tokio::time::sleep(wait).await;
+    }
+    is_in_time
 }
 
 /// What the attempts say that were made, or else why there was none.

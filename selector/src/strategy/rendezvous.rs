@@ -7,7 +7,7 @@ use crate::{Candidates, NodeStats, Strategy};
 /// overloaded; when nodes come or go, only the keys of those move.
 ///
 /// Rendezvous hashing, by Thaler and Ravishankar, with weights as by Schindelhauer and Schomaker.
-/// A node with more than 1.25 times the mean of attempts in flight is passed over for the key's
+/// A node with more than four attempts in flight, and more than 1.25 times the mean, is passed over for the key's
 /// next one: consistent hashing with bounded loads, by Mirrokni, Thorup and Zadimoghaddam. A call
 /// without a key goes by one drawn at random. Looks at every node.
 #[derive(Debug)]
@@ -15,6 +15,8 @@ pub struct ConsistentHash;
 
 /// So many times the mean load a node takes.
 const BOUND: f32 = 1.25;
+/// So much it takes in any case: with little to do, a second call at once would leave its node.
+const FLOOR: f32 = 4.0;
 
 impl Strategy for ConsistentHash {
     fn pick(&self, candidates: &Candidates<'_>) -> Option<usize> {
@@ -38,7 +40,7 @@ fn bound(candidates: &Candidates<'_>) -> f32 {
     let fit = (0..candidates.len()).filter_map(|index| candidates.get(index));
     let (all, count) =
         fit.fold((1, 0u32), |(all, count), node| (all + node.in_flight(), count + 1));
-    (BOUND * all as f32 / count as f32).ceil()
+    (BOUND * all as f32 / count as f32).ceil().max(FLOOR)
 }
 
 /// Of two nodes the one with the higher score gets the key, as often as it weighs.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use micro_registry::{MemoryRegistry, Node, NodeState, Registration, Registry};
 use micro_selector::{
-    Attempt, Balance, CallOptions, Class, Classify, Failure, Filter, Policy, Selector,
+    Attempt, Balance, CallOptions, Class, Classify, Failure, Filter, Policy, RetryPolicy, Selector,
     SelectorConfig, StrategyKind, Subscription,
 };
 use tokio::time::{Instant, sleep};
@@ -184,6 +184,69 @@ async fn retries_go_elsewhere() {
     assert_eq!(ids, ["a", "b", "c"]);
 }
 
+/// With one node, what is safe to repeat is repeated there after a wait, as often as the policy
+/// says; what is not, is not, nor is an overloaded node asked again.
+#[tokio::test(start_paused = true)]
+async fn the_only_node_is_tried_again() {
+    let registry = registry_of(&["a"]).await;
+    let selector = selector(&registry);
+    let subscription = selector.subscribe("greeter").unwrap();
+    call(&subscription, &within(1)).await.unwrap();
+    for (class, idempotent, expected) in [
+        (Class::NotSent, false, 3),
+        (Class::Refused, false, 3),
+        (Class::MaybeExecuted, true, 3),
+        (Class::MaybeExecuted, false, 1),
+        (Class::Overloaded, true, 1),
+        (Class::Executed, true, 1),
+    ] {
+        let mut options = within(10);
+        options.idempotent = idempotent;
+        let before = Instant::now();
+        let mut refuse = Try(|_: &String| Err::<(), _>(Broken(class)));
+        let failure = subscription.call(&options, &mut refuse).await.unwrap_err();
+        let Failure::Attempts(attempts) = failure else { panic!("{class:?}: {failure}") };
+        assert_eq!(attempts.len(), expected, "{class:?} {idempotent}");
+        assert_eq!(Instant::now() > before, expected > 1, "{class:?}: it waits in between");
+    }
+    let mut none = within(10);
+    none.retry = RetryPolicy::none();
+    none.wait_for_ready = true;
+    let mut refuse = Try(|_: &String| Err::<(), _>(Broken(Class::NotSent)));
+    let failure = subscription.call(&none, &mut refuse).await.unwrap_err();
+    assert!(matches!(failure, Failure::Attempts(attempts) if attempts.len() == 1));
+}
+
+/// A call that waits for a node waits as well for one that cannot be reached yet, and until its
+/// deadline, however many there are.
+#[tokio::test(start_paused = true)]
+async fn waits_for_nodes_that_cannot_be_reached() {
+    let many: Vec<_> = (0..20).map(|id| format!("n{id:02}")).collect();
+    let many: Vec<_> = many.iter().map(String::as_str).collect();
+    for nodes in [&["a"][..], &many] {
+        let registry = registry_of(nodes).await;
+        let selector = selector(&registry);
+        let subscription = selector.subscribe("greeter").unwrap();
+        let mut options = within(60);
+        options.wait_for_ready = true;
+        let (reachable, made) = (Instant::now() + Duration::from_secs(30), AtomicU32::new(0));
+        let mut starting = Try(|_: &String| {
+            made.fetch_add(1, Ordering::Relaxed);
+            let is_reachable = Instant::now() >= reachable;
+            is_reachable.then_some(()).ok_or(Broken(Class::NotSent))
+        });
+        subscription.call(&options, &mut starting).await.expect("it starts in time");
+        assert!(made.load(Ordering::Relaxed) < 8_000, "it does not spin");
+        let (before, mut refuse) =
+            (Instant::now(), Try(|_: &String| Err::<(), _>(Broken(Class::NotSent))));
+        options = within(5);
+        options.wait_for_ready = true;
+        let failure = subscription.call(&options, &mut refuse).await.unwrap_err();
+        assert!(matches!(failure, Failure::Attempts(attempts) if attempts.len() <= 64));
+        assert!((4..=5).contains(&(Instant::now() - before).as_secs()));
+    }
+}
+
 /// What may have been executed is repeated for idempotent calls alone; an answer never is.
 #[tokio::test(start_paused = true)]
 async fn repeats_by_class() {
@@ -252,6 +315,45 @@ async fn failing_nodes_are_left_out() {
     }
     let asked = asked.load(Ordering::Relaxed);
     assert!((1..10).contains(&asked), "{asked}");
+}
+
+/// Callers whose own deadlines are too short for any node eject none.
+#[tokio::test(start_paused = true)]
+async fn late_callers_eject_nobody() {
+    let registry = registry_of(&["a", "b", "c"]).await;
+    let selector = selector(&registry);
+    let subscription = selector.subscribe("greeter").unwrap();
+    for _ in 0..100 {
+        subscription.call(&within(1), &mut TooLate).await.expect_err("nobody is so quick");
+    }
+    let snapshot = subscription.snapshot();
+    assert!(snapshot.members().iter().all(|member| !member.stats().is_ejected()));
+}
+
+/// An attempt that its caller gives two milliseconds.
+struct TooLate;
+
+#[derive(Debug)]
+struct Late;
+
+impl Classify for Late {
+    fn class(&self) -> Class {
+        Class::MaybeExecuted
+    }
+
+    fn is_late(&self) -> bool {
+        true
+    }
+}
+
+impl Attempt<String> for TooLate {
+    type Response = ();
+    type Error = Late;
+
+    async fn make(&mut self, _: &String, _: u32) -> Result<(), Late> {
+        sleep(Duration::from_millis(2)).await;
+        Err(Late)
+    }
 }
 
 /// Calls that filter everything out say so, and wait for what they want if asked to.
@@ -347,6 +449,22 @@ async fn idle_and_negative_entries_are_evicted() {
     // The registry takes closed watches out with the next change.
     registry.register(&registration("b"), TTL).await.unwrap();
     assert!(format!("{registry:?}").contains("watchers: 0"), "{registry:?}");
+}
+
+/// What is known of a service is not forgotten while the registry is away, though nobody calls it.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_evicted_during_an_outage() {
+    let registry = registry_of(&["a"]).await;
+    let selector = selector(&registry);
+    call(&selector.subscribe("greeter").unwrap(), &within(1)).await.unwrap();
+    registry.interrupt("down");
+    sleep(Duration::from_secs(10_000)).await;
+    let subscription = selector.subscribe("greeter").unwrap();
+    assert_eq!(call(&subscription, &within(1)).await.expect("it is known"), "a");
+    drop(subscription);
+    registry.restore();
+    sleep(Duration::from_secs(10_000)).await;
+    assert!(selector.services().is_empty());
 }
 
 /// Dropping the selector ends its tasks and their watches.

@@ -1,6 +1,8 @@
 //! Which node is picked: the picker over plain events and times, without runtime or registry.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use micro_registry::{EmptyReason, Node, NodeState, Registration, RemoveReason, Update};
@@ -190,6 +192,50 @@ fn failing_nodes_are_left_out_and_probed() {
     }
 }
 
+/// Who calls seldom meets a node that fails with one call in ten at most, with one in twenty when
+/// the calls are not to be repeated.
+#[test]
+fn rare_callers_probe_rarely() {
+    for (idempotent, most) in [(true, 20), (false, 10)] {
+        let mut caller = Caller::of("round-robin", 4);
+        caller.options.idempotent = idempotent;
+        let fails = |number| if number == 2 { Err(Class::MaybeExecuted) } else { Ok(()) };
+        while caller.ejected() == 0 {
+            caller.call(fails);
+        }
+        let met = |caller: &mut Caller| {
+            caller.wait(120_000);
+            caller.call(fails) == 2
+        };
+        let met = (0..200).filter(|_| met(&mut caller)).count();
+        assert!((most / 2..=most).contains(&met), "{met}");
+    }
+}
+
+/// While a node is due for its probe and to be avoided, most picks do not look for it.
+#[test]
+fn who_cannot_be_probed_is_not_looked_for_all_the_time() {
+    let mut caller = Caller::of("random", 4);
+    while caller.ejected() == 0 {
+        caller.call(|number| if number == 2 { Err(Class::MaybeExecuted) } else { Ok(()) });
+    }
+    caller.wait(60_000);
+    let asked = Arc::new(AtomicU32::new(0));
+    let counted = asked.clone();
+    let avoid = move |number: &usize| {
+        counted.fetch_add(u32::from(*number == 2), Ordering::Relaxed);
+        *number == 2
+    };
+    for _ in 0..1_000 {
+        caller.now += Duration::from_millis(1);
+        let (options, tried) = (&caller.options, &caller.tried);
+        let picked = caller.picker.pick(&caller.snapshot, options, tried, &avoid, caller.now);
+        picked.expect("there are others").finish(Ok(()), caller.now);
+    }
+    let asked = asked.load(Ordering::Relaxed);
+    assert!((1..=10).contains(&asked), "{asked}");
+}
+
 /// What an application answers, overload and refusals never eject a node.
 #[test]
 fn answers_never_eject() {
@@ -209,6 +255,29 @@ fn answers_never_eject() {
     assert_eq!(caller.ejected(), 0);
 }
 
+/// A deadline that leaves a node less time than it may take says nothing against it; one that
+/// leaves it enough does.
+#[test]
+fn short_deadlines_eject_nobody() {
+    for (class, millis, ejected) in [
+        (Class::MaybeExecuted, 2, false),
+        (Class::NotSent, 0, false),
+        (Class::MaybeExecuted, 90, false),
+        (Class::MaybeExecuted, 200, true),
+    ] {
+        let mut caller = Caller::of("round-robin", 4);
+        (0..40).for_each(|_| _ = caller.call(|_| Ok(())));
+        for _ in 0..40 {
+            let picked = caller.pick().expect("there are nodes");
+            caller.wait(millis);
+            picked.expire(class, caller.now);
+        }
+        assert_eq!(caller.ejected() > 0, ejected, "{class:?} after {millis} ms");
+        let latency = caller.snapshot.members()[0].stats().latency();
+        assert!(latency <= Some(Duration::from_millis(millis.max(20))), "{latency:?}");
+    }
+}
+
 /// An ejected node that leaves, and one that comes back under its name, take nobody's place among
 /// the ejected.
 #[test]
@@ -216,12 +285,48 @@ fn nodes_that_leave_give_their_place_back() {
     let mut caller = Caller::of("round-robin", 2);
     let fails = |number| if number == 1 { Err(Class::MaybeExecuted) } else { Ok(()) };
     for _ in 0..5 {
-        (0..40).for_each(|_| _ = caller.call(fails));
+        // A newcomer gets little at first, so that it takes a while to fail often.
+        (0..400).for_each(|_| _ = caller.call(fails));
         assert_eq!(caller.ejected(), 1);
         caller.apply(Update::remove(&node(1), RemoveReason::Deregistered));
         assert_eq!(caller.ejected(), 0);
         caller.apply(Update::Put(node(1).into()));
     }
+}
+
+/// An ejected node that wants no traffic for a while takes nobody's place among the ejected
+/// meanwhile, and is picked again when it is back, whenever its probe was due.
+#[test]
+fn ejected_nodes_that_rest_come_back() {
+    let resting = |number, weight| {
+        let mut resting = node(number);
+        resting.node.weight = weight;
+        Update::Put(resting.into())
+    };
+    let mut caller = Caller::of("round-robin", 10);
+    (0..200).for_each(|_| _ = caller.call(|number| fails_below(number, 4)));
+    assert_eq!(caller.ejected(), 4);
+    (0..4).for_each(|number| caller.apply(resting(number, 0)));
+    assert_eq!(caller.ejected(), 0);
+    // Time for every probe to fall due while nobody can make it.
+    for _ in 0..100 {
+        caller.wait(1_000);
+        caller.call(|_| Ok(()));
+    }
+    (0..200).for_each(|_| _ = caller.call(|number| fails_below(number, 7)));
+    let out = |caller: &Caller, number: usize| {
+        let members = caller.snapshot.members();
+        members.iter().any(|m| *m.target() == number && m.stats().is_ejected())
+    };
+    assert!((4..7).all(|number| out(&caller, number)), "the places are theirs");
+    (0..4).for_each(|number| caller.apply(resting(number, 100)));
+    let called: HashSet<_> = (0..2_000).map(|_| caller.call(|_| Ok(()))).collect();
+    assert_eq!(called.len(), 10);
+    assert_eq!(caller.ejected(), 0);
+}
+
+fn fails_below(number: usize, least: usize) -> Result<(), Class> {
+    if number < least { Err(Class::MaybeExecuted) } else { Ok(()) }
 }
 
 /// When most nodes fail they are all picked from: half of them would not bear the load.
@@ -372,6 +477,18 @@ fn consistent_hashing_moves_little() {
     assert!(moved.count() as f64 <= KEYS as f64 * (0.1 + 0.02));
 }
 
+/// With little to do, calls of one key at once keep to its node.
+#[test]
+fn consistent_hashing_keeps_to_its_node_at_low_load() {
+    let mut caller = Caller::of("consistent-hash", 10);
+    for key in 0..50 {
+        caller.options.key = Some(key);
+        let under_way: Vec<_> = (0..4).filter_map(|_| caller.pick()).collect();
+        let places: HashSet<_> = under_way.iter().map(|picked| *picked.member().target()).collect();
+        assert_eq!(places.len(), 1);
+    }
+}
+
 /// A key that all calls have does not break its node: 1.25 times the mean is what it takes.
 #[test]
 fn consistent_hashing_is_bounded() {
@@ -386,7 +503,7 @@ fn consistent_hashing_is_bounded() {
 /// A node that joins gets little at first and its share later; the first ones get it at once.
 #[test]
 fn newcomers_start_slowly() {
-    for strategy in ["ewma", "least-loaded", "weighted"] {
+    for strategy in ["ewma", "least-loaded", "weighted", "random", "round-robin"] {
         let mut caller = Caller::of(strategy, 9);
         (0..1_000).for_each(|_| _ = caller.call(|_| Ok(())));
         caller.apply(Update::Put(node(9).into()));
