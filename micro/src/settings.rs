@@ -42,7 +42,7 @@ use crate::{Error, duration};
 /// | `register_ttl` | `MICRO_REGISTER_TTL` | `--register-ttl DURATION` | how long a registration lasts, at least twice the interval | `30s` |
 /// | `register_interval` | `MICRO_REGISTER_INTERVAL` | `--register-interval DURATION` | how often it is renewed, at least 100ms | `10s` |
 /// | `drain_delay` | `MICRO_DRAIN_DELAY` | `--drain-delay DURATION` | how long a service that stops accepts calls, at most 5m | `2s` |
-/// | `selector` | `MICRO_SELECTOR` | `--selector STRATEGY` | how a client picks a node: ewma, least-loaded, round-robin, random, weighted or consistent-hash | `ewma` |
+/// | `selector` | `MICRO_SELECTOR` | `--selector STRATEGY` | how a client picks a node: ewma, least-loaded, round-robin, random, weighted or consistent-hash | `least-loaded` |
 ///
 /// Durations are a number and a unit: `us`, `ms`, `s`, `m` or `h`. The namespace is for a registry
 /// that is named here, or by default; one that is made in code has its own, and a list of `static:`

@@ -24,7 +24,7 @@ use crate::{Avoid, Budget, Filter, Picker, StrategyKind, Subscription, Throttle}
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SelectorConfig {
-    /// How nodes are picked. Default `ewma`.
+    /// How nodes are picked. Default `least-loaded`.
     pub strategy: StrategyKind,
     /// The zone of the caller, whose nodes are preferred while at least three of them are ready and
     /// the best of them takes at most twice as long as is normal elsewhere. Default: none, all zones

@@ -29,10 +29,10 @@ pub trait Strategy: fmt::Debug + Send + Sync + 'static {
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum StrategyKind {
-    /// `ewma`, the default: [`Ewma`].
-    #[default]
+    /// `ewma`: [`Ewma`].
     Ewma,
-    /// `least-loaded`: [`LeastLoaded`].
+    /// `least-loaded`, the default: [`LeastLoaded`].
+    #[default]
     LeastLoaded,
     /// `round-robin`: [`RoundRobin`].
     RoundRobin,

@@ -168,7 +168,7 @@ pub struct Micro {
 impl Micro {
     fn new(nodes: usize) -> Self {
         let start = Instant::now();
-        let picker = Picker::new(&StrategyKind::default(), start);
+        let picker = Picker::new(&StrategyKind::Ewma, start);
         let mut cache = Cache::new(&picker);
         let nodes = (0..nodes).map(|node| registration(node).into()).collect();
         cache.apply(&Update::reset(nodes, EmptyReason::Unknown), start);

@@ -85,7 +85,7 @@ pub(crate) const KEYS: [Key; 12] = [
         value: "STRATEGY",
         about: "how a client picks a node: ewma, least-loaded, round-robin, random, weighted or \
                 consistent-hash",
-        unset: Unset::Is("ewma"),
+        unset: Unset::Is("least-loaded"),
         is_identity: false,
     },
 ];
