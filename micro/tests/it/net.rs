@@ -175,7 +175,9 @@ async fn a_node_that_is_cut_off() {
     let error = who_answers(&fresh).await.expect_err("it is cut off");
     assert_eq!((error.phase(), error.execution()), (Phase::Connect, Execution::NotSent));
     assert!(error.to_string().contains("no answer in time"), "{error}");
-    assert_eq!(start.elapsed(), ChannelConfig::default().connect_timeout);
+    // It tries again, which does not take as long: two waits at most.
+    let (took, patience) = (start.elapsed(), ChannelConfig::default().connect_timeout);
+    assert!((patience..patience + Duration::from_millis(76)).contains(&took), "{took:?}");
 
     let _b = open(&net, "b").await;
     for shop in [&connected, &fresh] {
