@@ -50,7 +50,7 @@ pub struct RetryPolicy {
     /// With 1 nothing is tried again, not even that.
     ///
     /// Each attempt goes to another node. When none is left, and fewer attempts than this were made
-    /// in all, those tried are tried again after a wait; what could not be sent, of a call that
+    /// in all, those tried are tried again after a wait, if the last surely executed nothing; what could not be sent, of a call that
     /// [waits for nodes](crate::CallOptions::wait_for_ready), until its deadline.
     pub max_attempts: u32,
     /// The longest wait before the first repetition of what may have been executed, or on a node
@@ -135,12 +135,13 @@ impl RetryPolicy {
     }
 
     /// Whether the nodes that a call has tried are tried again, after a wait, when none is left:
-    /// those that an overload spoke from are not, and what must be sent is as long as there is time.
+    /// after what was surely not executed alone, and what was not sent at all and waits for a node as
+    /// long as there is time.
     pub(crate) fn may_go_round(&self, class: Class, tried: u32, wait_for_ready: bool) -> bool {
         match class {
             Class::NotSent if wait_for_ready => self.max_attempts > 1,
-            Class::Overloaded => false,
-            _ => tried < self.max_attempts,
+            Class::NotSent | Class::Refused => tried < self.max_attempts,
+            _ => false,
         }
     }
 
