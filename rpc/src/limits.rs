@@ -20,6 +20,35 @@ pub struct Limits {
     /// server looks at no further request of that connection, and the answers of the calls that run
     /// by then: at worst this number times the longest frame the client accepts.
     pub max_in_flight: usize,
+    /// The most calls that a server runs at once, on all connections: 1 to 65 536, default 65 536.
+    /// Calls whose handler ends without ever waiting are not counted.
+    ///
+    /// Each class of [`Criticality`](crate::Criticality) may use its share of these places. Calls
+    /// that find none wait in a queue, and what does not fit in there is refused as
+    /// `resource_exhausted`, with [`Status::retry_after`](crate::Status::retry_after).
+    pub max_running: usize,
+    /// Whether a server allows fewer calls at once than `max_running` while calls take long because
+    /// of each other; default `true`.
+    ///
+    /// It does when more than `min_running` calls run at once and take more than twice as long as
+    /// they do when few run, and more than 20 ms, for several tenths of a second; it allows more
+    /// again as soon as they do not. Each method is compared with itself.
+    ///
+    /// Methods that wait on purpose, until something happens for example, may look like an overload
+    /// when it does not happen for once. With many such calls set `min_running` to their number, or
+    /// this to `false`.
+    pub adaptive: bool,
+    /// The fewest calls at once that `adaptive` goes down to: at least 1, at most `max_running`,
+    /// default 32. It is also as many as are taken for few: how long calls take while no more run
+    /// is how long they should take.
+    pub min_running: usize,
+    /// The most calls that wait for their turn to run, of each class of criticality, in order of
+    /// arrival and the more important classes first: default 1 024, and no more than may run. The
+    /// classes may use the same shares of it. With 0 there is no queue.
+    pub max_queued: usize,
+    /// How long a call waits for its turn to run before it is refused: at most a year, default
+    /// 100 ms. One whose deadline passes meanwhile is refused as well, and not executed.
+    pub max_queue_time: Duration,
     /// The most connections a server keeps open: at least 1, default 10 000. One more takes the
     /// place of the connection that has made no call for the longest, has none running and no
     /// answer to read; that one is told to go away, and its client connects again for its next
@@ -54,6 +83,11 @@ impl Default for Limits {
             max_frame: 4 * 1024 * 1024,
             max_metadata: Metadata::MAX_BYTES,
             max_in_flight: 1024,
+            max_running: MAX_IN_FLIGHT,
+            adaptive: true,
+            min_running: 32,
+            max_queued: 1024,
+            max_queue_time: Duration::from_millis(100),
             max_connections: 10_000,
             max_connections_per_peer: 1024,
             stall_timeout: Duration::from_secs(10),
@@ -64,10 +98,16 @@ impl Default for Limits {
 impl Limits {
     /// Returns these limits with every value moved into its range.
     pub(crate) fn clamped(&self) -> Self {
+        let max_running = self.max_running.clamp(1, MAX_IN_FLIGHT);
         Self {
             max_frame: self.max_frame.clamp(MIN_FRAME, HARD_MAX_FRAME),
             max_metadata: self.max_metadata.min(Metadata::MAX_BYTES),
             max_in_flight: self.max_in_flight.clamp(1, MAX_IN_FLIGHT),
+            max_running,
+            adaptive: self.adaptive,
+            min_running: self.min_running.clamp(1, max_running),
+            max_queued: self.max_queued.min(MAX_IN_FLIGHT),
+            max_queue_time: self.max_queue_time.min(YEAR),
             max_connections: self.max_connections.max(1),
             max_connections_per_peer: self.max_connections_per_peer.max(1),
             stall_timeout: self.stall_timeout.clamp(Duration::from_millis(1), YEAR),

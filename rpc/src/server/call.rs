@@ -9,7 +9,9 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::time::{Instant, timeout_at};
 
+use super::gate::Waiting;
 use super::router::Route;
+use super::shared::{Running, Shared};
 use crate::{Code, Limits, Metadata, Request, Response, Status};
 
 /// What a call ends with.
@@ -54,6 +56,20 @@ impl Call {
         };
         ended.unwrap_or_else(|_| Err(route.panicked()))
     }
+}
+
+/// Runs a call once it is its turn.
+pub(super) async fn queued(
+    shared: &Arc<Shared>,
+    route: &Arc<Route>,
+    request: Request,
+    turn: Waiting,
+) -> Outcome {
+    turn.turn(request.deadline).await?;
+    let running = Running::begun(shared, route, Instant::now());
+    let outcome = Call::new(route, request).finish().await;
+    running.ended();
+    outcome
 }
 
 /// Refuses more metadata than a server wants with a request.

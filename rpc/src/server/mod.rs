@@ -3,8 +3,11 @@
 mod accept;
 mod call;
 mod episode;
+mod gate;
+mod gradient;
 #[cfg(feature = "http")]
 mod http;
+mod latency;
 mod places;
 mod router;
 mod session;
@@ -205,7 +208,14 @@ impl ServerHandle {
     /// Returns the number of calls that wait in a handler now.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.shared.running()
+        self.shared.gate.running()
+    }
+
+    /// Returns the number of calls that wait for their turn to run now: see
+    /// [`Limits::max_queued`].
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.shared.gate.queued()
     }
 
     /// Stops: takes no new calls or connections, waits for running calls at most `grace` long, and
@@ -218,7 +228,7 @@ impl ServerHandle {
     ///
     /// Dropping the future aborts what is left, as dropping the handle does.
     pub async fn shutdown(mut self, grace: Duration) -> ShutdownReport {
-        let running = self.shared.running();
+        let running = self.in_flight() + self.queued();
         let until = Instant::now() + grace.min(YEAR);
         self.shared.enter(Phase::Stopping(until));
         while let Some(ended) = self.tasks.join_next().await {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
+use super::latency::{Ended, Latency};
 use crate::{Code, Name, Request, Response, Status};
 
 /// Runs one method.
@@ -122,6 +123,15 @@ impl Routes {
         found.ok().map(|at| &self.0[at])
     }
 
+    /// Calls of all methods that ended since the last [`take_ended`](Self::take_ended).
+    pub(super) fn count_ended(&self) -> u64 {
+        self.0.iter().map(|route| route.latency.count()).sum()
+    }
+
+    pub(super) fn take_ended(&self, calm: bool) -> Ended {
+        self.0.iter().map(|route| route.latency.take(calm)).sum()
+    }
+
     pub(super) fn unknown(&self, contract: &str, method: &str) -> Status {
         let start = self.0.partition_point(|route| *route.contract < *contract);
         let known = self.0.get(start).is_some_and(|route| *route.contract == *contract);
@@ -141,6 +151,7 @@ pub(super) struct Route {
     method: Option<Name>,
     handler: Box<dyn Handler>,
     slowness: AtomicU32,
+    pub(super) latency: Latency,
 }
 
 /// A first poll that takes longer counts as slow.
@@ -154,7 +165,13 @@ const SPAWN: u32 = 3 * WEIGHT - WEIGHT / 2;
 
 impl Route {
     fn new(contract: Name, method: Option<Name>, handler: impl Handler) -> Self {
-        Self { contract, method, handler: Box::new(handler), slowness: AtomicU32::new(0) }
+        Self {
+            contract,
+            method,
+            handler: Box::new(handler),
+            slowness: AtomicU32::new(0),
+            latency: Latency::default(),
+        }
     }
 
     fn key(&self) -> (&str, Option<&str>) {

@@ -8,8 +8,9 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinError;
 use tokio::time::Instant;
 
+use super::gate::Gate;
 use super::places::{Full, Given, Places, Pulse};
-use super::router::Routes;
+use super::router::{Route, Routes};
 use super::{Ready, ServerConfig};
 use crate::Peer;
 use crate::limits::Limits;
@@ -23,7 +24,7 @@ pub(super) struct Shared {
     pub(super) web: Web,
     phase: watch::Sender<Phase>,
     places: Mutex<Places>,
-    running: AtomicUsize,
+    pub(super) gate: Gate,
     aborted: AtomicUsize,
     told_about_tls: AtomicBool,
 }
@@ -52,10 +53,10 @@ impl Shared {
         Self {
             routes,
             places: Mutex::new(Places::new(&limits, Instant::now())),
+            gate: Gate::new(&limits, Instant::now()),
             limits,
             web: Web { hosts: config.hosts.into(), ready, describe },
             phase: watch::Sender::new(Phase::Serving),
-            running: AtomicUsize::new(0),
             aborted: AtomicUsize::new(0),
             told_about_tls: AtomicBool::new(false),
         }
@@ -117,10 +118,6 @@ impl Shared {
         tracing::warn!(%peer, limit, places, "{message}");
     }
 
-    pub(super) fn running(&self) -> usize {
-        self.running.load(Ordering::Relaxed)
-    }
-
     pub(super) fn aborted(&self) -> usize {
         self.aborted.load(Ordering::Relaxed)
     }
@@ -178,24 +175,59 @@ impl Drop for Place {
     }
 }
 
+/// Keeps a connection from being idle while a call of it waits or runs, until dropped.
+pub(super) struct Owing(Arc<Pulse>);
+
+impl Owing {
+    pub(super) fn new(pulse: &Arc<Pulse>) -> Self {
+        pulse.began();
+        Self(Arc::clone(pulse))
+    }
+}
+
+impl Drop for Owing {
+    fn drop(&mut self) {
+        self.0.ended();
+    }
+}
+
 /// Counts a call among those that wait in a handler, until dropped.
 pub(super) struct Running {
     shared: Arc<Shared>,
-    pulse: Arc<Pulse>,
+    route: Arc<Route>,
+    since: Instant,
+    has_ended: bool,
 }
 
 impl Running {
-    pub(super) fn new(shared: &Arc<Shared>, pulse: &Arc<Pulse>) -> Self {
-        shared.running.fetch_add(1, Ordering::Relaxed);
-        pulse.began();
-        Self { shared: Arc::clone(shared), pulse: Arc::clone(pulse) }
+    pub(super) fn new(shared: &Arc<Shared>, route: &Arc<Route>, since: Instant) -> Self {
+        shared.gate.begin();
+        Self::begun(shared, route, since)
+    }
+
+    /// Of a call that the gate has counted already.
+    pub(super) fn begun(shared: &Arc<Shared>, route: &Arc<Route>, since: Instant) -> Self {
+        let (shared, route) = (Arc::clone(shared), Arc::clone(route));
+        Self { shared, route, since, has_ended: false }
+    }
+
+    /// The call has an outcome; dropped without one, it was given up.
+    pub(super) fn ended(mut self) {
+        self.has_ended = true;
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.shared.running.fetch_sub(1, Ordering::Relaxed);
-        self.pulse.ended();
+        let now = Instant::now();
+        let took = now.saturating_duration_since(self.since);
+        let Shared { gate, routes, .. } = &*self.shared;
+        match self.has_ended {
+            true => self.route.latency.ended(took),
+            false => self.route.latency.given_up(took),
+        }
+        gate.measure(now, || routes.count_ended(), |calm| routes.take_ended(calm));
+        gate.end();
     }
 }
 

@@ -21,9 +21,10 @@ pub(super) use self::mount::Mount;
 pub use self::mount::{HttpBody, HttpService};
 use self::reply::Refusal;
 use super::call::{self, Call};
+use super::gate::{Gate, Verdict};
 use super::places::Pulse;
 use super::router::Route;
-use super::shared::{Phase, Running, Shared, stopping};
+use super::shared::{Owing, Phase, Running, Shared, stopping};
 use crate::{Code, Codec, Peer, Request, Response, Status};
 
 type Reply = hyper::Response<Full<Bytes>>;
@@ -135,16 +136,16 @@ async fn run(
     if request.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
         return Err(call::expired().refused().into());
     }
-    let running = Running::new(shared, &caller.pulse);
+    let verdict = Gate::admit(shared, request.criticality)?;
+    let _owing = Owing::new(&caller.pulse);
     let mut phases = shared.phases();
     let outcome = tokio::select! {
-        outcome = Call::new(route, request).finish() => outcome,
+        outcome = outcome(verdict, request, route, shared) => outcome,
         () = grace_ended(&mut phases) => {
             shared.note_aborted(1);
             Err(call::aborted())
         }
     };
-    drop(running);
     let Response { body, codec, metadata } = match outcome {
         // It knows its methods better than the routes do.
         Err(status) if route.is_fallback() && status.code() == Code::Unimplemented => {
@@ -155,6 +156,21 @@ async fn run(
     let mut reply = reply::json(StatusCode::OK, reply::to_json(codec, body)?);
     headers::put_metadata(reply.headers_mut(), &metadata);
     Ok(reply)
+}
+
+async fn outcome(
+    verdict: Verdict,
+    request: Request,
+    route: &Arc<Route>,
+    shared: &Arc<Shared>,
+) -> call::Outcome {
+    if let Verdict::Wait(turn) = verdict {
+        return call::queued(shared, route, request, turn).await;
+    }
+    let running = Running::new(shared, route, Instant::now());
+    let outcome = Call::new(route, request).finish().await;
+    running.ended();
+    outcome
 }
 
 async fn grace_ended(phases: &mut tokio::sync::watch::Receiver<Phase>) {

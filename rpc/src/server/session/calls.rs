@@ -8,9 +8,10 @@ use tokio::time::Instant;
 
 use super::{Exchange, Farewell, Session};
 use crate::outbox::lock;
-use crate::server::call::{self, Call};
+use crate::server::call::{self, Call, Outcome};
+use crate::server::gate::{Gate, Verdict, Waiting};
 use crate::server::router::Route;
-use crate::server::shared::{Running, report_panic};
+use crate::server::shared::{Owing, Running, report_panic};
 use crate::wire::{Head, RequestHead, WireError, decode_request, put_response};
 use crate::{Code, Request, Status};
 
@@ -28,13 +29,16 @@ impl Session {
         };
         match opened {
             Err(status) => self.respond(head.id, &Err(status)),
-            Ok((route, request)) => self.execute(head.id, &route, request),
+            Ok((route, request, Verdict::Run)) => self.execute(head.id, &route, request),
+            Ok((route, request, Verdict::Wait(turn))) => {
+                self.enqueue(head.id, route, request, turn);
+            }
         }
         Ok(())
     }
 
     /// Reads a request and passes it through the gates.
-    fn open(&self, mut payload: Bytes) -> Result<(Arc<Route>, Request), Status> {
+    fn open(&self, mut payload: Bytes) -> Result<(Arc<Route>, Request, Verdict), Status> {
         if self.farewell == Farewell::Said {
             return Err(call::draining());
         }
@@ -49,9 +53,10 @@ impl Session {
         let route = routes
             .find(head.contract, head.method)
             .ok_or_else(|| routes.unknown(head.contract, head.method))?;
+        let verdict = Gate::admit(&self.shared, head.criticality)?;
         let (request, body_at) = self.to_request(head, route, deadline);
         payload.advance(body_at);
-        Ok((Arc::clone(route), Request { body: payload, ..request }))
+        Ok((Arc::clone(route), Request { body: payload, ..request }, verdict))
     }
 
     fn check_limits(&self, head: &RequestHead<'_>) -> Result<(), Status> {
@@ -95,14 +100,36 @@ impl Session {
         if let Poll::Ready(outcome) = call.poll_first() {
             return self.respond(id, &outcome);
         }
+        let running = Running::new(&self.shared, route, self.arrived);
+        let outcome = async move {
+            let outcome = call.finish().await;
+            running.ended();
+            outcome
+        };
+        self.spawn(id, outcome, route.spawns());
+    }
+
+    /// Runs a handler in a task of its own once it is its turn.
+    fn enqueue(&mut self, id: u64, route: Arc<Route>, request: Request, turn: Waiting) {
+        let shared = Arc::clone(&self.shared);
+        let blocks = route.spawns();
+        let outcome = async move { call::queued(&shared, &route, request, turn).await };
+        self.spawn(id, outcome, blocks);
+    }
+
+    /// Starts the task of a call, which may block its thread if the method is known to.
+    fn spawn<F>(&mut self, id: u64, outcome: F, blocks: bool)
+    where
+        F: Future<Output = Outcome> + Send + 'static,
+    {
         self.reap();
-        let running = Running::new(&self.shared, &self.pulse);
-        let answer = answer(id, call, Arc::clone(&self.exchange), self.max_frame, running);
+        let owing = Owing::new(&self.pulse);
+        let answer = answer(id, outcome, Arc::clone(&self.exchange), self.max_frame, owing);
         // Locked first, so that the task finds its entry however quick it is.
         let mut exchange = lock(&self.exchange);
         let task = self.tasks.spawn(answer);
         exchange.running.insert(id, task);
-        if route.spawns() {
+        if blocks {
             // The new task is next on this worker, and may block it. Yielding this one has another
             // worker woken, which takes the connection over and waits for input.
             let session = exchange.outbox.wake_always();
@@ -128,13 +155,13 @@ impl Session {
 /// The task of a call that did not end at its first poll.
 async fn answer(
     id: u64,
-    call: Call,
+    outcome: impl Future<Output = Outcome>,
     exchange: Arc<Mutex<Exchange>>,
     max_frame: usize,
-    running: Running,
+    owing: Owing,
 ) {
-    let outcome = call.finish().await;
-    drop(running);
+    let outcome = outcome.await;
+    drop(owing);
     let mut exchange = lock(&exchange);
     if exchange.running.remove(&id).is_none() {
         return;
