@@ -20,6 +20,12 @@ pub struct Limits {
     /// server looks at no further request of that connection, and the answers of the calls that run
     /// by then: at worst this number times the longest frame the client accepts.
     pub max_in_flight: usize,
+    /// The most calls a second that a server takes from one IPv4 address or IPv6 network (/64), on
+    /// all its connections; at least 1, default `None`, which is any number. Who was quiet may make
+    /// as many at once; what is more is refused as `resource_exhausted`, with
+    /// [`Status::retry_after`](crate::Status::retry_after). Unix sockets and memory are not counted.
+    /// Who shares an address shares its calls, as with `max_connections_per_peer`.
+    pub max_rate_per_peer: Option<u32>,
     /// The most calls that a server runs at once, on all connections: 1 to 65 536, default 65 536.
     /// Calls whose handler ends without ever waiting are not counted.
     ///
@@ -83,6 +89,7 @@ impl Default for Limits {
             max_frame: 4 * 1024 * 1024,
             max_metadata: Metadata::MAX_BYTES,
             max_in_flight: 1024,
+            max_rate_per_peer: None,
             max_running: MAX_IN_FLIGHT,
             adaptive: true,
             min_running: 32,
@@ -103,6 +110,7 @@ impl Limits {
             max_frame: self.max_frame.clamp(MIN_FRAME, HARD_MAX_FRAME),
             max_metadata: self.max_metadata.min(Metadata::MAX_BYTES),
             max_in_flight: self.max_in_flight.clamp(1, MAX_IN_FLIGHT),
+            max_rate_per_peer: self.max_rate_per_peer,
             max_running,
             adaptive: self.adaptive,
             min_running: self.min_running.clamp(1, max_running),

@@ -85,7 +85,7 @@ impl Metadata {
 
     /// Says when to come back; left out where there is no room for it.
     pub(crate) fn set_retry_after(&mut self, wait: Duration) {
-        let _ = self.insert(RETRY_AFTER, &wait.as_micros().div_ceil(1000).to_string());
+        let _ = self.insert(RETRY_AFTER, &wait.as_nanos().div_ceil(1_000_000).to_string());
     }
 
     pub(crate) fn retry_after(&self) -> Option<Duration> {

@@ -9,6 +9,7 @@ mod gradient;
 mod http;
 mod latency;
 mod places;
+mod rate;
 mod router;
 mod session;
 mod shared;

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::gate::Gate;
 use super::places::{Full, Given, Places, Pulse};
+use super::rate::Rates;
 use super::router::{Route, Routes};
 use super::{Ready, ServerConfig};
 use crate::Peer;
@@ -25,6 +26,7 @@ pub(super) struct Shared {
     phase: watch::Sender<Phase>,
     places: Mutex<Places>,
     pub(super) gate: Gate,
+    pub(super) rates: Rates,
     aborted: AtomicUsize,
     told_about_tls: AtomicBool,
 }
@@ -54,6 +56,7 @@ impl Shared {
             routes,
             places: Mutex::new(Places::new(&limits, Instant::now())),
             gate: Gate::new(&limits, Instant::now()),
+            rates: Rates::new(limits.max_rate_per_peer, Instant::now()),
             limits,
             web: Web { hosts: config.hosts.into(), ready, describe },
             phase: watch::Sender::new(Phase::Serving),

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::join_all;
 use micro_rpc::{
     Channel, ChannelConfig, Code, Criticality, Error, Execution, Limits, MemoryNetwork, Request,
     Response, Router, Server, ServerConfig, ServerHandle,
@@ -191,6 +190,23 @@ async fn classes_have_their_shares() {
         most.push(server.in_flight());
     }
     assert_eq!(most, [10, 15, 19, 20]);
-    let refused = join_all([channel.call(&hang(Criticality::CriticalPlus))]).await.remove(0);
+    let refused = channel.call(&hang(Criticality::CriticalPlus)).await;
     assert_eq!(refused.unwrap_err().code(), Code::ResourceExhausted);
+}
+
+/// A peer that makes more calls than its rate allows has the excess refused, on new connections
+/// too.
+#[tokio::test]
+async fn peers_keep_to_their_rate() {
+    let limits = Limits { max_rate_per_peer: Some(2), ..Limits::default() };
+    let (server, _) = server_with(limits).await;
+    // The clock of the server may let one more pass meanwhile, on a machine that does much else.
+    let mut refused = Vec::new();
+    while refused.len() < 2 {
+        refused.extend(call(&channel(&server), "echo").await.err());
+    }
+    for error in refused {
+        assert_eq!((error.code(), error.execution()), OVERLOADED);
+        assert!(error.retry_after().is_some_and(|wait| wait >= MS && wait <= 500 * MS));
+    }
 }

@@ -23,6 +23,7 @@ use self::reply::Refusal;
 use super::call::{self, Call};
 use super::gate::{Gate, Verdict};
 use super::places::Pulse;
+use super::rate::Rate;
 use super::router::Route;
 use super::shared::{Owing, Phase, Running, Shared, stopping};
 use crate::{Code, Codec, Peer, Request, Response, Status};
@@ -36,6 +37,7 @@ struct Caller {
     peer: Option<Peer>,
     pulse: Arc<Pulse>,
     hosts: Arc<[String]>,
+    rate: Option<Arc<Rate>>,
 }
 
 /// Answers a request, whoever's server brought it.
@@ -98,6 +100,9 @@ where
     }
     if shared.is_stopping() {
         return Err(call::draining().into());
+    }
+    if let Some(rate) = &caller.rate {
+        rate.check(Instant::now())?;
     }
     let (head, body) = request.into_parts();
     let names = (route.contract.clone(), route.method(method));

@@ -42,6 +42,9 @@ impl Session {
         if self.farewell == Farewell::Said {
             return Err(call::draining());
         }
+        if let Some(rate) = &self.rate {
+            rate.check(self.arrived)?;
+        }
         let head = decode_request(&payload)
             .map_err(|error| Status::new(Code::InvalidArgument, error.to_string()))?;
         self.check_limits(&head)?;

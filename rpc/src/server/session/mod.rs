@@ -17,6 +17,7 @@ use self::serve::{Fault, close};
 use super::LINGER;
 use super::call::{self, Outcome};
 use super::places::Pulse;
+use super::rate::Rate;
 use super::shared::{Phase, Place, Shared};
 use super::stall::{Owed, Stall};
 use crate::Peer;
@@ -33,6 +34,7 @@ const MAX_UNWRITTEN: usize = 1024 * 1024;
 struct Session {
     pipe: Pipe,
     peer: Peer,
+    rate: Option<Arc<Rate>>,
     shared: Arc<Shared>,
     pulse: Arc<Pulse>,
     /// The longest frame the client accepts.
@@ -85,6 +87,7 @@ impl Session {
         Self {
             pipe,
             peer,
+            rate: shared.rates.of(Some(peer)),
             shared,
             pulse: Arc::clone(place.pulse()),
             max_frame: theirs.max_frame as usize,
