@@ -262,3 +262,40 @@ fn share(places: usize, class: Criticality) -> usize {
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::latency::Latency;
+    use super::*;
+
+    /// A method whose calls suddenly wait ten times as long for something outside costs its callers
+    /// some refusals, and no more: with few of them at once the server learns that they do, and
+    /// allows as many again.
+    #[test]
+    fn calls_that_wait_on_purpose_are_learned() {
+        let (offered, min) = (500, 32);
+        let mut course = Course { gradient: Gradient::new(min, 65_536), min, calm: 0 };
+        let latency = Latency::default();
+        let mut window = |took: Duration| {
+            let peak = offered.min(course.gradient.limit());
+            (0..peak).for_each(|_| latency.ended(took));
+            let Ended { spent, unloaded, .. } = latency.take(course.is_calm(peak));
+            course.gradient.observe(Window { peak, spent, unloaded });
+            course.gradient.limit()
+        };
+        (0..10).for_each(|_| assert_eq!(window(Duration::from_millis(100)), 65_536));
+        let limits: Vec<_> = (0..100).map(|_| window(Duration::from_secs(1))).collect();
+        let shrunk = limits.iter().filter(|limit| **limit < offered).count();
+        assert!(shrunk < 30 && limits.last() > Some(&offered), "{limits:?}");
+    }
+
+    /// Of any number of places, more important classes have at least as many, and each has one.
+    #[test]
+    fn shares_are_ordered() {
+        for places in 1..1000 {
+            let shares = Criticality::ALL.map(|class| share(places, class));
+            assert!(shares.is_sorted_by(|more, less| more >= less), "{shares:?}");
+            assert!(shares[0] == places && shares[CLASSES - 1] >= 1, "{shares:?}");
+        }
+    }
+}
