@@ -104,30 +104,31 @@ impl Session {
             return self.respond(id, &outcome);
         }
         let running = Running::new(&self.shared, route, self.arrived);
-        let outcome = async move {
-            let outcome = call.finish().await;
-            running.ended();
-            outcome
-        };
-        self.spawn(id, outcome, route.spawns());
+        let owing = Owing::new(&self.pulse);
+        let answer = answer(id, call, running, Arc::clone(&self.exchange), self.max_frame, owing);
+        self.spawn(id, answer, route.spawns());
     }
 
     /// Runs a handler in a task of its own once it is its turn.
     fn enqueue(&mut self, id: u64, route: Arc<Route>, request: Request, turn: Waiting) {
         let shared = Arc::clone(&self.shared);
         let blocks = route.spawns();
-        let outcome = async move { call::queued(&shared, &route, request, turn).await };
-        self.spawn(id, outcome, blocks);
+        let (exchange, max_frame) = (Arc::clone(&self.exchange), self.max_frame);
+        let owing = Owing::new(&self.pulse);
+        let answer = async move {
+            let outcome = call::queued(&shared, &route, request, turn).await;
+            drop(owing);
+            deliver(id, &outcome, &exchange, max_frame);
+        };
+        self.spawn(id, answer, blocks);
     }
 
     /// Starts the task of a call, which may block its thread if the method is known to.
-    fn spawn<F>(&mut self, id: u64, outcome: F, blocks: bool)
+    fn spawn<F>(&mut self, id: u64, answer: F, blocks: bool)
     where
-        F: Future<Output = Outcome> + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
     {
         self.reap();
-        let owing = Owing::new(&self.pulse);
-        let answer = answer(id, outcome, Arc::clone(&self.exchange), self.max_frame, owing);
         // Locked first, so that the task finds its entry however quick it is.
         let mut exchange = lock(&self.exchange);
         let task = self.tasks.spawn(answer);
@@ -158,18 +159,25 @@ impl Session {
 /// The task of a call that did not end at its first poll.
 async fn answer(
     id: u64,
-    outcome: impl Future<Output = Outcome>,
+    call: Call,
+    running: Running,
     exchange: Arc<Mutex<Exchange>>,
     max_frame: usize,
     owing: Owing,
 ) {
-    let outcome = outcome.await;
+    let outcome = call.finish().await;
+    running.ended();
     drop(owing);
-    let mut exchange = lock(&exchange);
+    deliver(id, &outcome, &exchange, max_frame);
+}
+
+/// Answers a call, unless somebody has done so or it was cancelled.
+fn deliver(id: u64, outcome: &Outcome, exchange: &Mutex<Exchange>, max_frame: usize) {
+    let mut exchange = lock(exchange);
     if exchange.running.remove(&id).is_none() {
         return;
     }
-    exchange.outbox.push(|out| put_response(out, id, &outcome, max_frame));
+    exchange.outbox.push(|out| put_response(out, id, outcome, max_frame));
     let session = exchange.outbox.wake();
     drop(exchange);
     session.into_iter().for_each(Waker::wake);
