@@ -11,7 +11,6 @@ use tokio::time::{Instant, timeout_at};
 
 use super::gate::Waiting;
 use super::router::Route;
-use super::shared::{Running, Shared};
 use crate::{Code, Limits, Metadata, Request, Response, Status};
 
 /// What a call ends with.
@@ -59,14 +58,9 @@ impl Call {
 }
 
 /// Runs a call once it is its turn.
-pub(super) async fn queued(
-    shared: &Arc<Shared>,
-    route: &Arc<Route>,
-    request: Request,
-    turn: Waiting,
-) -> Outcome {
-    turn.turn(request.deadline).await?;
-    let running = Running::begun(shared, route, Instant::now());
+pub(super) async fn queued(route: &Arc<Route>, request: Request, waiting: Waiting) -> Outcome {
+    let mut running = waiting.turn(request.deadline).await?;
+    running.begins();
     let outcome = Call::new(route, request).finish().await;
     running.ended();
     outcome

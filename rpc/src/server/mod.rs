@@ -4,11 +4,10 @@ mod accept;
 mod call;
 mod episode;
 mod gate;
-mod gradient;
 #[cfg(feature = "http")]
 mod http;
-mod latency;
 mod places;
+mod queue;
 mod rate;
 mod router;
 mod session;
@@ -223,13 +222,15 @@ impl ServerHandle {
     /// closes all connections such that no answer is lost.
     ///
     /// Each client is told which of its calls was the last to be accepted. Later ones are not
-    /// executed, which the client knows, so that it can repeat them elsewhere.
+    /// executed, which the client knows, so that it can repeat them elsewhere; and those that wait
+    /// for their turn to run are refused, to the same end.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future aborts what is left, as dropping the handle does.
     pub async fn shutdown(mut self, grace: Duration) -> ShutdownReport {
-        let running = self.in_flight() + self.queued();
+        self.shared.gate.close();
+        let running = self.in_flight();
         let until = Instant::now() + grace.min(YEAR);
         self.shared.enter(Phase::Stopping(until));
         while let Some(ended) = self.tasks.join_next().await {

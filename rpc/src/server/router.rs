@@ -10,7 +10,6 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use super::latency::{Ended, Latency};
 use crate::{Code, Name, Request, Response, Status};
 
 /// Runs one method.
@@ -117,19 +116,15 @@ fn one_or_other(method: &Option<Name>) -> String {
 pub(super) struct Routes(Vec<Arc<Route>>);
 
 impl Routes {
-    pub(super) fn find(&self, contract: &str, method: &str) -> Option<&Arc<Route>> {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Returns a method's route, and its number among all.
+    pub(super) fn find(&self, contract: &str, method: &str) -> Option<(usize, &Arc<Route>)> {
         let find = |key| self.0.binary_search_by(|route| route.key().cmp(&key));
         let found = find((contract, Some(method))).or_else(|_| find((contract, None)));
-        found.ok().map(|at| &self.0[at])
-    }
-
-    /// Calls of all methods that ended since the last [`take_ended`](Self::take_ended).
-    pub(super) fn count_ended(&self) -> u64 {
-        self.0.iter().map(|route| route.latency.count()).sum()
-    }
-
-    pub(super) fn take_ended(&self, calm: bool) -> Ended {
-        self.0.iter().map(|route| route.latency.take(calm)).sum()
+        found.ok().map(|at| (at, &self.0[at]))
     }
 
     pub(super) fn unknown(&self, contract: &str, method: &str) -> Status {
@@ -151,7 +146,6 @@ pub(super) struct Route {
     method: Option<Name>,
     handler: Box<dyn Handler>,
     slowness: AtomicU32,
-    pub(super) latency: Latency,
 }
 
 /// A first poll that takes longer counts as slow.
@@ -165,13 +159,7 @@ const SPAWN: u32 = 3 * WEIGHT - WEIGHT / 2;
 
 impl Route {
     fn new(contract: Name, method: Option<Name>, handler: impl Handler) -> Self {
-        Self {
-            contract,
-            method,
-            handler: Box::new(handler),
-            slowness: AtomicU32::new(0),
-            latency: Latency::default(),
-        }
+        Self { contract, method, handler: Box::new(handler), slowness: AtomicU32::new(0) }
     }
 
     fn key(&self) -> (&str, Option<&str>) {
@@ -244,7 +232,7 @@ mod tests {
         let router = Router::new().route("b", "x", echo).route("a", "y", echo);
         let routes = router.merge(Router::new().route("a", "x", echo)).build().ok().unwrap();
         for (contract, method) in [("a", "x"), ("a", "y"), ("b", "x")] {
-            assert_eq!(routes.find(contract, method).unwrap().key(), (contract, Some(method)));
+            assert_eq!(routes.find(contract, method).unwrap().1.key(), (contract, Some(method)));
         }
         assert!(routes.find("b", "y").is_none());
         assert!(routes.unknown("b", "y").message().contains("no method `y`"));
@@ -260,9 +248,9 @@ mod tests {
     fn falls_back_within_a_contract() {
         let router = Router::new().fallback("b", echo).route("b", "x", echo).route("a", "x", echo);
         let routes = router.build().ok().unwrap();
-        assert_eq!(routes.find("b", "x").unwrap().key(), ("b", Some("x")));
+        assert_eq!(routes.find("b", "x").unwrap().1.key(), ("b", Some("x")));
         for method in ["", "w", "y"] {
-            let route = routes.find("b", method).unwrap();
+            let (_, route) = routes.find("b", method).unwrap();
             assert_eq!((route.key(), route.method(method).as_str()), (("b", None), method));
         }
         assert!(routes.find("a", "y").is_none() && routes.find("c", "x").is_none());

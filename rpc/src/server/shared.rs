@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::gate::Gate;
 use super::places::{Full, Given, Places, Pulse};
 use super::rate::Rates;
-use super::router::{Route, Routes};
+use super::router::Routes;
 use super::{Ready, ServerConfig};
 use crate::Peer;
 use crate::limits::Limits;
@@ -53,9 +53,9 @@ impl Shared {
     pub(super) fn new(routes: Routes, config: ServerConfig, ready: Ready, describe: Bytes) -> Self {
         let limits = config.limits.clamped();
         Self {
+            gate: Gate::new(&limits, routes.len()),
             routes,
             places: Mutex::new(Places::new(&limits, Instant::now())),
-            gate: Gate::new(&limits, Instant::now()),
             rates: Rates::new(limits.max_rate_per_peer, Instant::now()),
             limits,
             web: Web { hosts: config.hosts.into(), ready, describe },
@@ -191,46 +191,6 @@ impl Owing {
 impl Drop for Owing {
     fn drop(&mut self) {
         self.0.ended();
-    }
-}
-
-/// Counts a call among those that wait in a handler, until dropped.
-pub(super) struct Running {
-    shared: Arc<Shared>,
-    route: Arc<Route>,
-    since: Instant,
-    has_ended: bool,
-}
-
-impl Running {
-    pub(super) fn new(shared: &Arc<Shared>, route: &Arc<Route>, since: Instant) -> Self {
-        shared.gate.begin();
-        Self::begun(shared, route, since)
-    }
-
-    /// Of a call that the gate has counted already.
-    pub(super) fn begun(shared: &Arc<Shared>, route: &Arc<Route>, since: Instant) -> Self {
-        let (shared, route) = (Arc::clone(shared), Arc::clone(route));
-        Self { shared, route, since, has_ended: false }
-    }
-
-    /// The call has an outcome; dropped without one, it was given up.
-    pub(super) fn ended(mut self) {
-        self.has_ended = true;
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let now = Instant::now();
-        let took = now.saturating_duration_since(self.since);
-        let Shared { gate, routes, .. } = &*self.shared;
-        match self.has_ended {
-            true => self.route.latency.ended(took),
-            false => self.route.latency.given_up(took),
-        }
-        gate.measure(now, || routes.count_ended(), |calm| routes.take_ended(calm));
-        gate.end();
     }
 }
 

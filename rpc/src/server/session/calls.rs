@@ -6,12 +6,13 @@ use std::task::{Poll, Waker};
 use bytes::{Buf, Bytes};
 use tokio::time::Instant;
 
-use super::{Exchange, Farewell, Session};
+use super::{Exchange, Farewell, Session, Task};
 use crate::outbox::lock;
 use crate::server::call::{self, Call, Outcome};
-use crate::server::gate::{Gate, Verdict, Waiting};
+use crate::server::gate::{Gate, Running, Verdict, Waiting};
+use crate::server::queue::Ticket;
 use crate::server::router::Route;
-use crate::server::shared::{Owing, Running, report_panic};
+use crate::server::shared::{Owing, report_panic};
 use crate::wire::{Head, RequestHead, WireError, decode_request, put_response};
 use crate::{Code, Request, Status};
 
@@ -29,16 +30,16 @@ impl Session {
         };
         match opened {
             Err(status) => self.respond(head.id, &Err(status)),
-            Ok((route, request, Verdict::Run)) => self.execute(head.id, &route, request),
-            Ok((route, request, Verdict::Wait(turn))) => {
-                self.enqueue(head.id, route, request, turn);
+            Ok((called, request, Verdict::Run)) => self.execute(head.id, &called, request),
+            Ok((called, request, Verdict::Wait(waiting))) => {
+                self.enqueue(head.id, called.route, request, waiting);
             }
         }
         Ok(())
     }
 
     /// Reads a request and passes it through the gates.
-    fn open(&self, mut payload: Bytes) -> Result<(Arc<Route>, Request, Verdict), Status> {
+    fn open(&self, mut payload: Bytes) -> Result<(Called, Request, Verdict), Status> {
         if self.farewell == Farewell::Said {
             return Err(call::draining());
         }
@@ -53,13 +54,14 @@ impl Session {
             return Err(call::expired().refused());
         }
         let routes = &self.shared.routes;
-        let route = routes
+        let (number, route) = routes
             .find(head.contract, head.method)
             .ok_or_else(|| routes.unknown(head.contract, head.method))?;
-        let verdict = Gate::admit(&self.shared, head.criticality)?;
+        let verdict = Gate::admit(&self.shared, number, head.criticality)?;
         let (request, body_at) = self.to_request(head, route, deadline);
         payload.advance(body_at);
-        Ok((Arc::clone(route), Request { body: payload, ..request }, verdict))
+        let called = Called { number, route: Arc::clone(route) };
+        Ok((called, Request { body: payload, ..request }, verdict))
     }
 
     fn check_limits(&self, head: &RequestHead<'_>) -> Result<(), Status> {
@@ -98,41 +100,41 @@ impl Session {
     }
 
     /// Runs a handler here if it is ready at once, and otherwise in a task of its own.
-    fn execute(&mut self, id: u64, route: &Arc<Route>, request: Request) {
+    fn execute(&mut self, id: u64, called: &Called, request: Request) {
+        let Called { number, route } = called;
         let mut call = Call::new(route, request);
         if let Poll::Ready(outcome) = call.poll_first() {
             return self.respond(id, &outcome);
         }
-        let running = Running::new(&self.shared, route, self.arrived);
+        let running = Running::new(&self.shared, *number, self.arrived);
         let owing = Owing::new(&self.pulse);
         let answer = answer(id, call, running, Arc::clone(&self.exchange), self.max_frame, owing);
-        self.spawn(id, answer, route.spawns());
+        self.spawn(id, None, answer, route.spawns());
     }
 
     /// Runs a handler in a task of its own once it is its turn.
-    fn enqueue(&mut self, id: u64, route: Arc<Route>, request: Request, turn: Waiting) {
-        let shared = Arc::clone(&self.shared);
-        let blocks = route.spawns();
+    fn enqueue(&mut self, id: u64, route: Arc<Route>, request: Request, waiting: Waiting) {
+        let (ticket, blocks) = (Some(waiting.ticket()), route.spawns());
         let (exchange, max_frame) = (Arc::clone(&self.exchange), self.max_frame);
         let owing = Owing::new(&self.pulse);
         let answer = async move {
-            let outcome = call::queued(&shared, &route, request, turn).await;
+            let outcome = call::queued(&route, request, waiting).await;
             drop(owing);
             deliver(id, &outcome, &exchange, max_frame);
         };
-        self.spawn(id, answer, blocks);
+        self.spawn(id, ticket, answer, blocks);
     }
 
     /// Starts the task of a call, which may block its thread if the method is known to.
-    fn spawn<F>(&mut self, id: u64, answer: F, blocks: bool)
+    fn spawn<F>(&mut self, id: u64, ticket: Option<Ticket>, answer: F, blocks: bool)
     where
         F: Future<Output = ()> + Send + 'static,
     {
         self.reap();
         // Locked first, so that the task finds its entry however quick it is.
         let mut exchange = lock(&self.exchange);
-        let task = self.tasks.spawn(answer);
-        exchange.running.insert(id, task);
+        let abort = self.tasks.spawn(answer);
+        exchange.running.insert(id, Task { abort, ticket });
         if blocks {
             // The new task is next on this worker, and may block it. Yielding this one has another
             // worker woken, which takes the connection over and waits for input.
@@ -151,9 +153,15 @@ impl Session {
 
     pub(super) fn cancel(&self, id: u64) {
         if let Some(task) = lock(&self.exchange).running.remove(&id) {
-            task.abort();
+            task.abort.abort();
         }
     }
+}
+
+/// The method that is called, and its number among all.
+struct Called {
+    number: usize,
+    route: Arc<Route>,
 }
 
 /// The task of a call that did not end at its first poll.

@@ -1,13 +1,14 @@
-//! How long the calls of one method take, now and without load.
+//! How long the calls of one kind take, now and without load.
 
 use std::iter::Sum;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// How long the calls of a method take, in microseconds. A method has its own, so that a change in
-/// which methods are called does not look like a change of load.
+use crate::limiter::End;
+
+/// How long the calls of one kind take, in nanoseconds.
 #[derive(Debug, Default)]
-pub(super) struct Latency {
+pub(crate) struct Latency {
     /// Calls that ended since the last [`take`](Self::take), and how long they took together.
     count: AtomicU64,
     spent: AtomicU64,
@@ -17,12 +18,18 @@ pub(super) struct Latency {
 
 /// The calls that ended in some time.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Ended {
-    pub(super) count: u64,
+pub(crate) struct Ended {
+    pub(crate) count: u64,
     /// How long they took together.
-    pub(super) spent: f64,
+    pub(crate) spent: f64,
     /// How long they would have taken without load.
-    pub(super) unloaded: f64,
+    pub(crate) unloaded: f64,
+}
+
+impl Ended {
+    pub(crate) fn mean(&self) -> f64 {
+        self.spent / self.count.max(1) as f64
+    }
 }
 
 impl Sum for Ended {
@@ -36,33 +43,32 @@ impl Sum for Ended {
 }
 
 /// What is shorter is not worth shedding anything for, however much longer than usual it is.
-const FLOOR: f64 = 10_000.0;
+const FLOOR: f64 = 10_000_000.0;
+/// What took longer took as good as for ever, and no sum of such times overflows.
+const LONGEST: Duration = Duration::from_secs(3600);
 /// One time is worth a quarter of the estimate.
 const WEIGHT: f64 = 0.25;
 
 impl Latency {
-    /// Notes a call that ended by itself or at its deadline.
-    pub(super) fn ended(&self, took: Duration) {
-        self.count.fetch_add(1, Ordering::Relaxed);
-        self.spent.fetch_add(micros(took), Ordering::Relaxed);
-    }
-
-    /// Notes a call that was given up after this long: had it ended, it would have taken longer, so
-    /// it counts if it was slow already.
-    pub(super) fn given_up(&self, after: Duration) {
-        if micros(after) > self.unloaded.load(Ordering::Relaxed) {
-            self.ended(after);
+    /// Notes a call. One that was given up would have taken longer, so it counts if it was slow
+    /// already.
+    pub(crate) fn note(&self, took: Duration, end: End) {
+        let took = nanos(took.min(LONGEST));
+        if end == End::GivenUp && took <= self.unloaded.load(Ordering::Relaxed) {
+            return;
         }
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.spent.fetch_add(took, Ordering::Relaxed);
     }
 
     /// Returns how many calls have ended since the last [`take`](Self::take).
-    pub(super) fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
     }
 
     /// Takes what was noted. While it was `calm` nothing waited for anything else, so it says how
     /// long calls take without load; otherwise only shorter calls do.
-    pub(super) fn take(&self, calm: bool) -> Ended {
+    pub(crate) fn take(&self, calm: bool) -> Ended {
         let count = self.count.swap(0, Ordering::Relaxed);
         // A call that is noted between these two is in one of them only, which is as good as noise.
         let spent = self.spent.swap(0, Ordering::Relaxed) as f64;
@@ -84,8 +90,9 @@ fn learn(known: f64, mean: f64, calm: bool) -> f64 {
     }
 }
 
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX >> 16)
+/// Five hundred years of them fit.
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    duration.as_nanos() as u64
 }
 
 #[cfg(test)]
@@ -95,7 +102,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     fn take(latency: &Latency, took: Duration, calm: bool) -> f64 {
-        (0..10).for_each(|_| latency.ended(took));
+        (0..10).for_each(|_| latency.note(took, End::Ended));
         let ended = latency.take(calm);
         ended.spent / ended.unloaded
     }
@@ -133,9 +140,9 @@ mod tests {
     fn calls_that_are_given_up() {
         let latency = Latency::default();
         take(&latency, 100 * MS, true);
-        latency.given_up(MS);
+        latency.note(MS, End::GivenUp);
         assert_eq!(latency.count(), 0);
-        latency.given_up(500 * MS);
-        assert_eq!(latency.take(false).spent, 500_000.0);
+        latency.note(500 * MS, End::GivenUp);
+        assert_eq!(latency.take(false).spent, 500_000_000.0);
     }
 }

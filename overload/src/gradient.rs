@@ -7,7 +7,7 @@
 
 /// The limit, which moves between two bounds and begins at the upper one.
 #[derive(Debug)]
-pub(super) struct Gradient {
+pub(crate) struct Gradient {
     min: f64,
     max: f64,
     limit: f64,
@@ -17,13 +17,13 @@ pub(super) struct Gradient {
 
 /// What was measured for a while.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Window {
+pub(crate) struct Window {
     /// The most calls that ran at once.
-    pub(super) peak: usize,
+    pub(crate) peak: usize,
     /// How long the calls that ended took, all together.
-    pub(super) spent: f64,
+    pub(crate) spent: f64,
     /// How long the same calls would have taken without load, in the same unit.
-    pub(super) unloaded: f64,
+    pub(crate) unloaded: f64,
 }
 
 /// Calls may take so many times as long as without load.
@@ -34,17 +34,17 @@ const STEPS: (f64, f64) = (0.5, 1.5);
 const CONVINCED: u32 = 2;
 
 impl Gradient {
-    pub(super) fn new(min: usize, max: usize) -> Self {
+    pub(crate) fn new(min: usize, max: usize) -> Self {
         let max = max.max(1) as f64;
         Self { min: (min.max(1) as f64).min(max), max, limit: max, congested: 0 }
     }
 
-    pub(super) fn limit(&self) -> usize {
+    pub(crate) fn limit(&self) -> usize {
         self.limit as usize
     }
 
     /// Moves the limit.
-    pub(super) fn observe(&mut self, window: Window) {
+    pub(crate) fn observe(&mut self, window: Window) {
         let gradient = TOLERANCE * window.unloaded / window.spent.max(f64::MIN_POSITIVE);
         let gradient = gradient.clamp(STEPS.0, STEPS.1);
         // With so few at once they do not wait for each other.
