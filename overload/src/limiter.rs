@@ -15,7 +15,8 @@ use crate::latency::{Ended, Latency, nanos};
 /// Calls are of kinds, numbered from 0: the methods of a server, say. Each kind is compared with
 /// itself, so that a change in what is called does not look like a change of load.
 ///
-/// Every method is a few atomic operations; [`end`](Self::end) also reads the clock.
+/// Beginning and ending a call is a few atomic operations each. While calls are short, one in eight
+/// of them is measured, which reads the clock.
 #[derive(Debug)]
 pub struct Limiter {
     limit: AtomicUsize,
@@ -80,6 +81,10 @@ struct Course {
 
 /// The shortest and the longest window.
 const WINDOW: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+/// Calls are short that take less than this many nanoseconds in the mean.
+const SHORT: u64 = 1_000_000;
+/// Of short calls one in so many is measured.
+const SAMPLE: u8 = 8;
 /// Fewer calls than this say nothing, and the window goes on.
 const ENOUGH: u64 = 10;
 /// After how many calm windows those that ended began in one.
@@ -148,7 +153,9 @@ impl Limiter {
     ///
     /// When there is no such kind.
     pub fn end(&self, kind: usize, since: Instant, end: End) {
-        if let Some(measure) = &self.measure {
+        if let Some(measure) = &self.measure
+            && self.is_sampled()
+        {
             let now = Instant::now();
             self.latencies[kind].note(now.saturating_duration_since(since), end);
             self.measure(measure, now);
@@ -159,6 +166,12 @@ impl Limiter {
     /// Counts a call out that never ran, or from which nothing can be learned.
     pub fn release(&self) {
         self.running.fetch_sub(1, SeqCst);
+    }
+
+    /// Of short calls there are so many that some say as much as all, for which looking at the clock
+    /// would be much of what they cost.
+    fn is_sampled(&self) -> bool {
+        self.pace.load(Relaxed) >= SHORT || fastrand::u8(..).is_multiple_of(SAMPLE)
     }
 
     fn note_peak(&self, running: usize) {

@@ -58,7 +58,7 @@ impl Call {
 }
 
 /// Runs a call once it is its turn.
-pub(super) async fn queued(route: &Arc<Route>, request: Request, waiting: Waiting) -> Outcome {
+pub(super) async fn queued(route: &Arc<Route>, request: Request, waiting: Box<Waiting>) -> Outcome {
     let mut running = waiting.turn(request.deadline).await?;
     running.begins();
     let outcome = Call::new(route, request).finish().await;

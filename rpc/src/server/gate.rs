@@ -40,7 +40,8 @@ struct Entry {
 /// What becomes of a call.
 pub(super) enum Verdict {
     Run,
-    Wait(Waiting),
+    /// In a box, so that calls which run at once do not move it around.
+    Wait(Box<Waiting>),
 }
 
 /// Of the places, how many percent each class of criticality may use, most important first.
@@ -98,7 +99,8 @@ impl Gate {
         // A place that was given back before this call was seen to wait is nobody else's to notice.
         Self::call_first(shared, &mut line);
         let patience = Instant::now() + gate.max_queue_time;
-        Ok(Verdict::Wait(Waiting { shared: Arc::clone(shared), ticket, turn: comes, patience }))
+        let shared = Arc::clone(shared);
+        Ok(Verdict::Wait(Box::new(Waiting { shared, ticket, turn: comes, patience })))
     }
 
     /// Sends away all that wait, and lets nobody wait from now on.

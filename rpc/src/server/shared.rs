@@ -56,7 +56,7 @@ impl Shared {
             gate: Gate::new(&limits, routes.len()),
             routes,
             places: Mutex::new(Places::new(&limits, Instant::now())),
-            rates: Rates::new(limits.max_rate_per_peer, Instant::now()),
+            rates: Rates::new(limits.max_rate_per_peer),
             limits,
             web: Web { hosts: config.hosts.into(), ready, describe },
             phase: watch::Sender::new(Phase::Serving),

@@ -102,7 +102,7 @@ where
         return Err(call::draining().into());
     }
     if let Some(rate) = &caller.rate {
-        rate.check(Instant::now())?;
+        rate.check()?;
     }
     let (head, body) = request.into_parts();
     let names = (called.route.contract.clone(), called.route.method(method));

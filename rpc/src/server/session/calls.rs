@@ -44,7 +44,7 @@ impl Session {
             return Err(call::draining());
         }
         if let Some(rate) = &self.rate {
-            rate.check(self.arrived)?;
+            rate.check()?;
         }
         let head = decode_request(&payload)
             .map_err(|error| Status::new(Code::InvalidArgument, error.to_string()))?;
@@ -113,7 +113,7 @@ impl Session {
     }
 
     /// Runs a handler in a task of its own once it is its turn.
-    fn enqueue(&mut self, id: u64, route: Arc<Route>, request: Request, waiting: Waiting) {
+    fn enqueue(&mut self, id: u64, route: Arc<Route>, request: Request, waiting: Box<Waiting>) {
         let (ticket, blocks) = (Some(waiting.ticket()), route.spawns());
         let (exchange, max_frame) = (Arc::clone(&self.exchange), self.max_frame);
         let owing = Owing::new(&self.pulse);
