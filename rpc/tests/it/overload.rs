@@ -1,6 +1,6 @@
 //! What a server does with more calls than it can run: which wait, which run, which are refused.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use micro_rpc::{
@@ -209,4 +209,147 @@ async fn peers_keep_to_their_rate() {
         assert_eq!((error.code(), error.execution()), OVERLOADED);
         assert!(error.retry_after().is_some_and(|wait| wait >= MS && wait <= 500 * MS));
     }
+}
+
+/// What waits is refused at once when the server stops, over HTTP too, while what runs may end; and
+/// without any grace nobody is told that a call was begun which was not.
+#[tokio::test]
+async fn a_server_that_stops_refuses_what_waits() {
+    for grace in [Duration::from_secs(60), Duration::ZERO] {
+        let patience = Duration::from_secs(3600);
+        let limits = Limits { max_running: 2, max_queue_time: patience, ..Limits::default() };
+        let (server, counts, channel, mut running) = full(limits).await;
+        let mut waiting = JoinSet::new();
+        for class in Criticality::ALL {
+            let channel = channel.clone();
+            waiting.spawn(async move { channel.call(&hang(class)).await });
+        }
+        #[cfg(feature = "http")]
+        let mut http = {
+            let mut http = Raw::silent(&server).await;
+            let head = "POST /test/hang HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
+            http.send(head.as_bytes()).await;
+            http
+        };
+        let expected = Criticality::ALL.len() + usize::from(cfg!(feature = "http"));
+        until("they wait", || server.queued() == expected).await;
+        let stopping = tokio::spawn(server.shutdown(grace));
+        for answer in waiting.join_all().await {
+            let error = answer.unwrap_err();
+            let kind = (error.code(), error.execution());
+            assert_eq!(kind, (Code::Unavailable, Execution::Refused), "{error}");
+        }
+        #[cfg(feature = "http")]
+        {
+            let answer = String::from_utf8(http.rest().await).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("drain"), "{answer}");
+        }
+        if grace.is_zero() {
+            let error = running.join_next().await.unwrap().unwrap().unwrap_err();
+            assert_eq!(error.execution(), Execution::MaybeExecuted);
+        } else {
+            assert!(!stopping.is_finished() && running.try_join_next().is_none());
+            running.abort_all();
+        }
+        stopping.await.unwrap();
+        assert_eq!(counts.begun(), 2);
+    }
+}
+
+/// While a server refuses calls it still answers pings and what is asked about its health.
+#[tokio::test]
+async fn health_and_control_frames_are_never_shed() {
+    let limits = Limits { max_running: 1, max_queued: 0, ..Limits::default() };
+    let (server, _, channel, _running) = full(limits).await;
+    assert_eq!(call(&channel, "echo").await.unwrap_err().code(), OVERLOADED.0);
+    let mut raw = Raw::connect(&server).await;
+    raw.send(&frame(PING, 0, 9, b"")).await;
+    assert_eq!(raw.frame().await.0, PONG);
+    #[cfg(feature = "http")]
+    for (request, status) in [
+        ("GET /health/live", "200"),
+        ("GET /health/ready", "200"),
+        ("GET /describe", "200"),
+        ("POST /test/echo", "429"),
+    ] {
+        let mut raw = Raw::silent(&server).await;
+        let head = "HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+        raw.send(format!("{request} {head}").as_bytes()).await;
+        let answer = String::from_utf8(raw.rest().await).unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+        assert_eq!(answer.contains("retry-after: 1\r\n"), status == "429", "{answer}");
+        assert_eq!(answer.contains("micro-meta-retry-after-ms: "), status == "429", "{answer}");
+    }
+}
+
+/// Places come back from calls that panic, that fail or whose connection closes, whether they ran or
+/// waited: with a single place everything is served in the end.
+#[tokio::test]
+async fn a_single_place_comes_back() {
+    let patience = Duration::from_secs(60);
+    let limits = Limits { max_running: 1, max_queue_time: patience, ..Limits::default() };
+    let (server, counts, channel, mut running) = full(limits.clone()).await;
+    let mut gone = Raw::connect(&server).await;
+    gone.send(&frame(REQUEST, 0, 1, &payload("hang", 0, b""))).await;
+    until("it waits", || server.queued() == 1).await;
+    drop(gone);
+    until("it left with its connection", || server.queued() == 0).await;
+    running.abort_all();
+    until("the place is free", || server.in_flight() == 0).await;
+    // Each class may have one wait while one runs.
+    for method in ["panic_later", "later", "panic", "fail", "panic_later", "later"] {
+        let mut calls = JoinSet::new();
+        for criticality in Criticality::ALL {
+            let (channel, mut request) = (channel.clone(), request(method, "body"));
+            request.criticality = criticality;
+            calls.spawn(async move { channel.call(&request).await });
+        }
+        for answer in calls.join_all().await {
+            let code = answer.err().map(|error| error.code());
+            let expected = match method {
+                "later" => None,
+                "fail" => Some(Code::NotFound),
+                _ => Some(Code::Internal),
+            };
+            assert_eq!(code, expected, "{method}");
+        }
+    }
+    assert_eq!((server.in_flight(), server.queued(), counts.begun()), (0, 0, 1));
+}
+
+/// A place goes to the most important call that waits, and of those to the one that came first; who
+/// comes later and matters as much does not pass them.
+#[tokio::test]
+async fn places_go_to_the_first_of_the_most_important() {
+    let patience = Duration::from_secs(60);
+    let limits = Limits { max_running: 1, max_queue_time: patience, ..Limits::default() };
+    let begun = Arc::new(Mutex::new(Vec::new()));
+    let (log, gate) = (Arc::clone(&begun), Arc::new(Semaphore::new(0)));
+    let go = Arc::clone(&gate);
+    let router = Router::new().route("test", "note", move |request: Request| {
+        let (log, go) = (Arc::clone(&log), Arc::clone(&go));
+        async move {
+            log.lock().unwrap().push(request.criticality);
+            go.acquire().await.unwrap().forget();
+            Ok(Response::new(request.codec, request.body))
+        }
+    });
+    let config = ServerConfig { limits, ..Default::default() };
+    let server = Server::new(router).unwrap().config(config).start(vec![tcp().await]);
+    let channel = channel(&server);
+    let [most, high, low, least] = Criticality::ALL;
+    let mut calls = JoinSet::new();
+    for (before, class) in [high, low, high, least, most].into_iter().enumerate() {
+        let (channel, mut request) = (channel.clone(), request("note", ""));
+        request.criticality = class;
+        let answered = calls.spawn(async move { channel.call(&request).await.map(drop) });
+        until("it runs, waits or is refused", || {
+            server.in_flight() + server.queued() > before || answered.is_finished()
+        })
+        .await;
+    }
+    gate.add_permits(5);
+    let answers = calls.join_all().await;
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    assert_eq!(*begun.lock().unwrap(), [high, most, high, low, least]);
 }
