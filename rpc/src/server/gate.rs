@@ -76,7 +76,7 @@ impl Gate {
         shared: &Arc<Shared>,
         method: usize,
         class: Criticality,
-    ) -> Result<Verdict, Status> {
+    ) -> Result<Verdict, Refused> {
         let gate = &shared.gate;
         let has_place = gate.limiter.running() < gate.places(class);
         if has_place && gate.queued() == 0 {
@@ -88,7 +88,7 @@ impl Gate {
             return Ok(Verdict::Run);
         }
         if line.is_closed {
-            return Err(call::draining());
+            return Err(Refused::Stopping);
         }
         if line.queue.len_of(class) >= gate.room(class) {
             return Err(gate.overloaded());
@@ -101,6 +101,13 @@ impl Gate {
         let patience = Instant::now() + gate.max_queue_time;
         let shared = Arc::clone(shared);
         Ok(Verdict::Wait(Box::new(Waiting { shared, ticket, turn: comes, patience })))
+    }
+
+    /// Says whether a call would be sent away, before anybody has read more of it than its class.
+    pub(super) fn sheds(&self, class: Criticality) -> Option<Refused> {
+        let is_full = self.limiter.running() >= self.places(class)
+            && lock(&self.line).queue.len_of(class) >= self.room(class);
+        is_full.then(|| self.overloaded())
     }
 
     /// Sends away all that wait, and lets nobody wait from now on.
@@ -149,13 +156,32 @@ impl Gate {
         share(self.max_queued.min(self.limiter.limit()), class)
     }
 
-    /// The answer to a call that is sent away.
-    fn overloaded(&self) -> Status {
-        let message = "the server has too much to do";
-        let wait = self.limiter.pace().clamp(RETRY.0, RETRY.1);
-        Status::new(Code::ResourceExhausted, message).with_retry_after(wait).refused()
+    fn overloaded(&self) -> Refused {
+        Refused::Overloaded(self.limiter.pace().clamp(RETRY.0, RETRY.1))
     }
 }
+
+/// Why a call is sent away.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// There is too much to do; after so long it may come again.
+    Overloaded(Duration),
+    Stopping,
+}
+
+impl From<Refused> for Status {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Overloaded(wait) => {
+                Self::new(Code::ResourceExhausted, OVERLOADED).with_retry_after(wait).refused()
+            }
+            Refused::Stopping => call::draining(),
+        }
+    }
+}
+
+/// What people are told of an overload.
+pub(super) const OVERLOADED: &str = "the server has too much to do";
 
 /// The shortest and the longest time after which a call that was sent away may come again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
@@ -188,7 +214,7 @@ impl Waiting {
         match turn {
             Ok(Ok(running)) => Ok(running),
             Ok(Err(_)) => Err(call::draining()),
-            Err(_) => Err(self.shared.gate.overloaded()),
+            Err(_) => Err(self.shared.gate.overloaded().into()),
         }
     }
 }
