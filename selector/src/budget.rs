@@ -22,6 +22,10 @@ pub struct Budget {
 }
 
 impl Budget {
+    /// The retries a call pays in, unless told otherwise.
+    pub const SHARE: f64 = 0.2;
+    /// The retries time pays in per second, unless told otherwise.
+    pub const PER_SECOND: u32 = 10;
     /// The most retries that can be saved up; it bounds the burst when a busy node dies with all
     /// its calls in flight.
     pub const CAP: u32 = 1_000;

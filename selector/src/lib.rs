@@ -52,16 +52,18 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod atomic;
-mod balance;
+mod attempts;
 mod budget;
 mod cache;
 mod candidates;
 mod cost;
+mod discovery;
 mod ejection;
 mod filter;
 mod hash;
 #[cfg(test)]
 mod interleave;
+pub mod layer;
 mod moment;
 mod node;
 mod peers;
@@ -73,7 +75,6 @@ mod strategy;
 mod subscription;
 mod throttle;
 
-pub use balance::{Balance, Policy};
 pub use budget::Budget;
 pub use cache::{Cache, Change};
 pub use candidates::{Candidates, Tried};

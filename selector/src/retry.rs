@@ -1,5 +1,6 @@
 //! Whether a failed attempt is repeated.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -18,7 +19,8 @@ pub enum Class {
     Overloaded,
     /// It may have been executed: the connection broke after it was written.
     MaybeExecuted,
-    /// It was executed, or is wrong: the answer is an error and would be again.
+    /// It was executed, or is wrong, or nothing helps against it: the answer is an error and would
+    /// be again.
     Executed,
 }
 
@@ -31,6 +33,13 @@ pub trait Classify {
     /// the node when little time was left to it. Default `false`.
     fn is_late(&self) -> bool {
         false
+    }
+}
+
+/// What cannot fail is of no class.
+impl Classify for Infallible {
+    fn class(&self) -> Class {
+        match *self {}
     }
 }
 

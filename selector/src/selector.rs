@@ -58,8 +58,8 @@ impl Default for SelectorConfig {
             reread_interval: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(300),
             negative_timeout: Duration::from_secs(30),
-            retry_share: 0.2,
-            retries_per_second: 10,
+            retry_share: Budget::SHARE,
+            retries_per_second: Budget::PER_SECOND,
             throttle: true,
         }
     }

@@ -1,6 +1,7 @@
 //! The selector over a real registry in memory, on paused time.
 
 mod field;
+mod layer;
 mod picking;
 
 use std::sync::Arc;
@@ -9,14 +10,14 @@ use std::time::Duration;
 
 use micro_registry::{MemoryRegistry, Node, NodeState, Registration, Registry};
 use micro_selector::{
-    Attempt, Balance, CallOptions, Class, Classify, Failure, Filter, Policy, RetryPolicy, Selector,
-    SelectorConfig, StrategyKind, Subscription,
+    Attempt, CallOptions, Class, Classify, Failure, Filter, RetryPolicy, Selector, SelectorConfig,
+    StrategyKind, Subscription,
 };
 use tokio::time::{Instant, sleep};
 
 const TTL: Duration = Duration::from_secs(3_600);
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, PartialEq, thiserror::Error)]
 #[error("{0:?}")]
 struct Broken(Class);
 
@@ -478,32 +479,6 @@ async fn dropping_it_stops_everything() {
     registry.register(&registration("b"), TTL).await.unwrap();
     assert!(format!("{registry:?}").contains("watchers: 0"), "{registry:?}");
     assert_eq!(call(&subscription, &within(1)).await.unwrap(), "a", "what was known stays");
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Numbers;
-
-impl Policy<u32> for Numbers {
-    fn options(&self, _: &u32) -> CallOptions {
-        within(1)
-    }
-
-    fn attempt(&self, request: &u32, number: u32) -> u32 {
-        request + number
-    }
-}
-
-/// As a `tower::Service` it is ready at once and makes its attempts on different nodes.
-#[tokio::test(start_paused = true)]
-async fn balances_as_a_tower_service() {
-    use tower::{ServiceExt, service_fn};
-    let registry = registry_of(&["a", "b"]).await;
-    let node = service_fn(|number: u32| async move {
-        if number == 10 { Err(Broken(Class::NotSent)) } else { Ok(number) }
-    });
-    let selector = Selector::new(Arc::new(registry), SelectorConfig::default(), move |_| Ok(node));
-    let balance = Balance::new(selector.subscribe("greeter").unwrap(), Numbers);
-    assert_eq!(balance.oneshot(10).await.unwrap(), 11);
 }
 
 /// A panic in what makes targets costs time, not the service: the watch starts again by itself.
