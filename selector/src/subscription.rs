@@ -423,6 +423,8 @@ impl<T: Clone> Subscription<T> {
                 }
             }
             changed.await;
+            // It may be this very caller that has more to take in, whom others must not wait for.
+            tokio::task::yield_now().await;
         }
     }
 

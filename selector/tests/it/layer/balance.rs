@@ -9,7 +9,7 @@ use futures::channel::mpsc;
 use futures::future::{BoxFuture, join_all};
 use futures::stream::{self, StreamExt};
 use micro_selector::layer::{Balance, DeadlineLayer, RetryLayer};
-use micro_selector::{Class, Failure, Selector, SelectorConfig, StrategyKind};
+use micro_selector::{CallOptions, Class, Failure, Selector, SelectorConfig, StrategyKind};
 use tokio::time::{Instant, advance, sleep};
 use tower::discover::Change;
 use tower::util::BoxCloneSyncService;
@@ -64,9 +64,12 @@ async fn follows_the_stream() {
     assert!(hanging.as_mut().now_or_never().is_none(), "what runs on a node that left goes on");
     let before = first.calls();
     let second = insert(&changes, 1);
-    insert(&changes, 1);
     assert_eq!(answering(&balance).await, [1].into());
-    assert_eq!((first.calls(), second.calls()), (before, 0), "the last one inserted is called");
+    let between = second.calls();
+    let (third, fourth) = (insert(&changes, 1), insert(&changes, 1));
+    assert_eq!(answering(&balance).await, [1].into());
+    assert_eq!((first.calls(), second.calls(), third.calls()), (before, between, 0));
+    assert_eq!(fourth.calls(), 200, "the last one inserted is called");
 }
 
 /// While nothing was named yet calls wait, all of them, and each gets its answer although another
@@ -88,6 +91,12 @@ async fn waits_for_the_first_node() {
     }
 }
 
+fn patient() -> CallOptions {
+    let mut options = within(60);
+    options.wait_for_ready = true;
+    options
+}
+
 /// Calls that wait for a node when all have left are told of the next one.
 #[tokio::test(start_paused = true)]
 async fn waits_for_the_next_node() {
@@ -95,12 +104,7 @@ async fn waits_for_the_next_node() {
     insert(&changes, 1);
     assert_eq!(answering(&balance).await, [1].into());
     remove(&changes, 1);
-    let patient = balance.clone().options(|_: &Ask| {
-        let mut options = within(60);
-        options.wait_for_ready = true;
-        options
-    });
-    let call = tokio::spawn(patient.oneshot(Ask::Answer));
+    let call = tokio::spawn(balance.clone().options(patient()).oneshot(Ask::Answer));
     sleep(Duration::from_secs(1)).await;
     insert(&changes, 2);
     assert_eq!(call.await.unwrap().unwrap(), 2);
@@ -138,8 +142,8 @@ async fn a_stream_that_fails_takes_no_node_out() {
     }
 }
 
-/// A stream that never pauses holds up no call for ever, and is heard on.
-#[tokio::test(start_paused = true)]
+/// A stream that never pauses holds up no call for ever, not even one that waits for a node.
+#[tokio::test]
 async fn a_stream_that_never_pauses() {
     let ids = (0..10_000usize).cycle();
     let changes = stream::iter(ids.map(|id| match id % 2 {
@@ -148,7 +152,29 @@ async fn a_stream_that_never_pauses() {
     }));
     let changes = stream::iter([Ok(Change::Insert(99_999, Node::new(99_999)))]).chain(changes);
     let balance = Balance::discover(changes, &StrategyKind::default());
-    assert!(answering(&balance).await.contains(&99_999));
+    for _ in 0..20 {
+        answering_once(&balance).await;
+    }
+
+    let nobody = stream::iter((0..).map(|id: usize| Ok::<_, &str>(Change::Remove(id))));
+    let balance = Balance::<Node>::discover(nobody, &StrategyKind::default()).options(|_: &Ask| {
+        let mut options = CallOptions::default();
+        options.deadline = Some(Instant::now() + Duration::from_millis(50));
+        options.wait_for_ready = true;
+        options
+    });
+    let late = balance.oneshot(Ask::Answer).await.unwrap_err();
+    assert!(matches!(late, Failure::Unresolved { answered: true }), "{late}");
+}
+
+/// Of a stream that has much to say at once, all is heard in the end, by one caller alone too.
+#[tokio::test(start_paused = true)]
+async fn much_at_once() {
+    let changes = stream::iter((0..5_000).map(|id| Ok::<_, &str>(Change::Remove(id))));
+    let last = stream::iter([Ok(Change::Insert(7, Node::new(7)))]).chain(stream::pending());
+    let balance =
+        Balance::discover(changes.chain(last), &StrategyKind::default()).options(patient());
+    assert_eq!(balance.oneshot(Ask::Answer).await.unwrap(), 7);
 }
 
 /// Of nodes that come and go by the thousand, what was kept for those that left is dropped.
