@@ -102,8 +102,8 @@ impl<T, E> Call<T, E> {
         self
     }
 
-    /// On behalf of which call it is made: it inherits that one's deadline, trace, criticality and
-    /// baggage. Default: the call being served on this task, which a spawned task is not.
+    /// On behalf of which call it is made: it inherits that one's deadline, trace, criticality,
+    /// baggage and mark of a [retry](Context::is_retry). Default: the call being served on this task, which a spawned task is not.
     pub fn context(mut self, context: &Context) -> Self {
         self.context = Some(context.clone());
         self
@@ -204,6 +204,7 @@ pub(crate) fn inherit(
     request.deadline = Some(deadline(current, timeout));
     request.trace = Some(trace(current));
     request.criticality = current.map(Context::criticality).unwrap_or_default();
+    request.no_retry = current.is_some_and(Context::is_retry);
     current.map_or(Ok(()), |current| add_baggage(request, current))
 }
 

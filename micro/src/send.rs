@@ -135,6 +135,7 @@ async fn attempts(plan: &Plan, request: &mut Request) -> Result<(Response, Sourc
     let mut options = CallOptions::default();
     options.deadline = request.deadline;
     options.idempotent = request.idempotent;
+    options.is_retry = request.no_retry;
     let client = plan.target.client();
     let defaults = client.call_defaults();
     options.wait_for_ready = plan.wait_for_ready.unwrap_or(defaults.wait_for_ready);
@@ -159,6 +160,15 @@ impl Attempt<Channel> for Attempts<'_> {
 
     async fn make(&mut self, channel: &Channel, number: u32) -> Result<Response, AttemptError> {
         self.request.attempt = u8::try_from(number).unwrap_or(u8::MAX);
+        let answer = self.on(channel).await;
+        // Whoever did something for it, or has too much to do, is asked for less by the next one.
+        self.request.no_retry |= answer.as_ref().is_err_and(|error| !error.class().is_free());
+        answer
+    }
+}
+
+impl Attempts<'_> {
+    async fn on(&self, channel: &Channel) -> Result<Response, AttemptError> {
         let Some(stack) = self.stack else {
             return channel.call(self.request).await.map_err(AttemptError::Engine);
         };

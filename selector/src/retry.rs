@@ -22,6 +22,14 @@ pub enum Class {
     Executed,
 }
 
+impl Class {
+    /// Whether a repetition is free of budget: no server has done anything for the call, nor has too
+    /// much to do.
+    pub fn is_free(self) -> bool {
+        matches!(self, Self::NotSent | Self::Refused)
+    }
+}
+
 /// An error that knows its [`Class`].
 pub trait Classify {
     /// What it means for the next attempt.

@@ -40,6 +40,10 @@ pub struct CallOptions {
     pub deadline: Option<Instant>,
     /// Whether it may be repeated after it may have been executed. Default `false`.
     pub idempotent: bool,
+    /// Whether it is made on behalf of a call that is a repetition itself. It pays nothing into the
+    /// budget then, and is repeated only if that is [free](Class::is_free): whoever repeats the call
+    /// behind it asks again anyway, and repetitions of repetitions multiply. Default `false`.
+    pub is_retry: bool,
     /// Whether to wait for a node when the registry knows of none, or none can be reached, rather
     /// than fail. Default `false`.
     pub wait_for_ready: bool,
@@ -203,7 +207,9 @@ impl<T> Subscription<T> {
         attempt: &mut A,
     ) -> Result<Answered<A::Response>, Failure<A::Error>> {
         self.touch();
-        self.budget.deposit();
+        if !options.is_retry {
+            self.budget.deposit();
+        }
         let (mut so_far, mut failed) = (SoFar::default(), Vec::new());
         loop {
             let now = Instant::now();
@@ -353,10 +359,13 @@ struct SoFar {
 impl SoFar {
     /// What to do after an attempt that failed so.
     fn decide(&mut self, class: Class, options: &CallOptions, budget: &Budget) -> Decision {
-        let CallOptions { retry, idempotent, wait_for_ready, .. } = options;
+        let CallOptions { retry, idempotent, is_retry, wait_for_ready, .. } = options;
         self.number = self.number.saturating_add(1);
         self.reached += u32::from(class != Class::NotSent);
         self.goes_round = retry.may_go_round(class, self.number, *wait_for_ready);
+        if *is_retry && !class.is_free() {
+            return Decision::GiveUp;
+        }
         let waits = *wait_for_ready && class == Class::NotSent;
         let tried = if waits { 0 } else { self.number as usize };
         let decided = retry.decide(class, self.reached, tried, *idempotent, budget, Instant::now());

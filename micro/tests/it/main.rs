@@ -26,6 +26,7 @@ mod settings;
 pub mod strict;
 #[cfg(feature = "tarpc")]
 mod tarpc;
+mod tiers;
 mod warnings;
 
 use std::sync::Arc;

@@ -270,6 +270,34 @@ async fn repeats_by_class() {
     }
 }
 
+/// A call on behalf of a retry is repeated where that is free alone, and pays nothing into the
+/// budget.
+#[tokio::test(start_paused = true)]
+async fn retries_do_not_breed() {
+    let mut config = SelectorConfig::default();
+    (config.retry_share, config.retries_per_second) = (1.0, 0);
+    let registry = Arc::new(registry_of(&["a", "b", "c"]).await);
+    let selector = Selector::new(registry, config, |r| Ok(r.node.id.clone()));
+    let subscription = selector.subscribe("greeter").unwrap();
+    let attempts = async |class, is_retry| {
+        let mut options = within(10);
+        (options.idempotent, options.is_retry) = (true, is_retry);
+        let mut attempt = Try(|_: &String| Err::<(), _>(Broken(class)));
+        match subscription.call(&options, &mut attempt).await.unwrap_err() {
+            Failure::Attempts(attempts) => attempts.len(),
+            other => panic!("{other}"),
+        }
+    };
+    assert_eq!(attempts(Class::Executed, false).await, 1, "it pays for one retry");
+    assert_eq!(attempts(Class::NotSent, true).await, 3);
+    assert_eq!(attempts(Class::Refused, true).await, 3);
+    assert_eq!(attempts(Class::MaybeExecuted, true).await, 1);
+    assert_eq!(attempts(Class::Overloaded, true).await, 1);
+    assert_eq!(attempts(Class::MaybeExecuted, false).await, 3, "with one that it pays itself");
+    assert_eq!(attempts(Class::Executed, true).await, 1, "it pays for none");
+    assert_eq!(attempts(Class::MaybeExecuted, false).await, 2, "it has what it paid itself");
+}
+
 /// A service that refuses everything as overloaded is spared most attempts, but not all; one call
 /// that only sometimes is refused never is. It can be turned off.
 #[tokio::test(start_paused = true)]
