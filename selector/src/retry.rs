@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::{Budget, Tried};
+use crate::{Budget, Invalid, Tried};
 
 /// What a failed attempt means for the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -112,6 +112,24 @@ impl RetryPolicy {
     pub fn max_backoff(mut self, longest: Duration) -> Self {
         self.max_backoff = longest;
         self
+    }
+
+    /// Whether it makes sense.
+    ///
+    /// # Errors
+    ///
+    /// For attempts out of their range, and for a first wait that is longer than the longest.
+    pub fn check(&self) -> Result<(), Invalid> {
+        let most = Tried::CAPACITY as u32;
+        if !(1..=most).contains(&self.max_attempts) {
+            let expected = format!("1, which is never to try again, to {most}");
+            return Err(Invalid::new("max_attempts", self.max_attempts.to_string(), expected));
+        }
+        if self.backoff > self.max_backoff {
+            let expected = format!("at most max_backoff, which is {:?}", self.max_backoff);
+            return Err(Invalid::new("backoff", format!("{:?}", self.backoff), expected));
+        }
+        Ok(())
     }
 
     /// Decides after a failure of `class`, when `attempts` have reached a server and `tried` nodes

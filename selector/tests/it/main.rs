@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use micro_registry::{MemoryRegistry, Node, NodeState, Registration, Registry};
 use micro_selector::{
-    Attempt, Balance, CallOptions, Class, Classify, Failure, Filter, Policy, RetryPolicy, Selector,
-    SelectorConfig, StrategyKind, Subscription,
+    Attempt, Balance, BudgetPolicy, CallOptions, Class, Classify, Failure, Filter, Policy,
+    RetryPolicy, Selector, SelectorConfig, StrategyKind, Subscription, ThrottlePolicy,
 };
 use tokio::time::{Instant, sleep};
 
@@ -275,7 +275,7 @@ async fn repeats_by_class() {
 #[tokio::test(start_paused = true)]
 async fn retries_do_not_breed() {
     let mut config = SelectorConfig::default();
-    (config.retry_share, config.retries_per_second) = (1.0, 0);
+    config.budget = BudgetPolicy::new(1.0, 0);
     let registry = Arc::new(registry_of(&["a", "b", "c"]).await);
     let selector = Selector::new(registry, config, |r| Ok(r.node.id.clone()));
     let subscription = selector.subscribe("greeter").unwrap();
@@ -304,7 +304,7 @@ async fn retries_do_not_breed() {
 async fn overloaded_services_are_spared() {
     for throttle in [true, false] {
         let mut config = SelectorConfig::default();
-        config.throttle = throttle;
+        config.throttle = throttle.then(ThrottlePolicy::default);
         let registry = Arc::new(registry_of(&["a", "b"]).await);
         let selector = Selector::new(registry, config, |r| Ok(r.node.id.clone()));
         let subscription = selector.subscribe("greeter").unwrap();
@@ -547,6 +547,53 @@ async fn a_panic_is_survived() {
     assert_eq!(call(&subscription, &within(10)).await.expect("it recovers"), "a");
 }
 
+/// What makes no sense is named, with what would.
+#[test]
+fn absurd_configuration_is_named() {
+    let config = |change: fn(&mut SelectorConfig)| {
+        let mut config = SelectorConfig::default();
+        change(&mut config);
+        config.check().unwrap_err().to_string()
+    };
+    let second = Duration::from_secs(1);
+    for (error, expected) in [
+        (config(|c| c.zone = Some(String::new())), "zone \"\" is invalid: expected a zone: 1 to"),
+        (config(|c| c.filter = c.filter.clone().zone("a b")), "zone \"a b\" is invalid"),
+        (config(|c| c.filter = c.filter.clone().label("", "x")), "label \"\" is invalid: expected"),
+        (
+            config(|c| c.budget.share = -0.1),
+            "share -0.1 is invalid: expected 0.0 to 1.0 of the calls",
+        ),
+        (config(|c| c.budget.share = f64::NAN), "share NaN is invalid"),
+        (config(|c| c.budget.share = f64::INFINITY), "share inf is invalid"),
+        (
+            ThrottlePolicy::new(1.0, second).check().unwrap_err().to_string(),
+            "k 1 is invalid: expected more than 1 attempt",
+        ),
+        (ThrottlePolicy::new(f64::NAN, second).check().unwrap_err().to_string(), "k NaN is"),
+        (
+            ThrottlePolicy::new(2.0, Duration::ZERO).check().unwrap_err().to_string(),
+            "window 0ns is invalid: expected a window of 100ms to 2m",
+        ),
+        (
+            RetryPolicy::default().max_attempts(0).check().unwrap_err().to_string(),
+            "max_attempts 0 is invalid: expected 1, which is never to try again, to 8",
+        ),
+        (
+            RetryPolicy::default().max_attempts(9).check().unwrap_err().to_string(),
+            "max_attempts 9 is invalid",
+        ),
+        (
+            RetryPolicy::default().backoff(second).check().unwrap_err().to_string(),
+            "backoff 1s is invalid: expected at most max_backoff, which is 250ms",
+        ),
+    ] {
+        assert!(error.starts_with(expected), "{error}");
+    }
+    SelectorConfig::default().check().expect("the defaults make sense");
+    RetryPolicy::none().check().expect("it does");
+}
+
 /// Absurd configuration is brought into range instead of overflowing a clock.
 #[tokio::test(start_paused = true)]
 async fn absurd_configuration_does_no_harm() {
@@ -555,7 +602,9 @@ async fn absurd_configuration_does_no_harm() {
         config.reread_interval = span;
         config.idle_timeout = span;
         config.negative_timeout = span;
-        config.retry_share = share;
+        config.budget.share = share;
+        config.throttle = Some(ThrottlePolicy::new(share, span));
+        assert!(config.check().is_err());
         let registry = Arc::new(registry_of(&["a"]).await);
         let selector = Selector::new(registry, config, |r| Ok(r.node.id.clone()));
         let subscription = selector.subscribe("greeter").expect("a good name");
