@@ -61,6 +61,7 @@ pub struct Budget {
     started: Instant,
     /// Milliseconds after `started` up to which `per_second` has been paid in.
     paid_until: AtomicU64,
+    refused: AtomicU64,
 }
 
 impl Budget {
@@ -83,6 +84,7 @@ impl Budget {
             per_second,
             started: now,
             paid_until: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
         }
     }
 
@@ -95,7 +97,17 @@ impl Budget {
     pub fn withdraw(&self, now: Instant) -> bool {
         self.pay_for_time(now);
         let take = |balance: i64| (balance >= UNIT).then_some(balance - UNIT);
-        self.balance.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+        let is_taken =
+            self.balance.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok();
+        if !is_taken {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        is_taken
+    }
+
+    /// How many retries it had nothing left for.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     fn pay_for_time(&self, now: Instant) {

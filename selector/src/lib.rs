@@ -70,6 +70,7 @@ mod picker;
 mod retry;
 mod selector;
 mod snapshot;
+mod stats;
 mod strategy;
 mod subscription;
 mod throttle;
@@ -86,6 +87,7 @@ pub use picker::{Avoid, Picked, Picker};
 pub use retry::{Class, Classify, Decision, RetryPolicy};
 pub use selector::{Selector, SelectorConfig};
 pub use snapshot::Snapshot;
+pub use stats::Stats;
 pub use strategy::{
     ConsistentHash, Ewma, LeastLoaded, Random, RoundRobin, Strategy, StrategyKind, UnknownStrategy,
     Weighted,

@@ -12,9 +12,10 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::snapshot::Known;
+use crate::stats::Counters;
 use crate::{
-    Avoid, Budget, Class, Classify, Decision, Filter, Picked, Picker, RetryPolicy, Snapshot,
-    Throttle, Tried,
+    Avoid, Budget, Class, Classify, Decision, Filter, Member, Picked, Picker, RetryPolicy,
+    Snapshot, Stats, Throttle, Tried,
 };
 
 /// One service as its callers see it.
@@ -29,6 +30,8 @@ pub struct Subscription<T> {
     avoid: Arc<Avoid<T>>,
     budget: Budget,
     throttle: Option<Throttle>,
+    zone: Option<String>,
+    counters: Counters,
     used: AtomicBool,
 }
 
@@ -164,6 +167,7 @@ impl<T> Subscription<T> {
         avoid: Arc<Avoid<T>>,
         budget: Budget,
         throttle: Option<Throttle>,
+        zone: Option<String>,
     ) -> Self {
         Self {
             service,
@@ -173,6 +177,8 @@ impl<T> Subscription<T> {
             avoid,
             budget,
             throttle,
+            zone,
+            counters: Counters::default(),
             used: AtomicBool::new(true),
         }
     }
@@ -185,6 +191,13 @@ impl<T> Subscription<T> {
     /// The nodes as they are known now.
     pub fn snapshot(&self) -> Arc<Snapshot<T>> {
         self.snapshot.load_full()
+    }
+
+    /// What has happened to its calls so far.
+    pub fn stats(&self) -> Stats {
+        let (over_budget, ejections) = (self.budget.refused(), self.picker.peers().ejections());
+        let throttled = self.throttle.as_ref().map_or(0, Throttle::ended);
+        Stats { over_budget, throttled, ejections, ..self.counters.read() }
     }
 
     /// Makes a call: picks a node, lets `attempt` try it, and repeats on nodes not tried yet as
@@ -221,6 +234,7 @@ impl<T> Subscription<T> {
                 Err(nothing) => return Err(ended(failed, nothing.into())),
             };
             let (member, number) = (picked.member(), so_far.number);
+            self.counters.attempt(self.is_near(member), number > 0);
             let error = match attempt.make(member.target(), number).await {
                 Ok(response) => {
                     let node = member.registration().clone();
@@ -240,6 +254,10 @@ impl<T> Subscription<T> {
                 _ => return Err(Failure::Attempts(failed)),
             }
         }
+    }
+
+    fn is_near(&self, member: &Member<T>) -> bool {
+        self.zone.is_some() && self.zone == member.registration().node.zone
     }
 
     /// The node for the next attempt: one not tried yet, or when none is left perhaps, after a wait,

@@ -83,6 +83,7 @@ pub struct Throttle {
     start: Instant,
     /// Nanoseconds after `start`; zero before the first.
     last_overload: AtomicU64,
+    ended: AtomicU64,
     /// A [`Slice`] of the window each, packed.
     slices: [AtomicU64; SLICES],
 }
@@ -105,7 +106,14 @@ impl Throttle {
         let ThrottlePolicy { k, window } = policy.clamped();
         // One slice more than the window has: the one that fills.
         let slice = window.as_nanos() as u64 / (SLICES as u64 - 1);
-        Self { k, slice, start: now, last_overload: AtomicU64::new(0), slices: Default::default() }
+        Self {
+            k,
+            slice,
+            start: now,
+            last_overload: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+            slices: Default::default(),
+        }
     }
 
     /// Counts an attempt about to be sent, and says whether to send it. One atomic addition while
@@ -115,6 +123,9 @@ impl Throttle {
         let now = Moment::of(self.start, now);
         let is_sent = !self.was_overloaded(now) || fastrand::f64() >= self.share(now);
         self.count(u32::from(!is_sent), 1, now);
+        if !is_sent {
+            self.ended.fetch_add(1, Relaxed);
+        }
         is_sent
     }
 
@@ -123,6 +134,11 @@ impl Throttle {
         let now = Moment::of(self.start, now);
         self.last_overload.store(now.nanos().max(1), Relaxed);
         self.count(1, 0, now);
+    }
+
+    /// How many attempts ended here.
+    pub fn ended(&self) -> u64 {
+        self.ended.load(Relaxed)
     }
 
     /// The share of attempts that end here at present: 0.0 to [`CAP`](Self::CAP).

@@ -10,7 +10,7 @@ use std::time::Duration;
 use micro_registry::{MemoryRegistry, Node, NodeState, Registration, Registry};
 use micro_selector::{
     Attempt, Balance, BudgetPolicy, CallOptions, Class, Classify, Failure, Filter, Policy,
-    RetryPolicy, Selector, SelectorConfig, StrategyKind, Subscription, ThrottlePolicy,
+    RetryPolicy, Selector, SelectorConfig, Stats, StrategyKind, Subscription, ThrottlePolicy,
 };
 use tokio::time::{Instant, sleep};
 
@@ -318,6 +318,53 @@ async fn overloaded_services_are_spared() {
         sleep(Duration::from_secs(3)).await;
         call(&subscription, &within(1)).await.expect("it recovered");
     }
+}
+
+/// What happens to calls is counted.
+#[tokio::test(start_paused = true)]
+async fn counts_what_happens() {
+    let mut config = SelectorConfig::default();
+    (config.zone, config.budget) = (Some("x".to_owned()), BudgetPolicy::new(0.0, 1));
+    let registry = MemoryRegistry::new();
+    for (id, zone) in [("a", "x"), ("b", "x"), ("c", "x"), ("d", "y")] {
+        let mut registration = Registration::new("greeter", "1.0.0", Node::new(id, "h:1"));
+        registration.node.zone = Some(zone.to_owned());
+        registry.register(&registration, TTL).await.unwrap();
+    }
+    let selector = Selector::new(Arc::new(registry), config, |r| Ok(r.node.id.clone()));
+    let subscription = selector.subscribe("greeter").unwrap();
+    assert_eq!(subscription.stats(), Stats::default());
+    for _ in 0..100 {
+        call(&subscription, &within(1)).await.expect("it answers");
+    }
+    let stats = subscription.stats();
+    assert_eq!((stats.attempts, stats.retries, stats.ejections), (100, 0, 0));
+    assert!((80..=100).contains(&stats.near), "{stats:?}");
+
+    let mut options = within(1_000);
+    options.idempotent = true;
+    let mut made = 0;
+    for _ in 0..20 {
+        let mut fail = Try(|_: &String| Err::<(), _>(Broken(Class::MaybeExecuted)));
+        match subscription.call(&options, &mut fail).await.unwrap_err() {
+            Failure::Attempts(attempts) => made += attempts.len() as u64,
+            other => panic!("{other}"),
+        }
+    }
+    let stats = subscription.stats();
+    assert_eq!((stats.attempts, stats.retries), (100 + made, made - 20));
+    assert_eq!((stats.over_budget > 0, stats.throttled), (true, 0));
+    assert_eq!(stats.ejections, 2, "half of them may be");
+
+    // Longer than the throttle looks back.
+    sleep(Duration::from_secs(3)).await;
+    let mut refuse = Try(|_: &String| Err::<(), _>(Broken(Class::Overloaded)));
+    let mut unsent = 0;
+    for _ in 0..100 {
+        let failure = subscription.call(&within(1), &mut refuse).await.unwrap_err();
+        unsent += u64::from(matches!(failure, Failure::Throttled));
+    }
+    assert!(unsent > 0 && subscription.stats().throttled >= unsent);
 }
 
 /// A node that fails calls is left out, though the registry still names it.
