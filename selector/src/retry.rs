@@ -40,6 +40,12 @@ pub trait Classify {
     fn is_late(&self) -> bool {
         false
     }
+
+    /// After how long the node wants to be asked again. Only this call heeds it: other nodes are asked
+    /// at once, and that one then, if there is no other. Default: it does not say.
+    fn retry_after(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// When to try again. See the fields; [`Default`] is what they name.
@@ -58,7 +64,8 @@ pub struct RetryPolicy {
     /// With 1 nothing is tried again, not even that.
     ///
     /// Each attempt goes to another node. When none is left, and fewer attempts than this were made
-    /// in all, those tried are tried again after a wait, if the last surely executed nothing; what could not be sent, of a call that
+    /// in all, those tried are tried again after a wait, if the last surely executed nothing, or those
+    /// that [said when](Classify::retry_after), no sooner than then; what could not be sent, of a call that
     /// [waits for nodes](crate::CallOptions::wait_for_ready), until its deadline.
     pub max_attempts: u32,
     /// The longest wait before the first repetition of what may have been executed, or on a node

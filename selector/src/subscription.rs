@@ -244,6 +244,9 @@ impl<T> Subscription<T> {
                 Err(error) => error,
             };
             let (class, is_late) = (error.class(), error.is_late());
+            if let Some(after) = error.retry_after().filter(|_| may_come_back(class)) {
+                so_far.resting.push((member.stats().key(), Instant::now() + after.min(LONGEST)));
+            }
             if failed.len() >= REPORTED {
                 failed.remove(0);
             }
@@ -372,6 +375,18 @@ struct SoFar {
     number: u32,
     /// Those that reached a server.
     reached: u32,
+    /// The nodes that said when they want to be asked again.
+    resting: Vec<(u64, Instant)>,
+}
+
+/// As good as never, and within what clocks can add.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+/// Callers that were told the same come back spread over this part of the time.
+const SPREAD: f64 = 0.25;
+
+/// Whether a node that refused a call with this may have it later.
+fn may_come_back(class: Class) -> bool {
+    matches!(class, Class::Refused | Class::Overloaded)
 }
 
 impl SoFar {
@@ -380,7 +395,8 @@ impl SoFar {
         let CallOptions { retry, idempotent, is_retry, wait_for_ready, .. } = options;
         self.number = self.number.saturating_add(1);
         self.reached += u32::from(class != Class::NotSent);
-        self.goes_round = retry.may_go_round(class, self.number, *wait_for_ready);
+        let is_awaited = !self.resting.is_empty() && self.number < retry.max_attempts;
+        self.goes_round = is_awaited || retry.may_go_round(class, self.number, *wait_for_ready);
         if *is_retry && !class.is_free() {
             return Decision::GiveUp;
         }
@@ -397,8 +413,16 @@ impl SoFar {
         }
     }
 
-    /// Goes round after a wait, unless the deadline passes before.
+    /// Goes round after a wait, unless the deadline passes before: to the node that wants to be asked
+    /// again first, else to all.
     async fn begin_again(&mut self, options: &CallOptions) -> bool {
+        if let Some(first) = (0..self.resting.len()).min_by_key(|index| self.resting[*index].1) {
+            let (key, at) = self.resting.swap_remove(first);
+            let told = at.saturating_duration_since(Instant::now());
+            self.tried.remove(key);
+            let spread = told.mul_f64(1.0 + SPREAD * fastrand::f64());
+            return rest(options, spread).await || rest(options, told).await;
+        }
         self.tried = Tried::default();
         rest(options, options.retry.wait_before(self.number)).await
     }

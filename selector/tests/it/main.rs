@@ -29,15 +29,16 @@ impl Classify for Broken {
 /// An attempt that is over at once.
 struct Try<F>(F);
 
-impl<R, F> Attempt<String> for Try<F>
+impl<R, E, F> Attempt<String> for Try<F>
 where
     R: Send,
-    F: FnMut(&String) -> Result<R, Broken> + Send,
+    E: Classify + Send,
+    F: FnMut(&String) -> Result<R, E> + Send,
 {
     type Response = R;
-    type Error = Broken;
+    type Error = E;
 
-    async fn make(&mut self, id: &String, _: u32) -> Result<R, Broken> {
+    async fn make(&mut self, id: &String, _: u32) -> Result<R, E> {
         (self.0)(id)
     }
 }
@@ -318,6 +319,74 @@ async fn overloaded_services_are_spared() {
         sleep(Duration::from_secs(3)).await;
         call(&subscription, &within(1)).await.expect("it recovered");
     }
+}
+
+/// An error that says when to come back.
+#[derive(Debug)]
+struct Later(Class, Option<Duration>);
+
+impl Classify for Later {
+    fn class(&self) -> Class {
+        self.0
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        self.1
+    }
+}
+
+/// A node that says when to come back is not asked sooner by that call; another one is at once.
+#[tokio::test(start_paused = true)]
+async fn nodes_are_asked_again_when_they_say() {
+    let millis = Duration::from_millis;
+    let mut config = SelectorConfig::default();
+    config.throttle = None;
+    let registry = Arc::new(registry_of(&["a", "b"]).await);
+    let selector = Selector::new(registry, config, |r| Ok(r.node.id.clone()));
+    let subscription = selector.subscribe("greeter").unwrap();
+    call(&subscription, &within(1)).await.expect("it is known from here on");
+    let start = Instant::now();
+    for class in [Class::Overloaded, Class::Refused] {
+        let asked = std::sync::Mutex::new(Vec::new());
+        let begin = Instant::now();
+        let mut options = CallOptions::default();
+        // Enough to come back in, not to come later than that.
+        options.deadline = Some(begin + millis(201));
+        let mut attempt = Try(|id: &String| {
+            let mut asked = asked.lock().unwrap();
+            asked.push((id.clone(), begin.elapsed()));
+            match asked.len() {
+                1 => Err(Later(class, Some(millis(200)))),
+                2 => Err(Later(class, Some(millis(500)))),
+                _ => Ok(()),
+            }
+        });
+        subscription.call(&options, &mut attempt).await.expect("the third answers");
+        let asked = asked.into_inner().unwrap();
+        assert_ne!(asked[0].0, asked[1].0);
+        assert_eq!((asked[1].1, &asked[2].0), (Duration::ZERO, &asked[0].0), "{asked:?}");
+        assert!((millis(200)..=millis(201)).contains(&asked[2].1), "{asked:?}");
+    }
+
+    // With less time, or fewer attempts, the call ends with what it was told; so it does when nobody
+    // says when, and a node may say what is no time.
+    let begin = Instant::now();
+    for (within, attempts, after, expected) in [
+        (millis(199), 3, Some(millis(200)), 2),
+        (millis(1_000), 2, Some(millis(200)), 2),
+        (millis(1_000), 3, None, 2),
+        (millis(1_000), 3, Some(Duration::MAX), 2),
+    ] {
+        let mut options = CallOptions::default();
+        options.deadline = Some(Instant::now() + within);
+        options.retry = RetryPolicy::default().max_attempts(attempts);
+        let mut refuse = Try(|_: &String| Err::<(), _>(Later(Class::Overloaded, after)));
+        let failure = subscription.call(&options, &mut refuse).await.unwrap_err();
+        let Failure::Attempts(made) = failure else { panic!("{failure}") };
+        assert_eq!((made.len(), made[1].error.1), (expected, after));
+    }
+    assert_eq!(begin.elapsed(), Duration::ZERO);
+    assert!(start.elapsed() < Duration::from_secs(1));
 }
 
 /// What happens to calls is counted.
