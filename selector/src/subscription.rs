@@ -10,15 +10,16 @@ use arc_swap::ArcSwap;
 use futures::stream::Stream;
 use micro_registry::Registration;
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tower::discover;
 
-use crate::attempts::SoFar;
+use crate::attempts::{SoFar, in_time};
 use crate::discovery::Discovery;
 use crate::snapshot::Known;
+use crate::stats::Counters;
 use crate::{
-    Avoid, Budget, Class, Classify, Decision, Filter, Picked, Picker, RetryPolicy, Snapshot,
-    StrategyKind, Throttle, Tried,
+    Avoid, Budget, BudgetPolicy, Class, Classify, Decision, Filter, Member, Picked, Picker,
+    RetryPolicy, Snapshot, Stats, StrategyKind, Throttle, Tried,
 };
 
 /// One service as its callers see it.
@@ -36,6 +37,8 @@ pub struct Subscription<T> {
     avoid: Arc<Avoid<T>>,
     budget: Budget,
     throttle: Option<Throttle>,
+    zone: Option<String>,
+    counters: Counters,
     used: AtomicBool,
 }
 
@@ -47,6 +50,10 @@ pub struct CallOptions {
     pub deadline: Option<Instant>,
     /// Whether it may be repeated after it may have been executed. Default `false`.
     pub idempotent: bool,
+    /// Whether it is made on behalf of a call that is a repetition itself. It pays nothing into the
+    /// budget then, and is repeated only if that is [free](Class::is_free): whoever repeats the call
+    /// behind it asks again anyway, and repetitions of repetitions multiply. Default `false`.
+    pub is_retry: bool,
     /// Whether to wait for a node when the registry knows of none, or none can be reached, rather
     /// than fail. Default `false`.
     pub wait_for_ready: bool,
@@ -177,6 +184,13 @@ impl<E: Classify> Classify for Failure<E> {
             _ => false,
         }
     }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Attempts(attempts) => attempts.last()?.error.retry_after(),
+            _ => None,
+        }
+    }
 }
 
 /// So many failed attempts a failure tells of.
@@ -206,8 +220,9 @@ impl<T: Clone + Send + 'static> Subscription<T> {
         let picker = Picker::new(strategy, now);
         let changed = Arc::<Notify>::default();
         let discovery = Some(Discovery::new(changes, &picker, changed.clone()));
-        let budget = Budget::new(Budget::SHARE, Budget::PER_SECOND, now);
-        let subscription = Self::new("".into(), picker, Arc::new(|_| false), budget, None);
+        let BudgetPolicy { share, per_second, .. } = BudgetPolicy::default();
+        let budget = Budget::new(share, per_second, now);
+        let subscription = Self::new("".into(), picker, Arc::new(|_| false), budget, None, None);
         Arc::new(Self { changed, discovery, ..subscription })
     }
 }
@@ -219,6 +234,7 @@ impl<T> Subscription<T> {
         avoid: Arc<Avoid<T>>,
         budget: Budget,
         throttle: Option<Throttle>,
+        zone: Option<String>,
     ) -> Self {
         Self {
             service,
@@ -229,6 +245,8 @@ impl<T> Subscription<T> {
             avoid,
             budget,
             throttle,
+            zone,
+            counters: Counters::default(),
             used: AtomicBool::new(true),
         }
     }
@@ -241,6 +259,13 @@ impl<T> Subscription<T> {
     /// The nodes as they are known now.
     pub fn snapshot(&self) -> Arc<Snapshot<T>> {
         self.snapshot.load_full()
+    }
+
+    /// What has happened to its calls so far.
+    pub fn stats(&self) -> Stats {
+        let (over_budget, ejections) = (self.budget.refused(), self.picker.peers().ejections());
+        let throttled = self.throttle.as_ref().map_or(0, Throttle::ended);
+        Stats { over_budget, throttled, ejections, ..self.counters.read() }
     }
 
     pub(crate) fn publish(&self, snapshot: Snapshot<T>) {
@@ -282,7 +307,9 @@ impl<T: Clone> Subscription<T> {
         attempt: &mut A,
     ) -> Result<Answered<A::Response>, Failure<A::Error>> {
         self.touch();
-        self.budget.deposit();
+        if !options.is_retry {
+            self.budget.deposit();
+        }
         let (mut so_far, mut failed) = (SoFar::default(), Vec::new());
         loop {
             let now = Instant::now();
@@ -294,6 +321,7 @@ impl<T: Clone> Subscription<T> {
                 Err(nothing) => return Err(ended(failed, nothing.into())),
             };
             let (member, number) = (picked.member(), so_far.number);
+            self.count(member, number > 0);
             let error = match attempt.make(member.target(), number).await {
                 Ok(response) => {
                     let node = member.registration().clone();
@@ -303,6 +331,7 @@ impl<T: Clone> Subscription<T> {
                 Err(error) => error,
             };
             let (class, is_late) = (error.class(), error.is_late());
+            so_far.told(member.stats().key(), &error);
             if failed.len() >= REPORTED {
                 failed.remove(0);
             }
@@ -315,6 +344,13 @@ impl<T: Clone> Subscription<T> {
         }
     }
 
+    /// Counts an attempt on a node.
+    #[inline]
+    pub(crate) fn count(&self, member: &Member<T>, is_retry: bool) {
+        let is_near = self.zone.is_some() && self.zone == member.registration().node.zone;
+        self.counters.attempt(is_near, is_retry);
+    }
+
     /// The node for the next attempt: one not tried yet, or when none is left perhaps, after a wait,
     /// one that was.
     async fn next(
@@ -324,8 +360,11 @@ impl<T: Clone> Subscription<T> {
         now: Instant,
     ) -> Result<Picked<T>, NothingToPick> {
         let mut picked = self.pick(options, &so_far.tried, now).await;
-        if picked.is_err() && so_far.goes_round && rest(options, so_far.begin_again(options)).await
+        if picked.is_err()
+            && so_far.goes_round
+            && let Some(wait) = so_far.begin_again(options)
         {
+            sleep(wait).await;
             picked = self.pick(options, &so_far.tried, Instant::now()).await;
         }
         picked.inspect(|picked| so_far.tried.insert(picked.member().stats().key()))
@@ -449,11 +488,11 @@ impl<T: Clone> Subscription<T> {
 
 /// Waits, unless the deadline passes before.
 async fn rest(options: &CallOptions, wait: Duration) -> bool {
-    let is_in_time = options.deadline.is_none_or(|at| Instant::now() + wait < at);
-    if is_in_time && !wait.is_zero() {
-        tokio::time::sleep(wait).await;
+    let wait = in_time(options, wait);
+    if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
+        sleep(wait).await;
     }
-    is_in_time
+    wait.is_some()
 }
 
 /// What the attempts say that were made, or else why there was none.

@@ -2,6 +2,9 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::time::Duration;
+
+use tower::BoxError;
 
 use crate::{Class, Classify};
 
@@ -15,6 +18,35 @@ pub enum Error<R, E> {
     Ended(R),
     /// What is behind the layer failed.
     Inner(E),
+}
+
+impl<R: Into<BoxError>> Error<R, BoxError> {
+    /// The reason, or what failed behind the layer, in the box that tower's own layers use.
+    ///
+    /// A box is no `Error` to the language, so that this conversion has to be named where services
+    /// with boxed errors are expected:
+    ///
+    /// ```
+    /// use micro_selector::layer::{Error, LoadShedLayer};
+    /// use tower::{BoxError, ServiceBuilder, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), BoxError> {
+    /// let greet = ServiceBuilder::new()
+    ///     .map_err(Error::into_boxed)
+    ///     .layer(LoadShedLayer::new(100))
+    ///     .service(service_fn(async |name: &str| Ok::<_, BoxError>(format!("Hello, {name}!"))));
+    /// let answer: Result<String, BoxError> = greet.oneshot("Ann").await;
+    /// # assert_eq!(answer?, "Hello, Ann!");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn into_boxed(self) -> BoxError {
+        match self {
+            Self::Ended(reason) => reason.into(),
+            Self::Inner(error) => error,
+        }
+    }
 }
 
 impl<R: fmt::Display, E: fmt::Display> fmt::Display for Error<R, E> {
@@ -50,6 +82,13 @@ impl<R: Classify, E: Classify> Classify for Error<R, E> {
             Self::Inner(error) => error.is_late(),
         }
     }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Ended(reason) => reason.retry_after(),
+            Self::Inner(error) => error.retry_after(),
+        }
+    }
 }
 
 /// An error of somebody else's, with the [`Class`] that it is given.
@@ -73,13 +112,21 @@ impl<R: Classify, E: Classify> Classify for Error<R, E> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Classified<E> {
     class: Class,
+    retry_after: Option<Duration>,
     error: E,
 }
 
 impl<E> Classified<E> {
     /// An error of this class.
     pub fn new(class: Class, error: E) -> Self {
-        Self { class, error }
+        Self { class, retry_after: None, error }
+    }
+
+    /// The same of a service that says after how long it wants to be asked again, by HTTP's
+    /// `Retry-After` for example.
+    #[must_use]
+    pub fn with_retry_after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
     }
 
     /// The error.
@@ -96,6 +143,10 @@ impl<E> Classified<E> {
 impl<E> Classify for Classified<E> {
     fn class(&self) -> Class {
         self.class
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
     }
 }
 

@@ -61,10 +61,10 @@
 //! |---|---|---|
 //! | [`Balance`] | `least-loaded` of 5 choices; ejection, probes, slow start as over a registry | [`Picker`](crate::Picker) |
 //! | [`RetryLayer`] | 3 attempts; 25 ms × 2ⁿ up to 250 ms, drawn from zero on | [`RetryPolicy`](crate::RetryPolicy) |
-//! | | a budget of 20 % of the calls and 10 a second | Finagle, `RetryBudget` |
+//! | | a budget of 20 % of the calls and 10 a second | [`BudgetPolicy`](crate::BudgetPolicy): Finagle, `RetryBudget` |
 //! | [`EjectionLayer`] | 5 failures in a row, or < 80 % answered over 5 to 10 s of ≥ 10 calls | Envoy, outlier detection |
 //! | | out for 1 s × 2ⁿ up to 60 s, ± 25 %, then one probe | gRFC A50, Finagle's `FailFast` |
-//! | [`ThrottleLayer`] | K = 1.7 over 1 s, from 10 calls, at most 90 % | Google's SRE book, with our figures |
+//! | [`ThrottleLayer`] | K = 1.7 over 1 s, from 10 calls, at most 90 % | [`ThrottlePolicy`](crate::ThrottlePolicy): Google's SRE book, with our figures |
 //! | [`DeadlineLayer`], [`LoadShedLayer`] | none: only you know | |
 //!
 //! # Examples

@@ -20,6 +20,8 @@ tokio::task_local! {
 pub(super) struct Round {
     /// The nodes that the call must not go to; the balancer adds the one that it picks.
     pub(super) tried: Tried,
+    /// That one.
+    pub(super) node: Option<u64>,
     /// There was none but those.
     pub(super) is_over: bool,
 }
@@ -29,7 +31,7 @@ pub(super) type Attempt<F> = TaskLocalFuture<RefCell<Option<Round>>, F>;
 
 /// Makes an attempt of `future`, of a call that tried these.
 pub(super) fn attempt<F: Future>(tried: Tried, future: F) -> Attempt<F> {
-    ROUND.scope(RefCell::new(Some(Round { tried, is_over: false })), future)
+    ROUND.scope(RefCell::new(Some(Round { tried, ..Round::default() })), future)
 }
 
 /// What became of the attempt, once it is over.
@@ -44,7 +46,10 @@ pub(super) fn tried() -> Tried {
 
 /// The attempt goes to this node.
 pub(super) fn goes_to(key: u64) {
-    with(|round| round.tried.insert(key));
+    with(|round| {
+        round.tried.insert(key);
+        round.node = Some(key);
+    });
 }
 
 /// The attempt goes nowhere: all nodes were tried.

@@ -7,12 +7,12 @@ use tokio::time::Instant;
 use tower::{Layer, Service};
 
 use super::{Error, gate};
-use crate::{Class, Classify, Throttle as Core};
+use crate::{Class, Classify, Throttle as Core, ThrottlePolicy};
 
 /// Ends some calls before they are sent, while the service answers many as
 /// [overloaded](Class::Overloaded).
 ///
-/// How many, and by which figures, [`Throttle`](crate::Throttle) says. Inside of retries it counts
+/// How many, [`Throttle`](crate::Throttle) says. Inside of retries it counts
 /// each attempt; the one that it ends ends the call.
 ///
 /// ```
@@ -39,13 +39,20 @@ pub struct Throttle<S> {
 
 /// Makes [`Throttle`] of a service.
 #[derive(Clone, Copy, Debug, Default)]
-#[non_exhaustive]
-pub struct ThrottleLayer;
+pub struct ThrottleLayer {
+    policy: ThrottlePolicy,
+}
 
 impl ThrottleLayer {
-    /// By the figures of [`Throttle`](crate::Throttle).
+    /// By the default [policy](ThrottlePolicy).
     pub fn new() -> Self {
-        Self
+        Self::default()
+    }
+
+    /// When to end calls.
+    #[must_use]
+    pub fn policy(self, policy: ThrottlePolicy) -> Self {
+        Self { policy }
     }
 }
 
@@ -53,7 +60,7 @@ impl<S> Layer<S> for ThrottleLayer {
     type Service = Throttle<S>;
 
     fn layer(&self, inner: S) -> Throttle<S> {
-        Throttle { inner, core: Arc::new(Core::new(Instant::now())) }
+        Throttle { inner, core: Arc::new(Core::by(&self.policy, Instant::now())) }
     }
 }
 

@@ -75,6 +75,7 @@ where
                 Ok(picked) => picked,
                 Err(nothing) => return Poll::Ready(Err(nothing.into())),
             };
+            this.subscription.count(picked.member(), !round::tried().is_empty());
             round::goes_to(picked.member().stats().key());
             let request = this.request.take().expect("a node is picked once");
             let call = Oneshot::new(picked.member().target().clone(), request);

@@ -1,5 +1,6 @@
 use std::error::Error as StdError;
 use std::fmt;
+use std::time::Duration;
 
 use crate::{Class, Classify};
 
@@ -61,5 +62,9 @@ impl<E: Classify> Classify for Failed<E> {
 
     fn is_late(&self) -> bool {
         self.last.is_late()
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        self.last.retry_after()
     }
 }

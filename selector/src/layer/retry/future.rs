@@ -89,10 +89,13 @@ impl<S: Service<Req> + Clone, Req: Clone> Call<S, Req, S::Error> {
         if round.is_over {
             return self.go_round(error);
         }
-        self.so_far.tried = round.tried;
         let Self { so_far, options, budget, .. } = self;
+        so_far.tried = round.tried;
+        if let Some(node) = round.node {
+            so_far.told(node, &error);
+        }
         let decision = match so_far.tried.is_empty() {
-            true => so_far.decide_alone(error.class(), options, budget),
+            true => so_far.decide_alone(&error, options, budget),
             false => so_far.decide(error.class(), options, budget),
         };
         match decision {
@@ -107,8 +110,10 @@ impl<S: Service<Req> + Clone, Req: Clone> Call<S, Req, S::Error> {
     /// No node is left that was not tried: they are tried again after a wait, or the call ends with
     /// what the last of them said.
     fn go_round(&mut self, nobody: S::Error) -> Result<Step<S, Req>, Failed<S::Error>> {
-        if self.so_far.goes_round {
-            return Ok(Step::Rest(sleep(self.so_far.begin_again(&self.options))));
+        if self.so_far.goes_round
+            && let Some(wait) = self.so_far.begin_again(&self.options)
+        {
+            return Ok(Step::Rest(sleep(wait)));
         }
         let last = self.failed.pop().unwrap_or(nobody);
         Err(self.give_up(last))

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use tower::Layer;
 
 use super::Retry;
-use crate::{Budget, RetryPolicy};
+use crate::{Budget, BudgetPolicy, RetryPolicy};
 
 /// Makes [`Retry`] of a service.
 #[derive(Clone)]
@@ -43,7 +43,8 @@ impl<S, I: Clone> Layer<S> for RetryLayer<I> {
     type Service = Retry<S, I>;
 
     fn layer(&self, inner: S) -> Retry<S, I> {
-        let own = || Arc::new(Budget::new(Budget::SHARE, Budget::PER_SECOND, Instant::now()));
+        let BudgetPolicy { share, per_second, .. } = BudgetPolicy::default();
+        let own = || Arc::new(Budget::new(share, per_second, Instant::now()));
         Retry {
             inner,
             is_idempotent: self.is_idempotent.clone(),

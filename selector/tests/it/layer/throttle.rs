@@ -1,6 +1,6 @@
 use micro_selector::layer::throttle::{Throttle, Throttled};
 use micro_selector::layer::{Error, RetryLayer, ThrottleLayer};
-use micro_selector::{Class, Throttle as Core};
+use micro_selector::{Class, ThrottlePolicy};
 use tokio::time::advance;
 use tower::{Layer, ServiceExt};
 
@@ -26,7 +26,7 @@ async fn spares_what_is_overloaded() {
     assert_eq!(node.calls(), 1_000 - spared);
     assert!((700..950).contains(&spared), "{spared}");
     assert!(service.refused_share() > 0.8);
-    advance(2 * Core::WINDOW).await;
+    advance(2 * ThrottlePolicy::default().window).await;
     assert_eq!(ended(&service, Ask::Answer, 1_000).await, 0);
 }
 
