@@ -272,7 +272,8 @@ impl<T> Subscription<T> {
         now: Instant,
     ) -> Result<Picked<T>, NothingToPick> {
         let mut picked = self.pick(options, &so_far.tried, now).await;
-        if picked.is_err() && so_far.goes_round && so_far.begin_again(options).await {
+        if picked.is_err() && so_far.goes_round && rest(options, so_far.begin_again(options)).await
+        {
             picked = self.pick(options, &so_far.tried, Instant::now()).await;
         }
         picked.inspect(|picked| so_far.tried.insert(picked.member().stats().key()))
@@ -413,18 +414,19 @@ impl SoFar {
         }
     }
 
-    /// Goes round after a wait, unless the deadline passes before: to the node that wants to be asked
-    /// again first, else to all.
-    async fn begin_again(&mut self, options: &CallOptions) -> bool {
-        if let Some(first) = (0..self.resting.len()).min_by_key(|index| self.resting[*index].1) {
-            let (key, at) = self.resting.swap_remove(first);
-            let told = at.saturating_duration_since(Instant::now());
-            self.tried.remove(key);
-            let spread = told.mul_f64(1.0 + SPREAD * fastrand::f64());
-            return rest(options, spread).await || rest(options, told).await;
-        }
-        self.tried = Tried::default();
-        rest(options, options.retry.wait_before(self.number)).await
+    /// Goes round: to the node that wants to be asked again first, else to all. Returns the wait
+    /// before that.
+    fn begin_again(&mut self, options: &CallOptions) -> Duration {
+        let Some(first) = (0..self.resting.len()).min_by_key(|at| self.resting[*at].1) else {
+            self.tried = Tried::default();
+            return options.retry.wait_before(self.number);
+        };
+        let (key, at) = self.resting.swap_remove(first);
+        self.tried.remove(key);
+        let now = Instant::now();
+        let told = at.saturating_duration_since(now);
+        let spread = told.mul_f64(1.0 + SPREAD * fastrand::f64());
+        if options.deadline.is_none_or(|at| now + spread < at) { spread } else { told }
     }
 }
 
