@@ -16,4 +16,5 @@ pub mod contender;
 pub mod measure;
 pub mod process;
 pub mod report;
+pub mod rows;
 pub mod simulation;

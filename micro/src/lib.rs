@@ -117,6 +117,8 @@ mod guide {
     struct Errors;
     #[doc = include_str!("../../docs/src/how-to/layers.md")]
     struct Layers;
+    #[doc = include_str!("../../docs/src/how-to/overload.md")]
+    struct Overload;
     #[doc = include_str!("../../docs/src/how-to/testing.md")]
     struct Testing;
 }
