@@ -12,9 +12,10 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::snapshot::Known;
+use crate::stats::Counters;
 use crate::{
-    Avoid, Budget, Class, Classify, Decision, Filter, Picked, Picker, RetryPolicy, Snapshot,
-    Throttle, Tried,
+    Avoid, Budget, Class, Classify, Decision, Filter, Member, Picked, Picker, RetryPolicy,
+    Snapshot, Stats, Throttle, Tried,
 };
 
 /// One service as its callers see it.
@@ -29,6 +30,8 @@ pub struct Subscription<T> {
     avoid: Arc<Avoid<T>>,
     budget: Budget,
     throttle: Option<Throttle>,
+    zone: Option<String>,
+    counters: Counters,
     used: AtomicBool,
 }
 
@@ -40,6 +43,10 @@ pub struct CallOptions {
     pub deadline: Option<Instant>,
     /// Whether it may be repeated after it may have been executed. Default `false`.
     pub idempotent: bool,
+    /// Whether it is made on behalf of a call that is a repetition itself. It pays nothing into the
+    /// budget then, and is repeated only if that is [free](Class::is_free): whoever repeats the call
+    /// behind it asks again anyway, and repetitions of repetitions multiply. Default `false`.
+    pub is_retry: bool,
     /// Whether to wait for a node when the registry knows of none, or none can be reached, rather
     /// than fail. Default `false`.
     pub wait_for_ready: bool,
@@ -160,6 +167,7 @@ impl<T> Subscription<T> {
         avoid: Arc<Avoid<T>>,
         budget: Budget,
         throttle: Option<Throttle>,
+        zone: Option<String>,
     ) -> Self {
         Self {
             service,
@@ -169,6 +177,8 @@ impl<T> Subscription<T> {
             avoid,
             budget,
             throttle,
+            zone,
+            counters: Counters::default(),
             used: AtomicBool::new(true),
         }
     }
@@ -181,6 +191,13 @@ impl<T> Subscription<T> {
     /// The nodes as they are known now.
     pub fn snapshot(&self) -> Arc<Snapshot<T>> {
         self.snapshot.load_full()
+    }
+
+    /// What has happened to its calls so far.
+    pub fn stats(&self) -> Stats {
+        let (over_budget, ejections) = (self.budget.refused(), self.picker.peers().ejections());
+        let throttled = self.throttle.as_ref().map_or(0, Throttle::ended);
+        Stats { over_budget, throttled, ejections, ..self.counters.read() }
     }
 
     /// Makes a call: picks a node, lets `attempt` try it, and repeats on nodes not tried yet as
@@ -203,7 +220,9 @@ impl<T> Subscription<T> {
         attempt: &mut A,
     ) -> Result<Answered<A::Response>, Failure<A::Error>> {
         self.touch();
-        self.budget.deposit();
+        if !options.is_retry {
+            self.budget.deposit();
+        }
         let (mut so_far, mut failed) = (SoFar::default(), Vec::new());
         loop {
             let now = Instant::now();
@@ -215,6 +234,7 @@ impl<T> Subscription<T> {
                 Err(nothing) => return Err(ended(failed, nothing.into())),
             };
             let (member, number) = (picked.member(), so_far.number);
+            self.counters.attempt(self.is_near(member), number > 0);
             let error = match attempt.make(member.target(), number).await {
                 Ok(response) => {
                     let node = member.registration().clone();
@@ -224,6 +244,9 @@ impl<T> Subscription<T> {
                 Err(error) => error,
             };
             let (class, is_late) = (error.class(), error.is_late());
+            if let Some(after) = error.retry_after().filter(|_| may_come_back(class)) {
+                so_far.resting.push((member.stats().key(), Instant::now() + after.min(LONGEST)));
+            }
             if failed.len() >= REPORTED {
                 failed.remove(0);
             }
@@ -234,6 +257,10 @@ impl<T> Subscription<T> {
                 _ => return Err(Failure::Attempts(failed)),
             }
         }
+    }
+
+    fn is_near(&self, member: &Member<T>) -> bool {
+        self.zone.is_some() && self.zone == member.registration().node.zone
     }
 
     /// The node for the next attempt: one not tried yet, or when none is left perhaps, after a wait,
@@ -348,15 +375,31 @@ struct SoFar {
     number: u32,
     /// Those that reached a server.
     reached: u32,
+    /// The nodes that said when they want to be asked again.
+    resting: Vec<(u64, Instant)>,
+}
+
+/// As good as never, and within what clocks can add.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+/// Callers that were told the same come back spread over this part of the time.
+const SPREAD: f64 = 0.25;
+
+/// Whether a node that refused a call with this may have it later.
+fn may_come_back(class: Class) -> bool {
+    matches!(class, Class::Refused | Class::Overloaded)
 }
 
 impl SoFar {
     /// What to do after an attempt that failed so.
     fn decide(&mut self, class: Class, options: &CallOptions, budget: &Budget) -> Decision {
-        let CallOptions { retry, idempotent, wait_for_ready, .. } = options;
+        let CallOptions { retry, idempotent, is_retry, wait_for_ready, .. } = options;
         self.number = self.number.saturating_add(1);
         self.reached += u32::from(class != Class::NotSent);
-        self.goes_round = retry.may_go_round(class, self.number, *wait_for_ready);
+        let is_awaited = !self.resting.is_empty() && self.number < retry.max_attempts;
+        self.goes_round = is_awaited || retry.may_go_round(class, self.number, *wait_for_ready);
+        if *is_retry && !class.is_free() {
+            return Decision::GiveUp;
+        }
         let waits = *wait_for_ready && class == Class::NotSent;
         let tried = if waits { 0 } else { self.number as usize };
         let decided = retry.decide(class, self.reached, tried, *idempotent, budget, Instant::now());
@@ -370,8 +413,16 @@ impl SoFar {
         }
     }
 
-    /// Goes round after a wait, unless the deadline passes before.
+    /// Goes round after a wait, unless the deadline passes before: to the node that wants to be asked
+    /// again first, else to all.
     async fn begin_again(&mut self, options: &CallOptions) -> bool {
+        if let Some(first) = (0..self.resting.len()).min_by_key(|index| self.resting[*index].1) {
+            let (key, at) = self.resting.swap_remove(first);
+            let told = at.saturating_duration_since(Instant::now());
+            self.tried.remove(key);
+            let spread = told.mul_f64(1.0 + SPREAD * fastrand::f64());
+            return rest(options, spread).await || rest(options, told).await;
+        }
         self.tried = Tried::default();
         rest(options, options.retry.wait_before(self.number)).await
     }
