@@ -12,6 +12,7 @@
 //! comparison (`taskset -c 0`) takes this choice away; tokio then starts as many workers as there
 //! are cores left.
 
+pub mod allocations;
 pub mod child;
 pub mod contender;
 pub mod measure;

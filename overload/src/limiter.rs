@@ -320,6 +320,21 @@ mod tests {
         }
     }
 
+    /// Calls so short that only some of them are measured are followed as well, from the moment when
+    /// they are short no more.
+    #[tokio::test(start_paused = true)]
+    async fn follows_short_calls() {
+        let limiter = limiter(&Config { max: 1000, ..Config::default() });
+        for _ in 0..2000 {
+            round(&limiter, 0, 20, MS / 10).await;
+        }
+        assert!(limiter.pace() < MS);
+        for _ in 0..30 {
+            round(&limiter, 0, 1000, 200 * MS).await;
+        }
+        assert!(limiter.limit() < 400, "{}", limiter.limit());
+    }
+
     /// Another mix of calls is no overload: each kind is compared with itself.
     #[tokio::test(start_paused = true)]
     async fn kinds_are_apart() {

@@ -98,7 +98,7 @@ impl Metadata {
 }
 
 /// After how many milliseconds a retry may be of use.
-const RETRY_AFTER: &str = "retry-after-ms";
+pub(crate) const RETRY_AFTER: &str = "retry-after-ms";
 
 impl fmt::Debug for Metadata {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -3,12 +3,10 @@
 //!
 //! Nodes answer at once, so that nothing but the way to them is measured.
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -19,6 +17,7 @@ use micro::selector::{
     Attempt, Budget, Cache, CallOptions, Class, Classify, Picker, Selector, SelectorConfig,
     Snapshot, StrategyKind, Subscription, Throttle, Tried,
 };
+use micro_bench::allocations::Counting;
 use micro_bench::rows::Target::Most;
 use micro_bench::rows::{Output, Row, table};
 use tokio::task::JoinSet;
@@ -175,12 +174,12 @@ struct Measured {
 }
 
 async fn measure(calls: u32, work: impl Future<Output = ()>) -> Measured {
-    let (start, before) = (Instant::now(), ALLOCATIONS.load(Relaxed));
+    let (start, before) = (Instant::now(), Counting::count());
     work.await;
     let calls = f64::from(calls);
     Measured {
         ns_per_call: start.elapsed().as_nanos() as f64 / calls,
-        allocations_per_call: (ALLOCATIONS.load(Relaxed) - before) as f64 / calls,
+        allocations_per_call: (Counting::count() - before) as f64 / calls,
     }
 }
 
@@ -309,28 +308,5 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     values[values.len() / 2]
 }
 
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-/// The system's allocator, counted.
-struct Counting;
-
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-#[allow(unsafe_code)]
-// SAFETY: everything is passed on as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Relaxed);
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Relaxed);
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}

@@ -76,21 +76,17 @@ impl Gate {
         shared: &Arc<Shared>,
         method: usize,
         class: Criticality,
-    ) -> Result<Verdict, Status> {
+    ) -> Result<Verdict, Refused> {
         let gate = &shared.gate;
-        let has_place = gate.limiter.running() < gate.places(class);
-        if has_place && gate.queued() == 0 {
+        // A place that is free is not for those who wait: whoever gave it back has called them.
+        if gate.limiter.running() < gate.places(class) {
             return Ok(Verdict::Run);
         }
         let mut line = lock(&gate.line);
-        // Nobody passes those who wait already and matter as much.
-        if has_place && line.queue.first().is_none_or(|first| first > class) {
-            return Ok(Verdict::Run);
-        }
         if line.is_closed {
-            return Err(call::draining());
+            return Err(Refused::Stopping);
         }
-        if line.queue.len_of(class) >= gate.room(class) {
+        if gate.is_full(&line, class) {
             return Err(gate.overloaded());
         }
         let (turn, comes) = oneshot::channel();
@@ -101,6 +97,13 @@ impl Gate {
         let patience = Instant::now() + gate.max_queue_time;
         let shared = Arc::clone(shared);
         Ok(Verdict::Wait(Box::new(Waiting { shared, ticket, turn: comes, patience })))
+    }
+
+    /// Says whether a call would be sent away, before anybody has read more of it than its class.
+    pub(super) fn sheds(&self, class: Criticality) -> Option<Refused> {
+        let is_full =
+            self.limiter.running() >= self.places(class) && self.is_full(&lock(&self.line), class);
+        is_full.then(|| self.overloaded())
     }
 
     /// Sends away all that wait, and lets nobody wait from now on.
@@ -144,18 +147,38 @@ impl Gate {
         share(self.limiter.limit(), class)
     }
 
-    /// How many of a class may wait.
-    fn room(&self, class: Criticality) -> usize {
-        share(self.max_queued.min(self.limiter.limit()), class)
+    /// Whether no more of a class may wait.
+    fn is_full(&self, line: &Line, class: Criticality) -> bool {
+        let room = share(self.max_queued.min(self.limiter.limit()), class);
+        line.queue.len_of(class) >= room
     }
 
-    /// The answer to a call that is sent away.
-    fn overloaded(&self) -> Status {
-        let message = "the server has too much to do";
-        let wait = self.limiter.pace().clamp(RETRY.0, RETRY.1);
-        Status::new(Code::ResourceExhausted, message).with_retry_after(wait).refused()
+    fn overloaded(&self) -> Refused {
+        Refused::Overloaded(self.limiter.pace().clamp(RETRY.0, RETRY.1))
     }
 }
+
+/// Why a call is sent away.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// There is too much to do; after so long it may come again.
+    Overloaded(Duration),
+    Stopping,
+}
+
+impl From<Refused> for Status {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Overloaded(wait) => {
+                Self::new(Code::ResourceExhausted, OVERLOADED).with_retry_after(wait).refused()
+            }
+            Refused::Stopping => call::draining(),
+        }
+    }
+}
+
+/// What people are told of an overload.
+pub(super) const OVERLOADED: &str = "the server has too much to do";
 
 /// The shortest and the longest time after which a call that was sent away may come again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
@@ -188,7 +211,7 @@ impl Waiting {
         match turn {
             Ok(Ok(running)) => Ok(running),
             Ok(Err(_)) => Err(call::draining()),
-            Err(_) => Err(self.shared.gate.overloaded()),
+            Err(_) => Err(self.shared.gate.overloaded().into()),
         }
     }
 }
@@ -245,7 +268,63 @@ impl Drop for Running {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::server::ServerConfig;
+    use crate::{Request, Response, Router};
+
+    /// What a server of one place has, for one method.
+    fn shared() -> Arc<Shared> {
+        let echo = |request: Request| async move { Ok(Response::new(request.codec, request.body)) };
+        let routes = Router::new().route("test", "echo", echo).build().ok().unwrap();
+        let limits = Limits { max_running: 1, ..Limits::default() };
+        let config = ServerConfig { limits, ..ServerConfig::default() };
+        Arc::new(Shared::new(routes, config, Arc::new(|| Ok(())), Bytes::new()))
+    }
+
+    fn wait(shared: &Arc<Shared>, class: Criticality) -> Box<Waiting> {
+        match Gate::admit(shared, 0, class) {
+            Ok(Verdict::Wait(waiting)) => waiting,
+            Ok(Verdict::Run) => panic!("there is a place"),
+            Err(refused) => panic!("{refused:?}"),
+        }
+    }
+
+    /// A place that was handed to a call goes on to the next when the call never begins: because it
+    /// is gone, or because its deadline has passed by then.
+    #[tokio::test(start_paused = true)]
+    async fn a_place_that_is_not_taken_goes_on() {
+        let shared = shared();
+        let [first, second, third, _] = Criticality::ALL;
+        let running = Running::new(&shared, 0, Instant::now());
+        let (gone, late) = (wait(&shared, first), wait(&shared, second));
+        let last = wait(&shared, third);
+        drop(running);
+        assert_eq!((shared.gate.running(), shared.gate.queued()), (1, 2));
+        drop(gone);
+        assert_eq!((shared.gate.running(), shared.gate.queued()), (1, 1));
+        let refused = late.turn(Some(Instant::now())).await.err().unwrap();
+        assert_eq!(refused.code(), Code::DeadlineExceeded);
+        assert_eq!((shared.gate.running(), shared.gate.queued()), (1, 0));
+        drop(last.turn(None).await.unwrap());
+        assert_eq!(shared.gate.running(), 0);
+    }
+
+    /// Who was handed a place may have begun, who was not has certainly not, also after the end.
+    #[tokio::test(start_paused = true)]
+    async fn tells_who_has_not_begun() {
+        let shared = shared();
+        let running = Running::new(&shared, 0, Instant::now());
+        let [first, second, ..] = Criticality::ALL;
+        let (called, waits) = (wait(&shared, first), wait(&shared, second));
+        drop(running);
+        shared.gate.close();
+        assert!(!shared.gate.withdraw(called.ticket()));
+        assert!(shared.gate.withdraw(waits.ticket()) && !shared.gate.withdraw(waits.ticket()));
+        assert_eq!(waits.turn(None).await.err().unwrap().code(), Code::Unavailable);
+        assert!(called.turn(None).await.is_ok());
+    }
 
     /// Of any number of places, more important classes have at least as many, and each has one.
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use super::{Head, kind};
+use crate::metadata::RETRY_AFTER;
 use crate::status::End;
 use crate::{Code, Codec, Criticality, Metadata, Request, Response, Status, TraceContext};
 
@@ -15,6 +16,8 @@ pub(crate) struct HeaderError(&'static str);
 
 /// The longest timeout that is believed; more is as good as none, and far from overflowing clocks.
 const MAX_TIMEOUT: Duration = Duration::from_secs(30 * 24 * 3600);
+/// After the timeout, the codec, the flags and the attempt.
+const CRITICALITY_AT: usize = 11;
 const TRACE_LEN: usize = 25;
 const NAME_MAX: usize = u8::MAX as usize;
 const MESSAGE_MAX: usize = u16::MAX as usize;
@@ -94,6 +97,11 @@ pub(crate) struct RequestHead<'a> {
     pub(crate) body_at: usize,
 }
 
+/// Reads the criticality alone of a request.
+pub(crate) fn criticality(payload: &[u8]) -> Option<Criticality> {
+    Criticality::from_u8(*payload.get(CRITICALITY_AT)?)
+}
+
 /// Reads the header of a request.
 ///
 /// # Errors
@@ -141,14 +149,46 @@ pub(crate) fn put_response(
     }
 }
 
-fn response_len(outcome: &Result<Response, Status>) -> usize {
-    5 + match outcome {
-        Ok(response) => response.metadata.encoded_len() + response.body.len(),
-        Err(status) => {
-            let details = status.details().map_or(0, |(_, details)| details.len());
-            status.metadata().encoded_len() + 2 + message(status).len() + details
-        }
+/// Appends the answer to a request that an overloaded server refuses: what [`put_response`] makes of
+/// such a status, without making one. Refusing has to cost much less than serving.
+pub(crate) fn put_overloaded(out: &mut BytesMut, id: u64, message: &str, wait: Duration) {
+    let mut digits = [0; 20];
+    let value = retry_after_ms(wait, &mut digits);
+    let metadata = 3 + RETRY_AFTER.len() + value.len();
+    let payload = 5 + metadata + 2 + message.len();
+    out.reserve(Head::LEN + payload);
+    Head::new(kind::RESPONSE, id, payload).put(out);
+    let code = Code::ResourceExhausted as u8;
+    out.put_slice(&[code, Codec::default().id(), answer_flag::REFUSED]);
+    out.put_u16(metadata as u16);
+    put_name(out, RETRY_AFTER);
+    out.put_u16(value.len() as u16);
+    out.put_slice(value);
+    out.put_u16(message.len() as u16);
+    out.put_slice(message.as_bytes());
+}
+
+fn retry_after_ms(wait: Duration, digits: &mut [u8; 20]) -> &[u8] {
+    let mut rest = wait.as_nanos().div_ceil(1_000_000) as u64;
+    let mut at = digits.len();
+    while at == digits.len() || rest > 0 {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
     }
+    &digits[at..]
+}
+
+fn response_len(outcome: &Result<Response, Status>) -> usize {
+    match outcome {
+        Ok(response) => 5 + response.metadata.encoded_len() + response.body.len(),
+        Err(status) => status_len(status),
+    }
+}
+
+fn status_len(status: &Status) -> usize {
+    let details = status.details().map_or(0, |(_, details)| details.len());
+    5 + status.metadata().encoded_len() + 2 + message(status).len() + details
 }
 
 fn put_success(out: &mut BytesMut, id: u64, response: &Response, payload: usize) {
@@ -160,8 +200,7 @@ fn put_success(out: &mut BytesMut, id: u64, response: &Response, payload: usize)
 }
 
 fn put_status(out: &mut BytesMut, id: u64, status: &Status) {
-    let outcome = Err(status.clone());
-    let payload = response_len(&outcome);
+    let payload = status_len(status);
     let (codec, details) = status.details().unzip();
     let end = match status.end() {
         End::Answered => 0,
@@ -416,6 +455,27 @@ mod tests {
                 let _ = decode_request(&payload[..cut.index(payload.len())]);
             }
         }
+    }
+
+    /// A refusal by an overloaded server is, byte by byte, what its status would be, whatever the
+    /// wait; and a request's criticality is found without reading the rest.
+    #[test]
+    fn shortcuts_are_exact() {
+        for wait in [0, 1, 10_500_000, 1_000_000_000, u64::MAX].map(Duration::from_nanos) {
+            let status = Status::new(Code::ResourceExhausted, "busy").with_retry_after(wait);
+            let (mut slow, mut quick) = (BytesMut::new(), BytesMut::new());
+            put_response(&mut slow, 7, &Err(status.refused()), 1024);
+            put_overloaded(&mut quick, 7, "busy", wait);
+            assert_eq!(quick, slow);
+        }
+        for class in Criticality::ALL {
+            let mut request = Request::new("c", "m", Codec::Json, Bytes::new());
+            request.criticality = class;
+            let mut frame = BytesMut::new();
+            put_request(&mut frame, 1, &request, None, request_len(&request).unwrap());
+            assert_eq!(criticality(&frame[Head::LEN..]), Some(class));
+        }
+        assert_eq!(criticality(&[0; 11]), None);
     }
 
     /// An answer that does not fit becomes a status that does.

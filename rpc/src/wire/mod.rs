@@ -9,7 +9,8 @@ mod vectors;
 
 pub(crate) use frame::{Head, PAD, STOP_SOON, kind, put_control};
 pub(crate) use header::{
-    RequestHead, decode_request, decode_response, put_request, put_response, request_len,
+    RequestHead, criticality, decode_request, decode_response, put_overloaded, put_request,
+    put_response, request_len,
 };
 pub(crate) use inbox::{Inbox, Incoming};
 pub(crate) use preface::Preface;

@@ -148,7 +148,7 @@ async fn run(
     if request.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
         return Err(call::expired().refused().into());
     }
-    let verdict = Gate::admit(shared, called.number, request.criticality)?;
+    let verdict = Gate::admit(shared, called.number, request.criticality).map_err(Status::from)?;
     let _owing = Owing::new(&caller.pulse);
     let mut phases = shared.phases();
     let outcome = tokio::select! {

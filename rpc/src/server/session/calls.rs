@@ -2,18 +2,21 @@
 
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::time::Instant;
 
 use super::{Exchange, Farewell, Session, Task};
 use crate::outbox::lock;
 use crate::server::call::{self, Call, Outcome};
-use crate::server::gate::{Gate, Running, Verdict, Waiting};
+use crate::server::gate::{Gate, OVERLOADED, Refused, Running, Verdict, Waiting};
 use crate::server::queue::Ticket;
 use crate::server::router::Route;
 use crate::server::shared::{Owing, report_panic};
-use crate::wire::{Head, RequestHead, WireError, decode_request, put_response};
+use crate::wire::{
+    Head, RequestHead, WireError, criticality, decode_request, put_overloaded, put_response,
+};
 use crate::{Code, Request, Status};
 
 impl Session {
@@ -26,10 +29,14 @@ impl Session {
         self.pulse.beat(self.arrived);
         let opened = match payload {
             Some(payload) => self.open(payload),
-            None => Err(too_large(head, self.shared.limits.max_frame)),
+            None => Err(too_large(head, self.shared.limits.max_frame).into()),
         };
         match opened {
-            Err(status) => self.respond(head.id, &Err(status)),
+            Err(Unopened::Status(status)) => self.respond(head.id, &Err(status)),
+            Err(Unopened::Overloaded(wait)) => {
+                let put = |out: &mut BytesMut| put_overloaded(out, head.id, OVERLOADED, wait);
+                lock(&self.exchange).outbox.push(put);
+            }
             Ok((called, request, Verdict::Run)) => self.execute(head.id, &called, request),
             Ok((called, request, Verdict::Wait(waiting))) => {
                 self.enqueue(head.id, called.route, request, waiting);
@@ -39,19 +46,23 @@ impl Session {
     }
 
     /// Reads a request and passes it through the gates.
-    fn open(&self, mut payload: Bytes) -> Result<(Called, Request, Verdict), Status> {
+    fn open(&self, mut payload: Bytes) -> Result<(Called, Request, Verdict), Unopened> {
         if self.farewell == Farewell::Said {
-            return Err(call::draining());
+            return Err(call::draining().into());
         }
         if let Some(rate) = &self.rate {
             rate.check()?;
+        }
+        if let Some(refused) = criticality(&payload).and_then(|class| self.shared.gate.sheds(class))
+        {
+            return Err(refused.into());
         }
         let head = decode_request(&payload)
             .map_err(|error| Status::new(Code::InvalidArgument, error.to_string()))?;
         self.check_limits(&head)?;
         let deadline = head.timeout.map(|timeout| self.arrived + timeout);
         if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            return Err(call::expired().refused());
+            return Err(call::expired().refused().into());
         }
         let routes = &self.shared.routes;
         let (number, route) = routes
@@ -154,6 +165,28 @@ impl Session {
     pub(super) fn cancel(&self, id: u64) {
         if let Some(task) = lock(&self.exchange).running.remove(&id) {
             task.abort.abort();
+        }
+    }
+}
+
+/// Why a request leads to no call.
+enum Unopened {
+    Status(Status),
+    /// As a status would say, but for less.
+    Overloaded(Duration),
+}
+
+impl From<Status> for Unopened {
+    fn from(status: Status) -> Self {
+        Self::Status(status)
+    }
+}
+
+impl From<Refused> for Unopened {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Overloaded(wait) => Self::Overloaded(wait),
+            stopping => Self::Status(stopping.into()),
         }
     }
 }
