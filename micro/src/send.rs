@@ -1,6 +1,7 @@
 //! A request on its way: per-call layers, attempts on one node or several, per-attempt layers.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use micro_registry::Registration;
 use micro_rpc::{Channel, Execution, Request, Response, Status};
@@ -268,8 +269,9 @@ fn of_engine(error: micro_rpc::Error, earlier: &str) -> Error {
     };
     let (code, execution) = (error.code(), error.execution());
     let details = error.details().map(|(codec, details)| (codec, details.clone()));
-    let message = format!("{}{earlier}", error.message());
-    Error::of(code, phase, message, error).with_execution(execution).with_details(details)
+    let (message, wait) = (format!("{}{earlier}", error.message()), error.retry_after());
+    let same = Error::of(code, phase, message, error).with_execution(execution);
+    same.with_details(details).with_retry_after(wait)
 }
 
 /// The error of a call that its layers ended.
@@ -299,8 +301,14 @@ fn of_layer(ended: Ended, passed: bool) -> Error {
         _ => Execution::NotSent,
     };
     let error = match ended {
-        Ended::Error(error) => Error::of(error.code(), phase, error.to_string(), error),
-        Ended::Engine(error) => Error::of(error.code(), phase, error.message().to_owned(), error),
+        Ended::Error(error) => {
+            let wait = error.retry_after();
+            Error::of(error.code(), phase, error.to_string(), error).with_retry_after(wait)
+        }
+        Ended::Engine(error) => {
+            let wait = error.retry_after();
+            Error::of(error.code(), phase, error.message().to_owned(), error).with_retry_after(wait)
+        }
         Ended::Status(status) => of_status(status, phase),
         Ended::Other(error) => {
             let message = format!("a layer ended the call: {error}");
@@ -312,8 +320,8 @@ fn of_layer(ended: Ended, passed: bool) -> Error {
 
 fn of_status(status: Status, phase: Phase) -> Error {
     let details = status.details().map(|(codec, details)| (codec, details.clone()));
-    let (code, message) = (status.code(), status.message().to_owned());
-    Error::of(code, phase, message, status).with_details(details)
+    let (code, message, wait) = (status.code(), status.message().to_owned(), status.retry_after());
+    Error::of(code, phase, message, status).with_details(details).with_retry_after(wait)
 }
 
 /// An attempt's error, with what the selector must know of it.
@@ -344,6 +352,13 @@ impl AttemptError {
 impl Classify for AttemptError {
     fn is_late(&self) -> bool {
         self.state().1 == Code::DeadlineExceeded
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Engine(error) => error.retry_after(),
+            Self::Layer(error) => error.retry_after(),
+        }
     }
 
     fn class(&self) -> Class {

@@ -298,3 +298,49 @@ async fn settings_bound_retries_and_throttling() {
     assert_eq!(overloaded(&[("throttle", "off"), ("attempts", "2")]).await, (2, false));
     assert_eq!(overloaded(&[("throttle", "off"), ("retry_budget", "0%")]).await, (1, false));
 }
+
+/// A node that has too much to do says when to come back: the call goes elsewhere at once, and comes
+/// back then when there is nobody else and time enough; else it fails with what it was told.
+#[tokio::test(start_paused = true)]
+async fn refused_calls_come_back_when_told() {
+    let told = Duration::from_millis(300);
+    let net = Net::new();
+    let refused = Arc::new(AtomicU32::new(0));
+    // Of its node, the first call is refused.
+    let refuse_once = || {
+        let (refused, is_first) = (refused.clone(), Arc::new(AtomicU32::new(0)));
+        layer::from_fn(move |request: Request, next: Next| {
+            let is_refused = is_first.fetch_add(1, Ordering::Relaxed) == 0;
+            refused.fetch_add(u32::from(is_refused), Ordering::Relaxed);
+            async move {
+                let status = Status::new(Code::ResourceExhausted, "it is full");
+                match is_refused {
+                    true => Err(status.with_retry_after(told).refused().into()),
+                    false => next.run(request).await,
+                }
+            }
+        })
+    };
+    let _a = open(&net, "a", |service| service.layer(refuse_once())).await;
+    let shop = ShopClient::new(&net.client());
+    let hurried = shop.context("key").timeout(Duration::from_millis(299)).await;
+    let Err(CallError::Rpc(error)) = hurried else { panic!("{hurried:?}") };
+    assert_eq!((error.code(), error.retry_after()), (Code::ResourceExhausted, Some(told)));
+    assert_eq!(error.attempts(), 1);
+
+    let _b = open(&net, "b", |service| service.layer(refuse_once())).await;
+    let begin = tokio::time::Instant::now();
+    while refused.load(Ordering::Relaxed) < 2 {
+        let seen = shop.context("key").await.expect("a answers, as b does later");
+        assert_eq!(seen.node, "a");
+    }
+    assert_eq!(begin.elapsed(), Duration::ZERO, "another node is asked at once");
+
+    let other = Net::new();
+    let _c = open(&other, "c", |service| service.layer(refuse_once())).await;
+    let shop = ShopClient::new(&other.client());
+    let begin = tokio::time::Instant::now();
+    assert_eq!(shop.context("key").await.expect("it comes back").node, "c");
+    let waited = begin.elapsed();
+    assert!((told..told * 3 / 2).contains(&waited), "{waited:?}");
+}

@@ -1,7 +1,7 @@
 //! Services that call one another in a row, whose last one is down: how often it is asked.
 
-use micro::CallError;
 use micro::test::{Net, Node};
+use micro::{Budget, CallError};
 
 use super::*;
 
@@ -53,12 +53,17 @@ struct Row {
 
 impl Row {
     async fn new(middle: fn(TierClient) -> Does) -> Self {
+        Self::with(middle, Budget::default()).await
+    }
+
+    async fn with(middle: fn(TierClient) -> Does, budget: Budget) -> Self {
         let net = Net::new();
+        let connect = || net.connect().retry_budget(budget).throttle(None).into_future();
         let (asked, by_retries) = (Arc::<AtomicU32>::default(), Arc::<AtomicU32>::default());
         let mut nodes = Vec::new();
         for name in ["front", "middle", "leaf"] {
             // One client for the nodes of a tier, as one process would have.
-            let client = net.client();
+            let client = connect().await.expect("nothing is wrong with it");
             let does = match name {
                 "front" => middle(TierClient::named(&client, "middle")),
                 "middle" => middle(TierClient::named(&client, "leaf")),
@@ -69,7 +74,8 @@ impl Row {
                 nodes.push(net.serve(name, service).await.expect("nothing is wrong with it"));
             }
         }
-        let first = TierClient::named(&net.client(), "front");
+        let first = connect().await.expect("nothing is wrong with it");
+        let first = TierClient::named(&first, "front");
         Self { _nodes: nodes, first, asked, by_retries }
     }
 
@@ -92,4 +98,20 @@ async fn a_failure_that_is_told_is_not_repeated_above() {
 async fn a_retry_is_not_multiplied() {
     assert_eq!(Row::new(Does::Breaks).await.ask().await, (7, 6));
     assert_eq!(Row::new(Does::BreaksOnItsOwn).await.ask().await, (27, 18));
+}
+
+/// Over many calls the budget bounds what a leaf that is down gets: a fifth more where services tell
+/// why they failed, and where they break a fifth for each of them, which is a sum and no product.
+#[tokio::test(start_paused = true)]
+async fn the_budget_bounds_the_load_of_the_leaf() {
+    const CALLS: u32 = 200;
+    for (middle, most) in [(Does::TellsWhy as fn(_) -> _, 1.2), (Does::Breaks, 1.6)] {
+        let row = Row::with(middle, Budget::new(0.2, 0)).await;
+        let mut asked = 0;
+        for _ in 0..CALLS {
+            asked += row.ask().await.0;
+        }
+        let load = f64::from(asked) / f64::from(CALLS);
+        assert!((1.0..=most).contains(&load), "{load}");
+    }
 }
