@@ -1,5 +1,5 @@
-//! Tower layers, for any service and any request: balance, retry, ejection, throttle, deadline, load
-//! shed.
+//! Tower layers, for any service and any request: balance, retry, ejection, throttle, limit, deadline,
+//! load shed.
 //!
 //! None of them needs the rest of this project. Where there is a registry, its nodes are balanced
 //! over with [`Balance::new`]; where there is none, [`Balance::discover`] takes whatever names them.
@@ -30,7 +30,7 @@
 //! ```text
 //!  DeadlineLayer::new     refuses what came too late, and ends what nobody waits for
 //!    ┆
-//!  LoadShedLayer          sends away what is too much, at once
+//!  LimitLayer             sends away at once what is too much, by how long calls take
 //!    ┆
 //!  the handler
 //! ```
@@ -49,6 +49,7 @@
 //! | what ends a call | class | so retries |
 //! |---|---|---|
 //! | [`Full`](load_shed::Full) | `Refused` | repeat it |
+//! | [`Overloaded`](limit::Overloaded) | `Overloaded` | repeat it within the budget |
 //! | [`Ejected`](ejection::Ejected) | `NotSent` | repeat it |
 //! | [`Throttled`](throttle::Throttled) | `Executed` | leave it |
 //! | [`Missed::Before`](deadline::Missed::Before) | `Executed` | leave it |
@@ -65,6 +66,7 @@
 //! | [`EjectionLayer`] | 5 failures in a row, or < 80 % answered over 5 to 10 s of ≥ 10 calls | Envoy, outlier detection |
 //! | | out for 1 s × 2ⁿ up to 60 s, ± 25 %, then one probe | gRFC A50, Finagle's `FailFast` |
 //! | [`ThrottleLayer`] | K = 1.7 over 1 s, from 10 calls, at most 90 % | [`ThrottlePolicy`](crate::ThrottlePolicy): Google's SRE book, with our figures |
+//! | [`LimitLayer`] | 32 to 65 536 calls; fewer when they take > 2 × as long as when few run, and > 20 ms | [`limit::Config`]: Netflix's `Gradient2Limit` |
 //! | [`DeadlineLayer`], [`LoadShedLayer`] | none: only you know | |
 //!
 //! # Examples
@@ -114,6 +116,7 @@ pub mod deadline;
 pub mod ejection;
 mod error;
 mod gate;
+pub mod limit;
 pub mod load_shed;
 pub mod retry;
 mod round;
@@ -123,6 +126,7 @@ pub use balance::Balance;
 pub use deadline::{Deadline, DeadlineLayer};
 pub use ejection::{Ejection, EjectionLayer};
 pub use error::{Classified, Error};
+pub use limit::{Limit, LimitLayer};
 pub use load_shed::{LoadShed, LoadShedLayer};
 pub use retry::{Retry, RetryLayer};
 pub use throttle::{Throttle, ThrottleLayer};

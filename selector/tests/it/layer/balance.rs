@@ -8,7 +8,7 @@ use futures::FutureExt;
 use futures::channel::mpsc;
 use futures::future::{BoxFuture, join_all};
 use futures::stream::{self, StreamExt};
-use micro_selector::layer::{Balance, DeadlineLayer, RetryLayer};
+use micro_selector::layer::{Balance, Classified, DeadlineLayer, RetryLayer};
 use micro_selector::{CallOptions, Class, Failure, Selector, SelectorConfig, StrategyKind};
 use tokio::time::{Instant, advance, sleep};
 use tower::discover::Change;
@@ -303,6 +303,38 @@ async fn retries_go_elsewhere() {
             let waits = attempts > nodes || class == Class::MaybeExecuted;
             assert_eq!(!start.elapsed().is_zero(), waits, "{context}");
         }
+    }
+}
+
+/// A node that says when it wants to be asked again is asked no sooner by that call, and another one
+/// at once; over one service the next attempt waits as long.
+#[tokio::test(start_paused = true)]
+async fn nodes_are_asked_again_when_they_say() {
+    let wait = Duration::from_secs(5);
+    for nodes in [2, 1] {
+        let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let start = Instant::now();
+        let node = |id: usize| {
+            let asked = asked.clone();
+            tower::service_fn(move |()| {
+                asked.lock().expect("no panic").push((id, start.elapsed()));
+                let error = Classified::new(Class::Overloaded, "busy").with_retry_after(wait);
+                async move { Err::<(), _>(error) }
+            })
+        };
+        let failed = if nodes == 1 {
+            RetryLayer::new(|&()| false).layer(node(0)).oneshot(()).await.is_err()
+        } else {
+            let changes = [0, 1].map(|id| Ok::<_, &str>(Change::Insert(id, node(id))));
+            let balance = Balance::discover(stream::iter(changes), &StrategyKind::default());
+            RetryLayer::new(|&()| false).layer(balance).oneshot(()).await.is_err()
+        };
+        let asked = asked.lock().expect("no panic").clone();
+        assert!(failed && asked.len() == 3, "{asked:?}");
+        assert_eq!((asked[0].0 == asked[1].0, asked[0].0), (nodes == 1, asked[2].0), "{asked:?}");
+        assert_eq!(asked[1].1.is_zero(), nodes == 2, "{asked:?}");
+        let last = if nodes == 2 { Duration::ZERO } else { asked[1].1 };
+        assert!(asked[2].1 - last >= wait, "{asked:?}");
     }
 }
 

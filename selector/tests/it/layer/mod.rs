@@ -3,6 +3,7 @@
 mod balance;
 mod deadline;
 mod ejection;
+mod limit;
 mod load_shed;
 mod retry;
 mod throttle;
