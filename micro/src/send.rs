@@ -135,6 +135,7 @@ async fn attempts(plan: &Plan, request: &mut Request) -> Result<(Response, Sourc
     let mut options = CallOptions::default();
     options.deadline = request.deadline;
     options.idempotent = request.idempotent;
+    options.method = Some(micro_selector::hash(request.method.as_bytes()));
     let client = plan.target.client();
     let defaults = client.call_defaults();
     options.wait_for_ready = plan.wait_for_ready.unwrap_or(defaults.wait_for_ready);

@@ -62,6 +62,7 @@ mod filter;
 mod hash;
 #[cfg(test)]
 mod interleave;
+mod methods;
 mod moment;
 mod node;
 mod peers;

@@ -369,6 +369,55 @@ fn hanging_nodes_are_suspect() {
     }
 }
 
+/// Short calls get their share of each node, whatever long ones it served before; a node that is slow
+/// gets next to none, whichever method shows that.
+#[test]
+fn long_methods_do_not_make_their_node_look_slow() {
+    const LONG: u64 = 2;
+    let shares = |strategy: &str, slow: f64| {
+        let mut caller = Caller::of(strategy, 3);
+        let mut counts = [0.0; 3];
+        for turn in 0..3_000 {
+            let method = if turn % 100 == 99 { LONG } else { 1 };
+            caller.options.method = Some(method);
+            let picked = caller.pick().expect("there are nodes");
+            let node = *picked.member().target();
+            let took = if method == LONG { 100.0 } else { 1.0 };
+            caller.now += Duration::from_secs_f64(took / 1e3 * if node == 0 { slow } else { 1.0 });
+            picked.finish(Ok(()), caller.now);
+            counts[node] += if turn > 300 && method != LONG { 1.0 / 2_673.0 } else { 0.0 };
+        }
+        counts
+    };
+    let healthy = shares("ewma", 1.0);
+    assert!(healthy.iter().all(|share| (0.25..0.42).contains(share)), "{healthy:?}");
+    assert!(shares("ewma", 20.0)[0] < 0.05);
+}
+
+/// A node that works on a call which takes a minute on any node is not suspect.
+#[test]
+fn long_polls_are_no_stall() {
+    for strategy in ["round-robin", "random", "weighted"] {
+        let mut caller = Caller::of(strategy, 4);
+        let poll = |caller: &mut Caller| {
+            caller.options.method = Some(2);
+            let picked = caller.pick().expect("there are nodes");
+            caller.options.method = Some(1);
+            picked
+        };
+        (0..100).for_each(|_| _ = caller.call(|_| Ok(())));
+        let first = poll(&mut caller);
+        caller.wait(60_000);
+        first.finish(Ok(()), caller.now);
+        (0..100).for_each(|_| _ = caller.call(|_| Ok(())));
+        let second = poll(&mut caller);
+        caller.wait(30_000);
+        let busy = *second.member().target();
+        let called = (0..400).filter(|_| caller.call(|_| Ok(())) == busy).count();
+        assert!(called > 50, "{strategy}: {called} of 400");
+    }
+}
+
 /// The nodes of the caller's zone are preferred, until they are too few or much too slow.
 #[test]
 fn zones_are_preferred_and_left() {
