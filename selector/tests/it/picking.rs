@@ -369,29 +369,36 @@ fn hanging_nodes_are_suspect() {
     }
 }
 
-/// Short calls get their share of each node, whatever long ones it served before; a node that is slow
-/// gets next to none, whichever method shows that.
+/// The node that served a long call gets its share of the short ones after it; a node that is slow
+/// gets next to none.
 #[test]
 fn long_methods_do_not_make_their_node_look_slow() {
-    const LONG: u64 = 2;
-    let shares = |strategy: &str, slow: f64| {
-        let mut caller = Caller::of(strategy, 3);
-        let mut counts = [0.0; 3];
+    // The shares of the node that served the last long call, and of the first.
+    let shares = |slow: f64| {
+        let mut caller = Caller::of("ewma", 3);
+        let (mut short, mut after_long, mut first, mut served) = (0.0, 0.0, 0.0, 0);
         for turn in 0..3_000 {
-            let method = if turn % 100 == 99 { LONG } else { 1 };
-            caller.options.method = Some(method);
+            let is_long = turn % 100 == 99;
+            caller.options.method = Some(1 + u64::from(is_long));
             let picked = caller.pick().expect("there are nodes");
             let node = *picked.member().target();
-            let took = if method == LONG { 100.0 } else { 1.0 };
-            caller.now += Duration::from_secs_f64(took / 1e3 * if node == 0 { slow } else { 1.0 });
+            let seconds = if is_long { 0.1 } else { 0.001 } * if node == 0 { slow } else { 1.0 };
+            caller.now += Duration::from_secs_f64(seconds);
             picked.finish(Ok(()), caller.now);
-            counts[node] += if turn > 300 && method != LONG { 1.0 / 2_673.0 } else { 0.0 };
+            if is_long {
+                served = node;
+            } else if turn > 500 {
+                short += 1.0;
+                after_long += f64::from(node == served);
+                first += f64::from(node == 0);
+            }
         }
-        counts
+        (after_long / short, first / short)
     };
-    let healthy = shares("ewma", 1.0);
-    assert!(healthy.iter().all(|share| (0.25..0.42).contains(share)), "{healthy:?}");
-    assert!(shares("ewma", 20.0)[0] < 0.05);
+    let (after_long, _) = shares(1.0);
+    assert!((0.25..0.45).contains(&after_long), "{after_long}");
+    let (_, slow) = shares(20.0);
+    assert!(slow < 0.05, "{slow}");
 }
 
 /// A node that works on a call which takes a minute on any node is not suspect.
