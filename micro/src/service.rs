@@ -347,7 +347,8 @@ impl Service {
         self.hook(Stage::AfterStop, hook)
     }
 
-    /// What it accepts from peers.
+    /// What it accepts from peers, and how much it does at once. A value out of its range is an error
+    /// of the start.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -125,6 +126,13 @@ impl Error {
     #[must_use]
     pub fn details(&self) -> Option<(Codec, &Bytes)> {
         self.0.details.as_ref().map(|(codec, details)| (*codec, details))
+    }
+
+    /// Returns after how long the server says that a retry may be of use, which an overloaded one
+    /// does.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.metadata.retry_after()
     }
 
     /// Returns the pairs the server sent beside its status.

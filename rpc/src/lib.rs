@@ -51,7 +51,7 @@ pub use client::{Channel, ChannelConfig};
 pub use code::{Code, UnknownCode};
 pub use codec::{Codec, CodecError};
 pub use error::{Error, Execution, Phase};
-pub use limits::Limits;
+pub use limits::{InvalidLimit, Limits};
 pub use metadata::{InvalidMetadata, Metadata};
 pub use name::Name;
 pub use request::{Criticality, Peer, Request, Response};

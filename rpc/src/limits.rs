@@ -20,6 +20,42 @@ pub struct Limits {
     /// server looks at no further request of that connection, and the answers of the calls that run
     /// by then: at worst this number times the longest frame the client accepts.
     pub max_in_flight: usize,
+    /// The most calls a second that a server takes from one IPv4 address or IPv6 network (/64), on
+    /// all its connections; at least 1, default `None`, which is any number. Who was quiet for a
+    /// second may make as many at once; what is more is refused as `resource_exhausted`, with
+    /// [`Status::retry_after`](crate::Status::retry_after). Unix sockets and memory are not counted.
+    /// Who shares an address shares its calls, as with `max_connections_per_peer`.
+    pub max_rate_per_peer: Option<u32>,
+    /// The most calls that a server runs at once, on all connections: 1 to 65 536, default 65 536.
+    /// Calls whose handler ends without ever waiting are not counted.
+    ///
+    /// Each class of [`Criticality`](crate::Criticality) may use its share of these places. Calls
+    /// that find none wait in a queue, and what does not fit in there is refused as
+    /// `resource_exhausted`, with [`Status::retry_after`](crate::Status::retry_after).
+    pub max_running: usize,
+    /// Whether a server allows fewer calls at once than `max_running` while calls take long because
+    /// of each other; default `true`.
+    ///
+    /// It does when more than `min_running` calls run at once and take more than twice as long as
+    /// they do when few run, and more than 20 ms, for several tenths of a second; it allows more
+    /// again as soon as they do not. Each method is compared with itself.
+    ///
+    /// Methods that wait on purpose, until something happens for example, may look like an overload
+    /// when it does not happen for once. With many such calls set `min_running` to their number, or
+    /// this to `false`.
+    pub adaptive: bool,
+    /// The fewest calls at once that `adaptive` goes down to: at least 1, at most `max_running`,
+    /// default 32; so a `max_running` below that needs this as well. It is also as many as are taken for few: how long calls take while no more run
+    /// is how long they should take.
+    pub min_running: usize,
+    /// The most calls that wait for their turn to run, of each class of criticality, in order of
+    /// arrival and the more important classes first: at most 65 536, default 1 024, and no more than
+    /// may run. The
+    /// classes may use the same shares of it. With 0 there is no queue.
+    pub max_queued: usize,
+    /// How long a call waits for its turn to run before it is refused: at most a year, default
+    /// 100 ms. One whose deadline passes meanwhile is refused as well, and not executed.
+    pub max_queue_time: Duration,
     /// The most connections a server keeps open: at least 1, default 10 000. One more takes the
     /// place of the connection that has made no call for the longest, has none running and no
     /// answer to read; that one is told to go away, and its client connects again for its next
@@ -54,6 +90,12 @@ impl Default for Limits {
             max_frame: 4 * 1024 * 1024,
             max_metadata: Metadata::MAX_BYTES,
             max_in_flight: 1024,
+            max_rate_per_peer: None,
+            max_running: MAX_IN_FLIGHT,
+            adaptive: true,
+            min_running: 32,
+            max_queued: 1024,
+            max_queue_time: Duration::from_millis(100),
             max_connections: 10_000,
             max_connections_per_peer: 1024,
             stall_timeout: Duration::from_secs(10),
@@ -62,17 +104,64 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Says which value is out of its range, if one is. A [`Server`](crate::Server) and a
+    /// [`Channel`](crate::Channel) take such a value for the nearest in it.
+    ///
+    /// # Errors
+    ///
+    /// The first of those values.
+    pub fn check(&self) -> Result<(), InvalidLimit> {
+        self.named().into_iter().zip(self.clamped().named()).try_for_each(
+            |((name, value), (_, nearest))| {
+                if value == nearest { Ok(()) } else { Err(InvalidLimit { name, value, nearest }) }
+            },
+        )
+    }
+
+    /// The values that have a range.
+    fn named(&self) -> [(&'static str, String); 11] {
+        [
+            ("max_frame", self.max_frame.to_string()),
+            ("max_metadata", self.max_metadata.to_string()),
+            ("max_in_flight", self.max_in_flight.to_string()),
+            ("max_rate_per_peer", self.max_rate_per_peer.unwrap_or(1).to_string()),
+            ("max_running", self.max_running.to_string()),
+            ("min_running", self.min_running.to_string()),
+            ("max_queued", self.max_queued.to_string()),
+            ("max_queue_time", format!("{:?}", self.max_queue_time)),
+            ("max_connections", self.max_connections.to_string()),
+            ("max_connections_per_peer", self.max_connections_per_peer.to_string()),
+            ("stall_timeout", format!("{:?}", self.stall_timeout)),
+        ]
+    }
+
     /// Returns these limits with every value moved into its range.
     pub(crate) fn clamped(&self) -> Self {
+        let max_running = self.max_running.clamp(1, MAX_IN_FLIGHT);
         Self {
             max_frame: self.max_frame.clamp(MIN_FRAME, HARD_MAX_FRAME),
             max_metadata: self.max_metadata.min(Metadata::MAX_BYTES),
             max_in_flight: self.max_in_flight.clamp(1, MAX_IN_FLIGHT),
+            max_rate_per_peer: self.max_rate_per_peer.map(|rate| rate.max(1)),
+            max_running,
+            adaptive: self.adaptive,
+            min_running: self.min_running.clamp(1, max_running),
+            max_queued: self.max_queued.min(MAX_IN_FLIGHT),
+            max_queue_time: self.max_queue_time.min(YEAR),
             max_connections: self.max_connections.max(1),
             max_connections_per_peer: self.max_connections_per_peer.max(1),
             stall_timeout: self.stall_timeout.clamp(Duration::from_millis(1), YEAR),
         }
     }
+}
+
+/// A value of [`Limits`] is out of its range.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{name} of {value} is out of range: the nearest in it is {nearest}")]
+pub struct InvalidLimit {
+    name: &'static str,
+    value: String,
+    nearest: String,
 }
 
 /// The least a peer may offer to accept: whatever the engine itself answers fits in it.
@@ -83,3 +172,40 @@ pub(crate) const HARD_MAX_FRAME: usize = 64 * 1024 * 1024;
 pub(crate) const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 /// The client keeps a call's slot in the low 16 bits of its id.
 pub(crate) const MAX_IN_FLIGHT: usize = 1 << 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each value out of its range is named, with the nearest in it, and what a server makes of it
+    /// is in it; the defaults are.
+    #[test]
+    fn says_what_is_out_of_range() {
+        let second = Duration::from_secs(1);
+        type Change = fn(&mut Limits);
+        let wrong: [(&str, Change); 11] = [
+            ("max_frame of 1 is out of range: the nearest in it is 1024", |l| l.max_frame = 1),
+            ("max_metadata of 16385", |l| l.max_metadata = Metadata::MAX_BYTES + 1),
+            ("max_in_flight of 0", |l| l.max_in_flight = 0),
+            ("max_rate_per_peer of 0", |l| l.max_rate_per_peer = Some(0)),
+            ("max_running of 65537", |l| l.max_running = MAX_IN_FLIGHT + 1),
+            ("min_running of 32 is out of range: the nearest in it is 31", |l| l.max_running = 31),
+            ("max_queued of 65537", |l| l.max_queued = MAX_IN_FLIGHT + 1),
+            ("max_queue_time of ", |l| l.max_queue_time = Duration::MAX),
+            ("max_connections of 0", |l| l.max_connections = 0),
+            ("max_connections_per_peer of 0", |l| l.max_connections_per_peer = 0),
+            ("stall_timeout of 0ns", |l| l.stall_timeout = Duration::ZERO),
+        ];
+        for (expected, change) in wrong {
+            let mut limits = Limits::default();
+            change(&mut limits);
+            let error = limits.check().unwrap_err().to_string();
+            assert!(error.starts_with(expected), "{error}");
+            assert_eq!(limits.clamped().check(), Ok(()), "{expected}");
+        }
+        let rate =
+            Limits { max_rate_per_peer: Some(5), stall_timeout: second, ..Limits::default() };
+        assert_eq!(rate.check(), Ok(()));
+        assert_eq!(Limits::default().check(), Ok(()));
+    }
+}

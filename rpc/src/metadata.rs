@@ -1,6 +1,7 @@
 //! Small key-value pairs that travel beside a body.
 
 use std::fmt;
+use std::time::Duration;
 
 /// Key-value pairs that travel beside a body, in the order they were inserted.
 ///
@@ -82,10 +83,22 @@ impl Metadata {
         self.bytes
     }
 
+    /// Says when to come back; left out where there is no room for it.
+    pub(crate) fn set_retry_after(&mut self, wait: Duration) {
+        let _ = self.insert(RETRY_AFTER, &wait.as_nanos().div_ceil(1_000_000).to_string());
+    }
+
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        self.get(RETRY_AFTER)?.parse().ok().map(Duration::from_millis)
+    }
+
     fn position(&self, key: &str) -> Option<usize> {
         self.entries.iter().position(|entry| *entry.0 == *key)
     }
 }
+
+/// After how many milliseconds a retry may be of use.
+const RETRY_AFTER: &str = "retry-after-ms";
 
 impl fmt::Debug for Metadata {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

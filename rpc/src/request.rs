@@ -37,7 +37,8 @@ pub struct Request {
     pub peer: Option<Peer>,
     /// Which calls an overloaded server sheds first.
     pub criticality: Criticality,
-    /// The server must not retry downstream on behalf of this call. Default `false`.
+    /// This is a retry, or made on behalf of one: servers that make calls for it repeat none of
+    /// those that may have been executed, and mark them likewise. Default `false`.
     pub no_retry: bool,
     /// What layers of one process hand on to each other and to the handler; it never travels.
     pub extensions: http::Extensions,
@@ -92,6 +93,9 @@ impl Response {
 
 /// How much a call matters to an overloaded server, most important first.
 ///
+/// Of the places that a server has for calls, each class may use its share: all of them, 95, 75 and
+/// 50 percent, so that there is one left for what matters more.
+///
 /// The four classes are those of Google's SRE book, chapter "Handling Overload".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Criticality {
@@ -107,9 +111,12 @@ pub enum Criticality {
 }
 
 impl Criticality {
+    /// All classes, most important first.
+    pub const ALL: [Self; 4] =
+        [Self::CriticalPlus, Self::Critical, Self::SheddablePlus, Self::Sheddable];
+
     pub(crate) fn from_u8(number: u8) -> Option<Self> {
-        let classes = [Self::CriticalPlus, Self::Critical, Self::SheddablePlus, Self::Sheddable];
-        classes.get(usize::from(number)).copied()
+        Self::ALL.get(usize::from(number)).copied()
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a server answers instead of a response.
 
 use std::fmt;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -55,6 +56,12 @@ impl Status {
         self
     }
 
+    /// Says after how long a retry may be of use, as the entry `retry-after-ms` of the metadata.
+    pub fn with_retry_after(mut self, wait: Duration) -> Self {
+        self.0.metadata.set_retry_after(wait);
+        self
+    }
+
     /// Says that nothing was executed, so that a retry elsewhere is safe for every method.
     pub fn refused(mut self) -> Self {
         self.0.end = End::Refused;
@@ -90,6 +97,12 @@ impl Status {
     #[must_use]
     pub fn metadata(&self) -> &Metadata {
         &self.0.metadata
+    }
+
+    /// Returns after how long a retry may be of use, if the server says so.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.metadata.retry_after()
     }
 
     /// Returns whether nothing was executed.

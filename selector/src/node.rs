@@ -87,7 +87,7 @@ const FIRST_PART: f32 = 0.1;
 const IN_TIME: f32 = 10.0;
 /// Nor does one that took less than this, as calls within calls do that inherit a rest of time. Ours:
 /// longer, and nodes that hang are never ejected by callers with short deadlines.
-const PATIENCE: Duration = Duration::from_millis(100);
+pub(crate) const PATIENCE: Duration = Duration::from_millis(100);
 
 impl NodeStats {
     /// A node with nothing in flight, of which nothing is known.

@@ -3,11 +3,12 @@
 use std::str::FromStr;
 
 use super::policy::Policy;
-use super::report::Row;
 use super::server::Mood;
 use super::tiers::{Tiers, load_of_the_leaf};
 use super::world::{Act, Record, Scenario, Sent, play};
 use super::{MS, Nanos, S};
+use crate::rows::Target::{Least, Most};
+use crate::rows::{Figures, Row, sum_up};
 
 /// A goal by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,20 +71,6 @@ impl FromStr for Goal {
     }
 }
 
-/// What is measured in one run: some figures, by name and target.
-type Figures = Vec<(&'static str, Target, f64)>;
-
-/// What a figure is to be.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Target {
-    /// At most.
-    Most(f64),
-    /// At least.
-    Least(f64),
-}
-
-use Target::{Least, Most};
-
 /// Calls before this are warming up.
 const WARM: Nanos = 5 * S;
 
@@ -98,18 +85,12 @@ fn rows_of(
     seeds: u64,
     figures: impl Fn(Policy, u64) -> Figures,
 ) -> Vec<Row> {
-    let mut rows = Vec::new();
-    for policy in policies.iter().copied() {
+    let rows = policies.iter().copied().flat_map(|policy| {
         let runs: Vec<Figures> = (1..=seeds).map(|seed| figures(policy, seed)).collect();
-        for (index, (measure, target, _)) in runs[0].iter().enumerate() {
-            let values = runs.iter().map(|run| run[index].2).collect();
-            rows.push(Row::new(goal, measure, &policy.to_string(), *target, values));
-        }
-    }
-    // Stable: by measure, and within each in the order of the policies.
-    let order: Vec<_> = rows.iter().map(|row: &Row| row.measure).collect();
-    rows.sort_by_key(|row| order.iter().position(|measure| *measure == row.measure));
-    rows
+        let rows = sum_up(goal, &policy.to_string(), &runs);
+        rows.into_iter().map(move |row| row.because(policy.weakness()))
+    });
+    rows.collect()
 }
 
 fn slow_nodes(count: usize, times: f64) -> Scenario {
@@ -257,7 +238,8 @@ fn g10(seeds: u64) -> Vec<Row> {
     let measure = "attempts at the leaf per call";
     vec![
         Row::new("G10", measure, "micro", Most(1.3), run(Tiers::Micro)),
-        Row::new("G10", measure, "naive", Most(1.3), run(Tiers::Naive)),
+        Row::new("G10", measure, "naive", Most(1.3), run(Tiers::Naive))
+            .because("each tier repeats what the one before it repeats"),
     ]
 }
 

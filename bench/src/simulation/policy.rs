@@ -39,6 +39,18 @@ impl Policy {
     pub const COMPARED: [Self; 4] =
         [Self::Micro, Self::RoundRobin, Self::LeastLoaded, Self::PeakEwma];
 
+    /// Why it misses goals, as far as it always does.
+    pub fn weakness(self) -> &'static str {
+        match self {
+            Self::Micro | Self::Oracle => "",
+            Self::Unaware => "a long call makes its node look slow",
+            Self::Fewest => "a slow node has to be loaded before it is seen",
+            Self::RoundRobin => "looks at nothing",
+            Self::LeastLoaded => "two choices; a node that fails is soon idle; spares nobody",
+            Self::PeakEwma => "two choices; a node that fails looks quick; spares nobody",
+        }
+    }
+
     /// A client of so many nodes that goes by it.
     pub fn client(self, nodes: usize) -> Client {
         let micro = |strategy: StrategyKind, knows_methods| {

@@ -8,12 +8,13 @@ use micro_registry::{Endpoints, Node, NodeState, Registration, Registry, validat
 use micro_rpc::{Address, Limits, Listener, MemoryNetwork, Server};
 
 use super::Service;
+use crate::balancing::Balancing;
 use crate::describe::describe;
 use crate::health::HealthCheck;
 use crate::registrar::Timing;
 use crate::running::Ending;
 use crate::settings::{Beneath, Explanation, Resolved, Settings};
-use crate::{Contract, Error, Result, client, duration, mount, open};
+use crate::{Contract, Error, Result, duration, mount, open};
 
 /// Everything settled that can be before anything happens.
 pub(super) struct Plan {
@@ -53,9 +54,10 @@ impl Service {
         let hosts = self.host_names(&settings)?;
         let timing = timing(&settings, self.register_ttl, self.register_interval)?;
         let health = self.health()?;
+        self.limits.check().map_err(|error| Error::invalid(format!("limit from code: {error}")))?;
         let ending = Ending { drain_delay: self.delay(&settings)?, grace: self.grace() };
         // The client this service gives would refuse it, perhaps in the middle of the night.
-        settings.resolve("selector", None, client::parse_strategy)?;
+        Balancing::default().settle(&settings)?;
         let registration = self.registration(&settings)?;
         validate::registration(&registration, timing.ttl)?;
         let description = describe(&registration, &self.contracts);
@@ -314,5 +316,30 @@ mod tests {
         );
         assert!(!begun.load(Ordering::Relaxed));
         drop(service(validate::MAX_RECORD_BYTES - 1_000).start().await.unwrap());
+    }
+
+    /// A limit out of its range ends the start, naming it and the nearest that would do.
+    #[tokio::test]
+    async fn limits_out_of_range_are_refused() {
+        let service = |limits| {
+            let service = Service::new().settings(Settings::none()).registry(MemoryRegistry::new());
+            service.limits(limits).serve(documented(String::new())).start()
+        };
+        let wrong = [
+            (
+                Limits { max_rate_per_peer: Some(0), ..Limits::default() },
+                "max_rate_per_peer of 0",
+                "1",
+            ),
+            (Limits { max_running: 8, ..Limits::default() }, "min_running of 32", "8"),
+        ];
+        for (limits, value, nearest) in wrong {
+            let error = service(limits).await.unwrap_err();
+            assert_eq!(error.code(), crate::Code::InvalidArgument);
+            let expected = format!("{value} is out of range: the nearest in it is {nearest}");
+            assert!(error.to_string().contains(&expected), "{error}");
+        }
+        let few = Limits { max_running: 8, min_running: 2, ..Limits::default() };
+        drop(service(few).await.unwrap());
     }
 }

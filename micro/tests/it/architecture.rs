@@ -16,6 +16,7 @@ fn every_member_has_a_rule() {
         let known = [
             "micro",
             "micro-macros",
+            "micro-overload",
             "micro-registry",
             "micro-rpc",
             "micro-selector",
@@ -145,8 +146,14 @@ fn the_testbed_stands_aside() {
 
 /// The engine calls addresses; where they come from is none of its business.
 #[test]
-fn the_engine_knows_no_other_crate() {
-    Workspace::load().assert_knows("micro-rpc", &[]);
+fn the_engine_knows_the_limiter_only() {
+    Workspace::load().assert_knows("micro-rpc", &["micro-overload"]);
+}
+
+/// The limiter is told when calls begin and end, and knows nothing of what they are.
+#[test]
+fn the_limiter_knows_no_other_crate() {
+    Workspace::load().assert_knows("micro-overload", &[]);
 }
 
 /// The selector chooses among what the registry tells, and knows neither engine nor backends.

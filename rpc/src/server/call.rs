@@ -9,6 +9,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::time::{Instant, timeout_at};
 
+use super::gate::Waiting;
 use super::router::Route;
 use crate::{Code, Limits, Metadata, Request, Response, Status};
 
@@ -54,6 +55,15 @@ impl Call {
         };
         ended.unwrap_or_else(|_| Err(route.panicked()))
     }
+}
+
+/// Runs a call once it is its turn.
+pub(super) async fn queued(route: &Arc<Route>, request: Request, waiting: Box<Waiting>) -> Outcome {
+    let mut running = waiting.turn(request.deadline).await?;
+    running.begins();
+    let outcome = Call::new(route, request).finish().await;
+    running.ended();
+    outcome
 }
 
 /// Refuses more metadata than a server wants with a request.

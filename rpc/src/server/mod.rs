@@ -3,9 +3,12 @@
 mod accept;
 mod call;
 mod episode;
+mod gate;
 #[cfg(feature = "http")]
 mod http;
 mod places;
+mod queue;
+mod rate;
 mod router;
 mod session;
 mod shared;
@@ -205,20 +208,29 @@ impl ServerHandle {
     /// Returns the number of calls that wait in a handler now.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.shared.running()
+        self.shared.gate.running()
+    }
+
+    /// Returns the number of calls that wait for their turn to run now: see
+    /// [`Limits::max_queued`].
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.shared.gate.queued()
     }
 
     /// Stops: takes no new calls or connections, waits for running calls at most `grace` long, and
     /// closes all connections such that no answer is lost.
     ///
     /// Each client is told which of its calls was the last to be accepted. Later ones are not
-    /// executed, which the client knows, so that it can repeat them elsewhere.
+    /// executed, which the client knows, so that it can repeat them elsewhere; and those that wait
+    /// for their turn to run are refused, to the same end.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future aborts what is left, as dropping the handle does.
     pub async fn shutdown(mut self, grace: Duration) -> ShutdownReport {
-        let running = self.shared.running();
+        self.shared.gate.close();
+        let running = self.in_flight();
         let until = Instant::now() + grace.min(YEAR);
         self.shared.enter(Phase::Stopping(until));
         while let Some(ended) = self.tasks.join_next().await {

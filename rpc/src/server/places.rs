@@ -162,7 +162,7 @@ impl Places {
 
 /// What counts as one peer: an IPv4 address, however it is written, or the 2⁶⁴ addresses that one
 /// host with IPv6 may take turns with.
-fn peer_of(ip: IpAddr) -> IpAddr {
+pub(super) fn peer_of(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
         v4 => v4,

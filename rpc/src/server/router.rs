@@ -116,10 +116,15 @@ fn one_or_other(method: &Option<Name>) -> String {
 pub(super) struct Routes(Vec<Arc<Route>>);
 
 impl Routes {
-    pub(super) fn find(&self, contract: &str, method: &str) -> Option<&Arc<Route>> {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Returns a method's route, and its number among all.
+    pub(super) fn find(&self, contract: &str, method: &str) -> Option<(usize, &Arc<Route>)> {
         let find = |key| self.0.binary_search_by(|route| route.key().cmp(&key));
         let found = find((contract, Some(method))).or_else(|_| find((contract, None)));
-        found.ok().map(|at| &self.0[at])
+        found.ok().map(|at| (at, &self.0[at]))
     }
 
     pub(super) fn unknown(&self, contract: &str, method: &str) -> Status {
@@ -227,7 +232,7 @@ mod tests {
         let router = Router::new().route("b", "x", echo).route("a", "y", echo);
         let routes = router.merge(Router::new().route("a", "x", echo)).build().ok().unwrap();
         for (contract, method) in [("a", "x"), ("a", "y"), ("b", "x")] {
-            assert_eq!(routes.find(contract, method).unwrap().key(), (contract, Some(method)));
+            assert_eq!(routes.find(contract, method).unwrap().1.key(), (contract, Some(method)));
         }
         assert!(routes.find("b", "y").is_none());
         assert!(routes.unknown("b", "y").message().contains("no method `y`"));
@@ -243,9 +248,9 @@ mod tests {
     fn falls_back_within_a_contract() {
         let router = Router::new().fallback("b", echo).route("b", "x", echo).route("a", "x", echo);
         let routes = router.build().ok().unwrap();
-        assert_eq!(routes.find("b", "x").unwrap().key(), ("b", Some("x")));
+        assert_eq!(routes.find("b", "x").unwrap().1.key(), ("b", Some("x")));
         for method in ["", "w", "y"] {
-            let route = routes.find("b", method).unwrap();
+            let (_, route) = routes.find("b", method).unwrap();
             assert_eq!((route.key(), route.method(method).as_str()), (("b", None), method));
         }
         assert!(routes.find("a", "y").is_none() && routes.find("c", "x").is_none());

@@ -8,7 +8,9 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinError;
 use tokio::time::Instant;
 
+use super::gate::Gate;
 use super::places::{Full, Given, Places, Pulse};
+use super::rate::Rates;
 use super::router::Routes;
 use super::{Ready, ServerConfig};
 use crate::Peer;
@@ -23,7 +25,8 @@ pub(super) struct Shared {
     pub(super) web: Web,
     phase: watch::Sender<Phase>,
     places: Mutex<Places>,
-    running: AtomicUsize,
+    pub(super) gate: Gate,
+    pub(super) rates: Rates,
     aborted: AtomicUsize,
     told_about_tls: AtomicBool,
 }
@@ -50,12 +53,13 @@ impl Shared {
     pub(super) fn new(routes: Routes, config: ServerConfig, ready: Ready, describe: Bytes) -> Self {
         let limits = config.limits.clamped();
         Self {
+            gate: Gate::new(&limits, routes.len()),
             routes,
             places: Mutex::new(Places::new(&limits, Instant::now())),
+            rates: Rates::new(limits.max_rate_per_peer),
             limits,
             web: Web { hosts: config.hosts.into(), ready, describe },
             phase: watch::Sender::new(Phase::Serving),
-            running: AtomicUsize::new(0),
             aborted: AtomicUsize::new(0),
             told_about_tls: AtomicBool::new(false),
         }
@@ -117,10 +121,6 @@ impl Shared {
         tracing::warn!(%peer, limit, places, "{message}");
     }
 
-    pub(super) fn running(&self) -> usize {
-        self.running.load(Ordering::Relaxed)
-    }
-
     pub(super) fn aborted(&self) -> usize {
         self.aborted.load(Ordering::Relaxed)
     }
@@ -178,24 +178,19 @@ impl Drop for Place {
     }
 }
 
-/// Counts a call among those that wait in a handler, until dropped.
-pub(super) struct Running {
-    shared: Arc<Shared>,
-    pulse: Arc<Pulse>,
-}
+/// Keeps a connection from being idle while a call of it waits or runs, until dropped.
+pub(super) struct Owing(Arc<Pulse>);
 
-impl Running {
-    pub(super) fn new(shared: &Arc<Shared>, pulse: &Arc<Pulse>) -> Self {
-        shared.running.fetch_add(1, Ordering::Relaxed);
+impl Owing {
+    pub(super) fn new(pulse: &Arc<Pulse>) -> Self {
         pulse.began();
-        Self { shared: Arc::clone(shared), pulse: Arc::clone(pulse) }
+        Self(Arc::clone(pulse))
     }
 }
 
-impl Drop for Running {
+impl Drop for Owing {
     fn drop(&mut self) {
-        self.shared.running.fetch_sub(1, Ordering::Relaxed);
-        self.pulse.ended();
+        self.0.ended();
     }
 }
 

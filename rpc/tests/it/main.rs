@@ -12,4 +12,5 @@ mod http;
 mod log;
 #[cfg(feature = "http")]
 mod mount;
+mod overload;
 mod support;

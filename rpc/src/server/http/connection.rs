@@ -29,7 +29,8 @@ pub(in crate::server) async fn serve(
 ) {
     let (stream, read) = pipe.into_parts();
     let hosts = Arc::clone(&shared.web.hosts);
-    let caller = Caller { peer: Some(peer), pulse: Arc::clone(place.pulse()), hosts };
+    let (pulse, rate) = (Arc::clone(place.pulse()), shared.rates.of(Some(peer)));
+    let caller = Caller { peer: Some(peer), pulse, hosts, rate };
     let service = service_fn(|request| {
         let (shared, caller) = (Arc::clone(&shared), caller.clone());
         let answering = Answering::new(&caller.pulse);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use tokio::time::Instant;
 
 use super::reply::Refusal;
@@ -50,6 +50,12 @@ pub(super) fn put_metadata(headers: &mut HeaderMap, metadata: &Metadata) {
     }
 }
 
+/// Says after how many whole seconds, one at least, a retry may be of use: HTTP has no shorter ones.
+pub(super) fn put_retry_after(headers: &mut HeaderMap, wait: Duration) {
+    let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0));
+    headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+}
+
 /// What the headers that are metadata begin with.
 const META: &str = "micro-meta-";
 
@@ -86,6 +92,17 @@ mod tests {
         for wrong in ["", "5", "ms", "-5s", "1.5s", "5 s", "99999999999999999999s"] {
             assert_eq!(parse_timeout(wrong), None, "{wrong}");
         }
+    }
+
+    /// Whoever comes back after what is said is not too early, and nobody is told to come at once.
+    #[test]
+    fn waits_are_rounded_up() {
+        for (ms, seconds) in [(0, "1"), (10, "1"), (1000, "1"), (1001, "2")] {
+            let mut headers = HeaderMap::new();
+            put_retry_after(&mut headers, Duration::from_millis(ms));
+            assert_eq!(headers[RETRY_AFTER], seconds);
+        }
+        put_retry_after(&mut HeaderMap::new(), Duration::MAX);
     }
 
     /// What HTTP cannot carry is left out, and takes nothing else with it.

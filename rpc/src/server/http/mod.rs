@@ -21,9 +21,11 @@ pub(super) use self::mount::Mount;
 pub use self::mount::{HttpBody, HttpService};
 use self::reply::Refusal;
 use super::call::{self, Call};
+use super::gate::{Gate, Running, Verdict};
 use super::places::Pulse;
+use super::rate::Rate;
 use super::router::Route;
-use super::shared::{Phase, Running, Shared, stopping};
+use super::shared::{Owing, Phase, Shared, stopping};
 use crate::{Code, Codec, Peer, Request, Response, Status};
 
 type Reply = hyper::Response<Full<Bytes>>;
@@ -35,6 +37,7 @@ struct Caller {
     peer: Option<Peer>,
     pulse: Arc<Pulse>,
     hosts: Arc<[String]>,
+    rate: Option<Arc<Rate>>,
 }
 
 /// Answers a request, whoever's server brought it.
@@ -91,15 +94,18 @@ where
     B: Body,
     B::Error: Into<BoxError>,
 {
-    let (route, method) = find(path, shared)?;
+    let (called, method) = find(path, shared)?;
     if request.method() != Method::POST {
         return Err(Refusal::method_not_allowed("POST", path));
     }
     if shared.is_stopping() {
         return Err(call::draining().into());
     }
+    if let Some(rate) = &caller.rate {
+        rate.check()?;
+    }
     let (head, body) = request.into_parts();
-    let names = (route.contract.clone(), route.method(method));
+    let names = (called.route.contract.clone(), called.route.method(method));
     let mut call = Request::new(names.0, names.1, Codec::Json, Bytes::new());
     call.deadline = headers::deadline(&head.headers)?;
     call.trace = headers::trace(&head.headers);
@@ -113,41 +119,50 @@ where
         () = grace_ended(&mut phases) => return Err(call::draining().into()),
     };
     caller.pulse.beat(Instant::now());
-    run(call, route, caller, shared).await
+    run(call, called, caller, shared).await
+}
+
+/// The method that is called, and its number among all.
+struct Called<'a> {
+    number: usize,
+    route: &'a Arc<Route>,
 }
 
 /// The route a path leads to, and the method it names.
-fn find<'a>(path: &'a str, shared: &'a Shared) -> Result<(&'a Arc<Route>, &'a str), Refusal> {
+fn find<'a>(path: &'a str, shared: &'a Shared) -> Result<(Called<'a>, &'a str), Refusal> {
     let names = path.strip_prefix('/').and_then(|names| names.split_once('/'));
     let Some((contract, method)) = names else { return Err(Refusal::not_found(path)) };
     let routes = &shared.routes;
     let unknown = || Refusal::unknown_method(&routes.unknown(contract, method));
-    Ok((routes.find(contract, method).ok_or_else(unknown)?, method))
+    let (number, route) = routes.find(contract, method).ok_or_else(unknown)?;
+    Ok((Called { number, route }, method))
 }
 
 /// Runs the handler on the connection's task, which does nothing else meanwhile.
 async fn run(
     request: Request,
-    route: &Arc<Route>,
+    called: Called<'_>,
     caller: &Caller,
     shared: &Arc<Shared>,
 ) -> Result<Reply, Refusal> {
     if request.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
         return Err(call::expired().refused().into());
     }
-    let running = Running::new(shared, &caller.pulse);
+    let verdict = Gate::admit(shared, called.number, request.criticality)?;
+    let _owing = Owing::new(&caller.pulse);
     let mut phases = shared.phases();
     let outcome = tokio::select! {
-        outcome = Call::new(route, request).finish() => outcome,
+        // First, for it knows whether the call began.
+        biased;
+        outcome = outcome(verdict, request, &called, shared) => outcome,
         () = grace_ended(&mut phases) => {
             shared.note_aborted(1);
             Err(call::aborted())
         }
     };
-    drop(running);
     let Response { body, codec, metadata } = match outcome {
         // It knows its methods better than the routes do.
-        Err(status) if route.is_fallback() && status.code() == Code::Unimplemented => {
+        Err(status) if called.route.is_fallback() && status.code() == Code::Unimplemented => {
             return Err(Refusal::unknown_method(&status));
         }
         outcome => outcome?,
@@ -155,6 +170,22 @@ async fn run(
     let mut reply = reply::json(StatusCode::OK, reply::to_json(codec, body)?);
     headers::put_metadata(reply.headers_mut(), &metadata);
     Ok(reply)
+}
+
+async fn outcome(
+    verdict: Verdict,
+    request: Request,
+    called: &Called<'_>,
+    shared: &Arc<Shared>,
+) -> call::Outcome {
+    let Called { number, route } = called;
+    if let Verdict::Wait(waiting) = verdict {
+        return call::queued(route, request, waiting).await;
+    }
+    let running = Running::new(shared, *number, Instant::now());
+    let outcome = Call::new(route, request).finish().await;
+    running.ended();
+    outcome
 }
 
 async fn grace_ended(phases: &mut tokio::sync::watch::Receiver<Phase>) {

@@ -57,13 +57,15 @@ impl HttpService {
     /// Lets a request in, unless the server is gone or answers too many already.
     fn admit<B>(&self, request: &Request<B>) -> Result<Visit, Status> {
         let mount = self.mount.upgrade().ok_or_else(call::draining)?;
+        let peer = request.extensions().get::<Peer>().copied();
         let too_many = |_| Status::new(Code::ResourceExhausted, "too many requests at once");
         let place = Arc::clone(&mount.places).try_acquire_owned();
         Ok(Visit {
             _place: place.map_err(too_many).map_err(Status::refused)?,
             shared: Arc::clone(&mount.shared),
             caller: Caller {
-                peer: request.extensions().get::<Peer>().copied(),
+                peer,
+                rate: mount.shared.rates.of(peer),
                 pulse: Arc::clone(&mount.pulse),
                 hosts: Arc::clone(&self.hosts),
             },

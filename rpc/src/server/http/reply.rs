@@ -6,7 +6,7 @@ use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use serde_json::{Value, json};
 
 use super::Reply;
-use super::headers::put_metadata;
+use super::headers::{put_metadata, put_retry_after};
 use crate::{Code, Codec, Status};
 
 pub(super) fn text(status: StatusCode, text: impl Into<Bytes>) -> Reply {
@@ -101,6 +101,9 @@ impl Refusal {
     pub(super) fn into_reply(self) -> Reply {
         let mut reply = json(self.http, Bytes::from(error_body(&self.status).to_string()));
         put_metadata(reply.headers_mut(), self.status.metadata());
+        if let Some(wait) = self.status.retry_after() {
+            put_retry_after(reply.headers_mut(), wait);
+        }
         if let Some(allow) = self.allow {
             reply.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
         }

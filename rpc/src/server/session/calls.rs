@@ -6,11 +6,13 @@ use std::task::{Poll, Waker};
 use bytes::{Buf, Bytes};
 use tokio::time::Instant;
 
-use super::{Exchange, Farewell, Session};
+use super::{Exchange, Farewell, Session, Task};
 use crate::outbox::lock;
-use crate::server::call::{self, Call};
+use crate::server::call::{self, Call, Outcome};
+use crate::server::gate::{Gate, Running, Verdict, Waiting};
+use crate::server::queue::Ticket;
 use crate::server::router::Route;
-use crate::server::shared::{Running, report_panic};
+use crate::server::shared::{Owing, report_panic};
 use crate::wire::{Head, RequestHead, WireError, decode_request, put_response};
 use crate::{Code, Request, Status};
 
@@ -28,15 +30,21 @@ impl Session {
         };
         match opened {
             Err(status) => self.respond(head.id, &Err(status)),
-            Ok((route, request)) => self.execute(head.id, &route, request),
+            Ok((called, request, Verdict::Run)) => self.execute(head.id, &called, request),
+            Ok((called, request, Verdict::Wait(waiting))) => {
+                self.enqueue(head.id, called.route, request, waiting);
+            }
         }
         Ok(())
     }
 
     /// Reads a request and passes it through the gates.
-    fn open(&self, mut payload: Bytes) -> Result<(Arc<Route>, Request), Status> {
+    fn open(&self, mut payload: Bytes) -> Result<(Called, Request, Verdict), Status> {
         if self.farewell == Farewell::Said {
             return Err(call::draining());
+        }
+        if let Some(rate) = &self.rate {
+            rate.check()?;
         }
         let head = decode_request(&payload)
             .map_err(|error| Status::new(Code::InvalidArgument, error.to_string()))?;
@@ -46,12 +54,14 @@ impl Session {
             return Err(call::expired().refused());
         }
         let routes = &self.shared.routes;
-        let route = routes
+        let (number, route) = routes
             .find(head.contract, head.method)
             .ok_or_else(|| routes.unknown(head.contract, head.method))?;
+        let verdict = Gate::admit(&self.shared, number, head.criticality)?;
         let (request, body_at) = self.to_request(head, route, deadline);
         payload.advance(body_at);
-        Ok((Arc::clone(route), Request { body: payload, ..request }))
+        let called = Called { number, route: Arc::clone(route) };
+        Ok((called, Request { body: payload, ..request }, verdict))
     }
 
     fn check_limits(&self, head: &RequestHead<'_>) -> Result<(), Status> {
@@ -90,19 +100,42 @@ impl Session {
     }
 
     /// Runs a handler here if it is ready at once, and otherwise in a task of its own.
-    fn execute(&mut self, id: u64, route: &Arc<Route>, request: Request) {
+    fn execute(&mut self, id: u64, called: &Called, request: Request) {
+        let Called { number, route } = called;
         let mut call = Call::new(route, request);
         if let Poll::Ready(outcome) = call.poll_first() {
             return self.respond(id, &outcome);
         }
+        let running = Running::new(&self.shared, *number, self.arrived);
+        let owing = Owing::new(&self.pulse);
+        let answer = answer(id, call, running, Arc::clone(&self.exchange), self.max_frame, owing);
+        self.spawn(id, None, answer, route.spawns());
+    }
+
+    /// Runs a handler in a task of its own once it is its turn.
+    fn enqueue(&mut self, id: u64, route: Arc<Route>, request: Request, waiting: Box<Waiting>) {
+        let (ticket, blocks) = (Some(waiting.ticket()), route.spawns());
+        let (exchange, max_frame) = (Arc::clone(&self.exchange), self.max_frame);
+        let owing = Owing::new(&self.pulse);
+        let answer = async move {
+            let outcome = call::queued(&route, request, waiting).await;
+            drop(owing);
+            deliver(id, &outcome, &exchange, max_frame);
+        };
+        self.spawn(id, ticket, answer, blocks);
+    }
+
+    /// Starts the task of a call, which may block its thread if the method is known to.
+    fn spawn<F>(&mut self, id: u64, ticket: Option<Ticket>, answer: F, blocks: bool)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         self.reap();
-        let running = Running::new(&self.shared, &self.pulse);
-        let answer = answer(id, call, Arc::clone(&self.exchange), self.max_frame, running);
         // Locked first, so that the task finds its entry however quick it is.
         let mut exchange = lock(&self.exchange);
-        let task = self.tasks.spawn(answer);
-        exchange.running.insert(id, task);
-        if route.spawns() {
+        let abort = self.tasks.spawn(answer);
+        exchange.running.insert(id, Task { abort, ticket });
+        if blocks {
             // The new task is next on this worker, and may block it. Yielding this one has another
             // worker woken, which takes the connection over and waits for input.
             let session = exchange.outbox.wake_always();
@@ -120,26 +153,39 @@ impl Session {
 
     pub(super) fn cancel(&self, id: u64) {
         if let Some(task) = lock(&self.exchange).running.remove(&id) {
-            task.abort();
+            task.abort.abort();
         }
     }
+}
+
+/// The method that is called, and its number among all.
+struct Called {
+    number: usize,
+    route: Arc<Route>,
 }
 
 /// The task of a call that did not end at its first poll.
 async fn answer(
     id: u64,
     call: Call,
+    running: Running,
     exchange: Arc<Mutex<Exchange>>,
     max_frame: usize,
-    running: Running,
+    owing: Owing,
 ) {
     let outcome = call.finish().await;
-    drop(running);
-    let mut exchange = lock(&exchange);
+    running.ended();
+    drop(owing);
+    deliver(id, &outcome, &exchange, max_frame);
+}
+
+/// Answers a call, unless somebody has done so or it was cancelled.
+fn deliver(id: u64, outcome: &Outcome, exchange: &Mutex<Exchange>, max_frame: usize) {
+    let mut exchange = lock(exchange);
     if exchange.running.remove(&id).is_none() {
         return;
     }
-    exchange.outbox.push(|out| put_response(out, id, &outcome, max_frame));
+    exchange.outbox.push(|out| put_response(out, id, outcome, max_frame));
     let session = exchange.outbox.wake();
     drop(exchange);
     session.into_iter().for_each(Waker::wake);

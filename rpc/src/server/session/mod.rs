@@ -17,6 +17,8 @@ use self::serve::{Fault, close};
 use super::LINGER;
 use super::call::{self, Outcome};
 use super::places::Pulse;
+use super::queue::Ticket;
+use super::rate::Rate;
 use super::shared::{Phase, Place, Shared};
 use super::stall::{Owed, Stall};
 use crate::Peer;
@@ -33,6 +35,7 @@ const MAX_UNWRITTEN: usize = 1024 * 1024;
 struct Session {
     pipe: Pipe,
     peer: Peer,
+    rate: Option<Arc<Rate>>,
     shared: Arc<Shared>,
     pulse: Arc<Pulse>,
     /// The longest frame the client accepts.
@@ -67,8 +70,15 @@ enum Farewell {
 #[derive(Default)]
 struct Exchange {
     outbox: Outbox,
-    /// Calls that have a task, and how to stop it. Whoever takes an entry out answers the call.
-    running: HashMap<u64, AbortHandle>,
+    /// Calls that have a task. Whoever takes an entry out answers the call.
+    running: HashMap<u64, Task>,
+}
+
+/// The task of a call.
+struct Task {
+    abort: AbortHandle,
+    /// Of a call that has to wait for its turn first.
+    ticket: Option<Ticket>,
 }
 
 impl AsMut<Outbox> for Exchange {
@@ -85,6 +95,7 @@ impl Session {
         Self {
             pipe,
             peer,
+            rate: shared.rates.of(Some(peer)),
             shared,
             pulse: Arc::clone(place.pulse()),
             max_frame: theirs.max_frame as usize,
@@ -167,14 +178,17 @@ impl Session {
         self.push_control(kind::GO_AWAY, last);
     }
 
-    /// Ends the calls that still run, and tells their callers that they may have been executed.
+    /// Ends the calls that still run, and tells their callers that they may have been executed;
+    /// those that still wait have not been.
     fn abort_running(&mut self) {
         let mut exchange = lock(&self.exchange);
         let Exchange { running, outbox } = &mut *exchange;
-        self.shared.note_aborted(running.len());
-        for (id, task) in running.drain() {
-            task.abort();
-            outbox.push(|out| put_response(out, id, &Err(call::aborted()), self.max_frame));
+        for (id, Task { abort, ticket }) in running.drain() {
+            abort.abort();
+            let waits = ticket.is_some_and(|ticket| self.shared.gate.withdraw(ticket));
+            let outcome = Err(if waits { call::draining() } else { call::aborted() });
+            self.shared.note_aborted(usize::from(!waits));
+            outbox.push(|out| put_response(out, id, &outcome, self.max_frame));
         }
     }
 

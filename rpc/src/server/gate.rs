@@ -1,0 +1,259 @@
+//! Which calls run, wait and are sent away when there is more to do than can be done.
+
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use micro_overload::{Config, End, Limiter};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+
+use super::call;
+use super::queue::{Queue, Ticket};
+use super::shared::Shared;
+use crate::outbox::lock;
+use crate::{Code, Criticality, Limits, Status};
+
+/// Counts the calls of all connections. What is let in at once costs it a few atomic operations;
+/// what locks or allocates is on the way of calls that wait or are sent away.
+pub(super) struct Gate {
+    limiter: Limiter,
+    /// As many as wait, for those who only ask whether somebody does.
+    queued: AtomicUsize,
+    line: Mutex<Line>,
+    max_queued: usize,
+    max_queue_time: Duration,
+}
+
+/// Who waits. Whoever takes an entry out knows that the call has not begun.
+struct Line {
+    queue: Queue<Entry>,
+    is_closed: bool,
+}
+
+struct Entry {
+    method: usize,
+    /// Hands over a place; `None` once it is certain that none will come.
+    turn: Option<oneshot::Sender<Running>>,
+}
+
+/// What becomes of a call.
+pub(super) enum Verdict {
+    Run,
+    /// In a box, so that calls which run at once do not move it around.
+    Wait(Box<Waiting>),
+}
+
+/// Of the places, how many percent each class of criticality may use, most important first.
+const SHARES: [usize; Criticality::ALL.len()] = [100, 95, 75, 50];
+
+impl Gate {
+    /// Creates a gate for the calls of so many methods.
+    pub(super) fn new(limits: &Limits, methods: usize) -> Self {
+        let Limits { adaptive, min_running, max_running, .. } = *limits;
+        let config = Config { max: max_running, min: min_running, adaptive };
+        Self {
+            limiter: Limiter::new(&config, methods),
+            queued: AtomicUsize::new(0),
+            line: Mutex::new(Line { queue: Queue::new(), is_closed: false }),
+            max_queued: limits.max_queued,
+            max_queue_time: limits.max_queue_time,
+        }
+    }
+
+    pub(super) fn queued(&self) -> usize {
+        self.queued.load(SeqCst)
+    }
+
+    pub(super) fn running(&self) -> usize {
+        self.limiter.running()
+    }
+
+    /// Says whether a call runs now, waits for its turn or, as the error, is sent away. Handlers
+    /// that end at once are never among the running, so nothing is counted here: as many calls too
+    /// many may begin as there are threads.
+    pub(super) fn admit(
+        shared: &Arc<Shared>,
+        method: usize,
+        class: Criticality,
+    ) -> Result<Verdict, Status> {
+        let gate = &shared.gate;
+        let has_place = gate.limiter.running() < gate.places(class);
+        if has_place && gate.queued() == 0 {
+            return Ok(Verdict::Run);
+        }
+        let mut line = lock(&gate.line);
+        // Nobody passes those who wait already and matter as much.
+        if has_place && line.queue.first().is_none_or(|first| first > class) {
+            return Ok(Verdict::Run);
+        }
+        if line.is_closed {
+            return Err(call::draining());
+        }
+        if line.queue.len_of(class) >= gate.room(class) {
+            return Err(gate.overloaded());
+        }
+        let (turn, comes) = oneshot::channel();
+        let ticket = line.queue.enter(class, Entry { method, turn: Some(turn) });
+        gate.queued.store(line.queue.len(), SeqCst);
+        // A place that was given back before this call was seen to wait is nobody else's to notice.
+        Self::call_first(shared, &mut line);
+        let patience = Instant::now() + gate.max_queue_time;
+        let shared = Arc::clone(shared);
+        Ok(Verdict::Wait(Box::new(Waiting { shared, ticket, turn: comes, patience })))
+    }
+
+    /// Sends away all that wait, and lets nobody wait from now on.
+    pub(super) fn close(&self) {
+        let mut line = lock(&self.line);
+        line.is_closed = true;
+        line.queue.all().for_each(|entry| entry.turn = None);
+    }
+
+    /// Takes a call out that waits, and returns whether it did: then it never runs.
+    pub(super) fn withdraw(&self, ticket: Ticket) -> bool {
+        let mut line = lock(&self.line);
+        let waited = line.queue.leave(ticket).is_some();
+        self.queued.store(line.queue.len(), SeqCst);
+        waited
+    }
+
+    /// Hands places to those that wait, if there are both.
+    fn call_next(shared: &Arc<Shared>) {
+        if shared.gate.queued() > 0 {
+            Self::call_first(shared, &mut lock(&shared.gate.line));
+        }
+    }
+
+    /// Less important calls have no more places than the first, so they wait behind it.
+    fn call_first(shared: &Arc<Shared>, line: &mut Line) {
+        let gate = &shared.gate;
+        while let Some(class) = line.queue.first()
+            && !line.is_closed
+            && gate.limiter.try_begin(gate.places(class))
+            && let Some(Entry { method, turn: Some(turn) }) = line.queue.pop()
+        {
+            // Somebody is there to take it: who waits no longer leaves the queue first.
+            let _ = turn.send(Running::granted(shared, method));
+        }
+        gate.queued.store(line.queue.len(), SeqCst);
+    }
+
+    /// How many of a class may run.
+    fn places(&self, class: Criticality) -> usize {
+        share(self.limiter.limit(), class)
+    }
+
+    /// How many of a class may wait.
+    fn room(&self, class: Criticality) -> usize {
+        share(self.max_queued.min(self.limiter.limit()), class)
+    }
+
+    /// The answer to a call that is sent away.
+    fn overloaded(&self) -> Status {
+        let message = "the server has too much to do";
+        let wait = self.limiter.pace().clamp(RETRY.0, RETRY.1);
+        Status::new(Code::ResourceExhausted, message).with_retry_after(wait).refused()
+    }
+}
+
+/// The shortest and the longest time after which a call that was sent away may come again.
+const RETRY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// What a class may use of so many places: at least one, if there are any.
+fn share(places: usize, class: Criticality) -> usize {
+    (places * SHARES[class as usize]).div_ceil(100)
+}
+
+/// A call that waits for its turn, which leaves the queue on drop.
+pub(super) struct Waiting {
+    shared: Arc<Shared>,
+    ticket: Ticket,
+    turn: oneshot::Receiver<Running>,
+    patience: Instant,
+}
+
+impl Waiting {
+    pub(super) fn ticket(&self) -> Ticket {
+        self.ticket
+    }
+
+    /// Waits for the call's turn to run.
+    pub(super) async fn turn(mut self, deadline: Option<Instant>) -> Result<Running, Status> {
+        let until = deadline.map_or(self.patience, |deadline| deadline.min(self.patience));
+        let turn = timeout_at(until, &mut self.turn).await;
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Err(call::expired().refused());
+        }
+        match turn {
+            Ok(Ok(running)) => Ok(running),
+            Ok(Err(_)) => Err(call::draining()),
+            Err(_) => Err(self.shared.gate.overloaded()),
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        // A place that comes before this is given back with the receiver, which is dropped next.
+        self.shared.gate.withdraw(self.ticket);
+    }
+}
+
+/// Counts a call among those that wait in a handler, until dropped.
+pub(super) struct Running {
+    shared: Arc<Shared>,
+    method: usize,
+    since: Instant,
+    /// `None` of a call that has not begun.
+    end: Option<End>,
+}
+
+impl Running {
+    /// Of a call that has begun.
+    pub(super) fn new(shared: &Arc<Shared>, method: usize, since: Instant) -> Self {
+        shared.gate.limiter.begin();
+        Self { shared: Arc::clone(shared), method, since, end: Some(End::GivenUp) }
+    }
+
+    /// Of a call that waited, and has been counted.
+    fn granted(shared: &Arc<Shared>, method: usize) -> Self {
+        Self { shared: Arc::clone(shared), method, since: Instant::now(), end: None }
+    }
+
+    /// The call begins.
+    pub(super) fn begins(&mut self) {
+        (self.since, self.end) = (Instant::now(), Some(End::GivenUp));
+    }
+
+    /// The call has an outcome; dropped without one, it was given up.
+    pub(super) fn ended(mut self) {
+        self.end = Some(End::Ended);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let limiter = &self.shared.gate.limiter;
+        match self.end {
+            Some(end) => limiter.end(self.method, self.since, end),
+            None => limiter.release(),
+        }
+        Gate::call_next(&self.shared);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of any number of places, more important classes have at least as many, and each has one.
+    #[test]
+    fn shares_are_ordered() {
+        for places in 1..1000 {
+            let shares = Criticality::ALL.map(|class| share(places, class));
+            assert!(shares.is_sorted_by(|more, less| more >= less), "{shares:?}");
+            assert!(shares[0] == places && *shares.last().unwrap() >= 1, "{shares:?}");
+        }
+    }
+}
