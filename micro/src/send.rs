@@ -55,6 +55,7 @@ impl Plan {
         let mut options = CallOptions::default();
         options.deadline = request.deadline;
         options.idempotent = request.idempotent;
+        options.method = Some(hash(request.method.as_bytes()));
         options.is_retry = request.no_retry;
         options.wait_for_ready = self.wait_for_ready.unwrap_or(defaults.wait_for_ready);
         options.retry = self.retry.as_ref().unwrap_or(&defaults.retry).clone();

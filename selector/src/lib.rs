@@ -65,6 +65,7 @@ mod hash;
 mod interleave;
 mod invalid;
 pub mod layer;
+mod methods;
 mod moment;
 mod node;
 mod peers;

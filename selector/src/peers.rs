@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use crate::atomic::{AtomicU32, AtomicU64};
 use crate::cost::Median;
+use crate::methods::Methods;
 use crate::moment::Moment;
 
 /// What the nodes of one service share: the clock, what is normal among them, and how many of them
@@ -17,6 +18,7 @@ pub(crate) struct Peers {
     pub(crate) median: Median,
     /// That of the nodes outside the caller's zone.
     pub(crate) far: Median,
+    pub(crate) methods: Methods,
     size: AtomicU32,
     ejected: AtomicU32,
     /// How many ever were. For people alone, so no order of threads matters to it.
@@ -43,6 +45,7 @@ impl Peers {
             start,
             median: Median::new(),
             far: Median::new(),
+            methods: Methods::new(),
             size: AtomicU32::new(0),
             ejected: AtomicU32::new(0),
             ejections: Default::default(),

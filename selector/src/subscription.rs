@@ -64,6 +64,10 @@ pub struct CallOptions {
     /// What `consistent-hash` goes by: the [hash](crate::hash) of a user's or an object's name,
     /// say. Default: none, so that any node will do.
     pub key: Option<u64>,
+    /// Which method is called: the [hash](crate::hash) of its name. Methods are known by it as long
+    /// or short ones, so that a long one does not make its node look slow. Default: none, as if all
+    /// were alike.
+    pub method: Option<u64>,
 }
 
 /// How a call is tried on one node.

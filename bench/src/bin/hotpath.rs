@@ -201,7 +201,7 @@ impl Picks {
         cache.apply(&Update::reset(all, EmptyReason::Unknown), now);
         let snapshot = cache.snapshot(|_| Some(()), now);
         let (budget, throttle) = (Budget::new(0.2, 10, now), Throttle::new(now));
-        Self { picker, snapshot, options: CallOptions::default(), budget, throttle }
+        Self { picker, snapshot, options: options(), budget, throttle }
     }
 
     fn call(&self) {
@@ -232,7 +232,13 @@ async fn subscription(nodes: usize) -> (Selector<()>, Arc<Subscription<()>>) {
 }
 
 async fn ours(subscription: &Subscription<()>) {
-    subscription.call(&CallOptions::default(), &mut AtOnce).await.expect("it answers");
+    subscription.call(&options(), &mut AtOnce).await.expect("it answers");
+}
+
+fn options() -> CallOptions {
+    let mut options = CallOptions::default();
+    options.method = Some(1);
+    options
 }
 
 /// An attempt that is answered at once.

@@ -24,11 +24,12 @@ pub enum Goal {
     G10,
     G12,
     G14,
+    G15,
 }
 
 impl Goal {
     /// All that can be simulated.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::G1,
         Self::G2,
         Self::G3,
@@ -39,6 +40,7 @@ impl Goal {
         Self::G10,
         Self::G12,
         Self::G14,
+        Self::G15,
     ];
 
     /// Plays the goal's scenarios once for each seed and policy.
@@ -54,6 +56,7 @@ impl Goal {
             Self::G10 => g10(seeds),
             Self::G12 => g12(seeds),
             Self::G14 => g14(seeds),
+            Self::G15 => g15(seeds),
         }
     }
 }
@@ -73,7 +76,16 @@ const WARM: Nanos = 5 * S;
 
 /// Takes the figures of each compared policy, for each seed.
 fn rows(goal: &'static str, seeds: u64, figures: impl Fn(Policy, u64) -> Figures) -> Vec<Row> {
-    let rows = Policy::COMPARED.into_iter().flat_map(|policy| {
+    rows_of(&Policy::COMPARED, goal, seeds, figures)
+}
+
+fn rows_of(
+    policies: &[Policy],
+    goal: &'static str,
+    seeds: u64,
+    figures: impl Fn(Policy, u64) -> Figures,
+) -> Vec<Row> {
+    let rows = policies.iter().copied().flat_map(|policy| {
         let runs: Vec<Figures> = (1..=seeds).map(|seed| figures(policy, seed)).collect();
         let rows = sum_up(goal, &policy.to_string(), &runs);
         rows.into_iter().map(move |row| row.because(policy.weakness()))
@@ -133,7 +145,7 @@ fn g4(seeds: u64) -> Vec<Row> {
         nodes: 11,
         clients: 1,
         workers: 1_000,
-        mean: 100 * MS,
+        methods: vec![(1.0, 100 * MS)],
         deadline: Some(S),
         idempotent: false,
         length: 60 * S,
@@ -252,6 +264,30 @@ fn g14(seeds: u64) -> Vec<Row> {
         let at = healed.filter(|(_, share)| *share >= 0.05).map(|(at, _)| at).next();
         let seconds = at.map_or(f64::INFINITY, |at| (at - 10 * S) as f64 / S as f64);
         vec![("seconds to half of its fair share", Most(6.0), seconds)]
+    })
+}
+
+/// Most calls take a millisecond, the others a hundred.
+fn g15(seeds: u64) -> Vec<Row> {
+    let scenario = |long: f64, times: f64| {
+        let methods = vec![(1.0 - long, MS), (long, 100 * MS)];
+        let mut scenario = Scenario { methods, ..Scenario::default() };
+        let rate = 0.7 * scenario.capacity() * (9.0 + 1.0 / times);
+        scenario.script = vec![(0, Act::Mood(0, Mood::Serving(times))), (0, Act::Rate(rate))];
+        scenario
+    };
+    let policies = [Policy::Micro, Policy::Unaware, Policy::Fewest, Policy::RoundRobin];
+    rows_of(&policies, "G15", seeds, |policy, seed| {
+        let against_oracle = |long, times| {
+            let scenario = scenario(long, times);
+            let p99 = |policy| p99(&play(&scenario, policy, seed).of_method(0));
+            p99(policy) / p99(Policy::Oracle)
+        };
+        vec![
+            ("short calls' p99, a tenth are long, × oracle", Most(1.3), against_oracle(0.1, 1.0)),
+            ("the same with a node 5 × slow", Most(1.5), against_oracle(0.1, 5.0)),
+            ("that with a hundredth long", Most(1.15), against_oracle(0.01, 5.0)),
+        ]
     })
 }
 
