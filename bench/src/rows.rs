@@ -56,6 +56,12 @@ impl Row {
         target: Target,
         mut values: Vec<f64>,
     ) -> Self {
+        // What cannot be told, such as how much worse for ever is than for ever, is as bad as can be.
+        let unknown = match target {
+            Target::Most(_) => f64::INFINITY,
+            Target::Least(_) => f64::NEG_INFINITY,
+        };
+        values.iter_mut().filter(|value| value.is_nan()).for_each(|value| *value = unknown);
         values.sort_by(f64::total_cmp);
         let (best, worst) = (values[0], values[values.len() - 1]);
         let (worst, over, words) = match target {
@@ -193,6 +199,9 @@ mod tests {
         assert_eq!((least.figure, least.worst, least.missed_by), (3.0, 1.5, Some(0.5)));
         let met = Row::new("G1", "m", "p", Target::Least(1.5), vec![1.5]).because("no reason");
         assert_eq!((met.met, met.missed_by, met.why), (true, None, None));
+        for target in [Target::Most(1.0), Target::Least(1.0)] {
+            assert!(!Row::new("G1", "m", "p", target, vec![1.0, f64::NAN]).met, "{target:?}");
+        }
     }
 
     /// A table has a measure's policies in a row, and says by how much and why one is missed.

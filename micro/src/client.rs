@@ -292,7 +292,7 @@ impl ClientBuilder {
         let Settled { selector: config, retry, hash_by } = balancing.settle(settings)?;
         let defaults = CallDefaults { timeout, wait_for_ready, retry, hash_by };
         let connect = move |registration: &Registration| channel_to(registration, &channel);
-        let selector = Selector::avoiding(registry, config, connect, Channel::is_draining);
+        let selector = Selector::avoiding(registry, config, connect, Channel::is_away);
         Ok(Client { inner: Arc::new(Inner { selector, defaults, stacks }) })
     }
 }
