@@ -47,7 +47,7 @@ const TAU: f32 = 10e9;
 /// The time constant by which an idle node's estimate forgets what sets it apart. Ours: shorter, and
 /// slow nodes are asked too often; longer, and one that heals waits for its share.
 const IDLE_TAU: f32 = 3e9;
-/// So often failures in a row double it at most.
+/// More failures in a row than these make it no longer.
 const LONGER: u32 = 4;
 /// A failure counts as so many medians, or as its own time if that was longer.
 const FAILURE: f32 = 10.0;
@@ -133,7 +133,7 @@ impl Cost {
     }
 
     /// How long an attempt is expected to take if the node had nothing else to do, in nanoseconds.
-    /// Failures in a row make an idle node's penalty last longer.
+    /// Each failure in a row makes an idle node's penalty last twice as long.
     #[inline]
     pub(crate) fn latency(&self, median: f32, failures: u32, now: Moment) -> f32 {
         let estimate = self.price(median);
@@ -308,11 +308,9 @@ impl Progress {
     }
 }
 
-/// The time constant of an idle node that failed so often in a row: four times as long after the
-/// first failure, twice as long after each further one.
+/// The time constant of an idle node that failed so often in a row.
 fn tau(failures: u32) -> f32 {
-    let doubled = if failures == 0 { 0 } else { failures.saturating_add(1).min(LONGER) };
-    IDLE_TAU * (1u32 << doubled) as f32
+    IDLE_TAU * (1u32 << failures.min(LONGER)) as f32
 }
 
 /// What remains of `from` after it approached `to` for so many time constants.
