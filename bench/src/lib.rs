@@ -1,5 +1,5 @@
 //! Compares RPC engines in one interleaved run of separate processes, and balancing policies in
-//! [simulated time](simulation).
+//! [simulated time](simulation) and [real processes](scenarios).
 //!
 //! Every contender of [`contender`] echoes the same payload over TCP on the loopback interface.
 //! For each cell (a number of calls in flight) a server process and a client process are started,
@@ -13,8 +13,11 @@
 //! are cores left.
 
 pub mod allocations;
+pub mod child;
 pub mod contender;
 pub mod measure;
 pub mod process;
 pub mod report;
+pub mod rows;
+pub mod scenarios;
 pub mod simulation;

@@ -8,21 +8,15 @@
 use std::{
     io::{BufRead, stdin},
     path::{Path, PathBuf},
-    process::Stdio,
-    str::FromStr,
     time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand};
-use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
-    process::{Child, ChildStdin, ChildStdout, Command},
-    runtime::Runtime,
-    time::timeout,
-};
+use tokio::runtime::Runtime;
 
 use crate::{
+    child::{PATIENCE, Process},
     contender::{Contender, Name},
     measure::{self, Window},
 };
@@ -115,10 +109,10 @@ pub async fn measure(contender: Name, load: Load) -> Result<Measured> {
     let ready: String = client.read(warm_up(load.seconds) + PATIENCE).await?;
     ensure!(ready == READY, "the client said {ready:?} instead of {READY:?}");
 
-    let before = server.cpu().await?;
+    let before = cpu_of(&mut server).await?;
     client.write("go").await?;
     let line: String = client.read(load.seconds + PATIENCE).await?;
-    let used = server.cpu().await? - before;
+    let used = cpu_of(&mut server).await? - before;
     client.stop().await?;
     server.stop().await?;
 
@@ -193,60 +187,11 @@ fn warm_up(seconds: Duration) -> Duration {
     (seconds / 10).max(Duration::from_millis(200))
 }
 
-/// A process of this program, killed when dropped.
-struct Process {
-    child: Child,
-    input: ChildStdin,
-    output: Lines<BufReader<ChildStdout>>,
-}
-
-impl Process {
-    fn start<const N: usize>(arguments: [&str; N]) -> Result<Self> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .context("cannot start a process")?;
-        let input = child.stdin.take().expect("its input is a pipe");
-        let output = child.stdout.take().expect("its output is a pipe");
-        Ok(Self { child, input, output: BufReader::new(output).lines() })
-    }
-
-    async fn write(&mut self, line: &str) -> Result<()> {
-        self.input.write_all(format!("{line}\n").as_bytes()).await?;
-        Ok(())
-    }
-
-    /// The next line of its output.
-    async fn read<T>(&mut self, patience: Duration) -> Result<T>
-    where
-        T: FromStr<Err: std::error::Error + Send + Sync + 'static>,
-    {
-        let line = timeout(patience, self.output.next_line()).await;
-        let line = line.context("a process does not answer")??;
-        line.context("a process ended early")?.parse().context("a process answers nonsense")
-    }
-
-    /// The CPU time a server has used, in microseconds.
-    async fn cpu(&mut self) -> Result<u64> {
-        self.write(CPU).await?;
-        self.read(PATIENCE).await
-    }
-
-    /// Ends its input and waits until it has gone.
-    async fn stop(self) -> Result<()> {
-        let Self { mut child, input, output: _ } = self;
-        drop(input);
-        let status = timeout(PATIENCE, child.wait()).await.context("a process does not end")??;
-        ensure!(status.success(), "a process ended with {status}");
-        Ok(())
-    }
+/// The CPU time a server has used, in microseconds.
+async fn cpu_of(server: &mut Process) -> Result<u64> {
+    server.write(CPU).await?;
+    server.read(PATIENCE).await
 }
 
 const CPU: &str = "cpu";
 const READY: &str = "ready";
-
-/// How long a process may take for what should be immediate.
-const PATIENCE: Duration = Duration::from_secs(10);

@@ -4,12 +4,13 @@ use std::convert::Infallible;
 use std::error::Error as _;
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use micro_rpc::{Codec, Criticality, Execution, Metadata, Request, Response, Status, TraceContext};
-use micro_selector::RetryPolicy;
+use micro_selector::{Filter, RetryPolicy};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -48,7 +49,7 @@ pub(crate) fn call<A: Serialize, T, E>(
     let mut request = Request::new(method.contract, method.name, codec, body);
     request.idempotent = method.idempotent;
     Call {
-        plan: Plan { target: target.clone(), wait_for_ready: None, retry: None },
+        plan: Plan::to(target.clone()),
         request,
         invalid,
         timeout: method.timeout,
@@ -89,9 +90,30 @@ impl<T, E> Call<T, E> {
         self
     }
 
-    /// When to try again. Default: what the client says.
+    /// When to try again; a policy that makes no sense fails the call. Default: what the client says.
     pub fn retry(mut self, retry: RetryPolicy) -> Self {
+        if let Err(error) = retry.check() {
+            self.invalid = Some(invalid_request(error.to_string(), error));
+        }
         self.plan.retry = Some(retry);
+        self
+    }
+
+    /// Which nodes come into question, of those that do by the client's filter; one that makes no
+    /// sense fails the call. Default: all of these.
+    pub fn filter(mut self, filter: Filter) -> Self {
+        if let Err(error) = filter.check() {
+            self.invalid = Some(invalid_request(error.to_string(), error));
+        }
+        self.plan.filter = Some(Arc::new(filter));
+        self
+    }
+
+    /// What `consistent-hash` goes by: calls with the same key, a user's name for example, go to the
+    /// same node while that is fit. Default: what the client's
+    /// [`hash_by`](crate::ClientBuilder::hash_by) says.
+    pub fn hash_key(mut self, key: impl AsRef<[u8]>) -> Self {
+        self.plan.key = Some(micro_selector::hash(key.as_ref()));
         self
     }
 
@@ -102,8 +124,8 @@ impl<T, E> Call<T, E> {
         self
     }
 
-    /// On behalf of which call it is made: it inherits that one's deadline, trace, criticality and
-    /// baggage. Default: the call being served on this task, which a spawned task is not.
+    /// On behalf of which call it is made: it inherits that one's deadline, trace, criticality,
+    /// baggage and mark of a [retry](Context::is_retry). Default: the call being served on this task, which a spawned task is not.
     pub fn context(mut self, context: &Context) -> Self {
         self.context = Some(context.clone());
         self
@@ -204,6 +226,7 @@ pub(crate) fn inherit(
     request.deadline = Some(deadline(current, timeout));
     request.trace = Some(trace(current));
     request.criticality = current.map(Context::criticality).unwrap_or_default();
+    request.no_retry = current.is_some_and(Context::is_retry);
     current.map_or(Ok(()), |current| add_baggage(request, current))
 }
 

@@ -10,10 +10,11 @@ use micro_rpc::{
     Address, Channel, ChannelConfig, InvalidAddress, MemoryNetwork, Request, Response,
 };
 use micro_selector::{
-    RetryPolicy, Selector, SelectorConfig, StrategyKind, Subscription, UnknownStrategy,
+    BudgetPolicy, Filter, RetryPolicy, Selector, StrategyKind, Subscription, ThrottlePolicy,
 };
 use tower::{Layer, Service};
 
+use crate::balancing::{Balancing, HashBy, Settled};
 use crate::layer::{BoxError, Layers, Next};
 use crate::send::Stacks;
 use crate::settings::{Explanation, Resolved};
@@ -40,6 +41,8 @@ pub(crate) struct CallDefaults {
     pub(crate) timeout: Duration,
     pub(crate) wait_for_ready: bool,
     pub(crate) retry: RetryPolicy,
+    /// The metadata whose value is the key of a call that says none.
+    pub(crate) hash_by: Option<String>,
 }
 
 impl Client {
@@ -102,9 +105,10 @@ impl fmt::Debug for Client {
 pub struct ClientBuilder {
     settings: Option<Settings>,
     registry: Option<Arc<dyn Registry>>,
-    strategy: Option<StrategyKind>,
+    balancing: Balancing,
     channel: ChannelConfig,
-    defaults: CallDefaults,
+    timeout: Duration,
+    wait_for_ready: bool,
     layers: Layers,
     attempt_layers: Layers,
 }
@@ -114,13 +118,10 @@ impl Default for ClientBuilder {
         Self {
             settings: None,
             registry: None,
-            strategy: None,
+            balancing: Balancing::default(),
             channel: ChannelConfig::default(),
-            defaults: CallDefaults {
-                timeout: Duration::from_secs(10),
-                wait_for_ready: false,
-                retry: RetryPolicy::default(),
-            },
+            timeout: Duration::from_secs(10),
+            wait_for_ready: false,
             layers: Layers::default(),
             attempt_layers: Layers::default(),
         }
@@ -142,26 +143,70 @@ impl ClientBuilder {
 
     /// How nodes are picked. Default: `least-loaded`, the fewest calls in flight out of five nodes.
     pub fn strategy(mut self, strategy: StrategyKind) -> Self {
-        self.strategy = Some(strategy);
+        self.balancing.strategy = Some(strategy);
+        self
+    }
+
+    /// The metadata by whose value `consistent-hash` picks, unless a call says its
+    /// [key](crate::Call::hash_key) itself. [Baggage](crate::Context::BAGGAGE) travels from service to
+    /// service, so it is a good one. Calls without such an entry go to any node.
+    pub fn hash_by(mut self, metadata_key: impl Into<String>) -> Self {
+        self.balancing.hash_by = Some(HashBy::Metadata(metadata_key.into()));
+        self
+    }
+
+    /// Lets `consistent-hash` pick by the [keys](crate::Call::hash_key) of calls alone; those without
+    /// one go to any node.
+    pub fn hash_by_call_keys(mut self) -> Self {
+        self.balancing.hash_by = Some(HashBy::Calls);
+        self
+    }
+
+    /// The failure domain it runs in. Nodes there are preferred while at least three of them are
+    /// ready, and the best takes at most twice as long as is normal elsewhere. Default: none, all
+    /// nodes are alike.
+    pub fn zone(mut self, zone: impl Into<String>) -> Self {
+        self.balancing.zone = Some(zone.into());
+        self
+    }
+
+    /// Which nodes come into question, for all calls; a call may leave out
+    /// [more](crate::Call::filter) of them. Default: all.
+    pub fn filter(mut self, filter: Filter) -> Self {
+        self.balancing.filter = Some(filter);
         self
     }
 
     /// How long a call may take that says nothing itself. Default: 10 s.
     pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.defaults.timeout = timeout;
+        self.timeout = timeout;
         self
     }
 
     /// Whether calls wait for a node when none is registered, so that services can be started in
     /// any order. Default: they fail at once.
     pub fn wait_for_ready(mut self, wait: bool) -> Self {
-        self.defaults.wait_for_ready = wait;
+        self.wait_for_ready = wait;
         self
     }
 
     /// When calls are tried again. Default: see [`RetryPolicy`].
     pub fn retry(mut self, retry: RetryPolicy) -> Self {
-        self.defaults.retry = retry;
+        self.balancing.retry = Some(retry);
+        self
+    }
+
+    /// How many retries the calls to each service have in all, besides those that cost no server
+    /// anything. Default: one in five calls, and ten a second.
+    pub fn retry_budget(mut self, budget: BudgetPolicy) -> Self {
+        self.balancing.budget = Some(budget);
+        self
+    }
+
+    /// When calls of a service that refuses many as overloaded end before they are sent, `None` for
+    /// never. Default: see [`Throttle`](crate::Throttle).
+    pub fn throttle(mut self, throttle: impl Into<Option<ThrottlePolicy>>) -> Self {
+        self.balancing.throttle = Some(throttle.into());
         self
     }
 
@@ -222,14 +267,11 @@ impl ClientBuilder {
     }
 
     fn explained(&self, settings: &Settings) -> Explanation {
-        let registry =
-            self.registry.as_ref().map(|registry| ("registry", registry.name().to_owned()));
-        let strategy = self.strategy.as_ref().map(|strategy| ("selector", strategy.to_string()));
-        let said = registry.into_iter().chain(strategy);
-        Explanation::new(
-            settings,
-            &said.map(|(key, value)| (key, Resolved::by_code(value))).collect(),
-        )
+        let mut said = self.balancing.said();
+        if let Some(registry) = &self.registry {
+            said.insert("registry", Resolved::by_code(registry.name().to_owned()));
+        }
+        Explanation::new(settings, &said)
     }
 
     /// The client, over a registry that is open already.
@@ -239,24 +281,20 @@ impl ClientBuilder {
         registry: Arc<dyn Registry>,
     ) -> Result<Client> {
         let stacks = Stacks::new(&self.layers, &self.attempt_layers);
-        let Self { strategy, channel, defaults, .. } = self;
+        let Self { balancing, channel, timeout, wait_for_ready, .. } = self;
         if channel.connections == 0 {
-            return Err(Error::invalid("connections_per_node 0 is invalid: expected 1 or more"));
+            let why = "connections_per_node 0 from code is invalid: expected 1 or more";
+            return Err(Error::invalid(why));
         }
-        if defaults.timeout.is_zero() {
-            return Err(Error::invalid("timeout 0s is invalid: expected more than zero"));
+        if timeout.is_zero() {
+            return Err(Error::invalid("timeout 0s from code is invalid: expected more than zero"));
         }
-        let mut config = SelectorConfig::default();
-        config.strategy = settings.resolve_or_default("selector", strategy, parse_strategy)?.value;
+        let Settled { selector: config, retry, hash_by } = balancing.settle(settings)?;
+        let defaults = CallDefaults { timeout, wait_for_ready, retry, hash_by };
         let connect = move |registration: &Registration| channel_to(registration, &channel);
-        let selector = Selector::avoiding(registry, config, connect, Channel::is_draining);
+        let selector = Selector::avoiding(registry, config, connect, Channel::is_away);
         Ok(Client { inner: Arc::new(Inner { selector, defaults, stacks }) })
     }
-}
-
-/// Reads the name of a strategy.
-pub(crate) fn parse_strategy(name: &str) -> std::result::Result<StrategyKind, String> {
-    name.parse().map_err(|error: UnknownStrategy| error.to_string())
 }
 
 fn channel_to(

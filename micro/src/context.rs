@@ -12,8 +12,8 @@ tokio::task_local! {
 /// What a handler knows of the call it serves: how long there is, who asks, and with what.
 ///
 /// A method gets it by taking `cx: &micro::Context` as its first parameter. Calls made while it
-/// serves inherit the deadline, the trace, the criticality and the baggage by themselves, as long
-/// as they are made on the handler's own task. What is spawned starts afresh, unless it is wrapped
+/// serves inherit the deadline, the trace, the criticality, the baggage and the mark of a
+/// [retry](Self::is_retry) by themselves, as long as they are made on the handler's own task. What is spawned starts afresh, unless it is wrapped
 /// in [`scope`](Self::scope) or its calls are given the [context](crate::Call::context).
 #[derive(Clone, Debug)]
 pub struct Context(Arc<Inner>);
@@ -25,6 +25,7 @@ struct Inner {
     peer: Option<Peer>,
     trace: Option<TraceContext>,
     attempt: u8,
+    is_retry: bool,
     criticality: Criticality,
     extensions: http::Extensions,
     reply: Mutex<Metadata>,
@@ -58,6 +59,15 @@ impl Context {
     /// How often the caller has tried before: 0 for the first attempt.
     pub fn attempt(&self) -> u8 {
         self.0.attempt
+    }
+
+    /// Whether it, or a call further up on whose behalf it is made, was tried before on a node that
+    /// may have executed it or had too much to do.
+    ///
+    /// Calls made while it is served are marked likewise, and tried again only after what was surely
+    /// not executed: otherwise each service on the way would multiply the attempts.
+    pub fn is_retry(&self) -> bool {
+        self.0.is_retry
     }
 
     /// How much the call matters.
@@ -98,6 +108,7 @@ impl Context {
             peer: request.peer.take(),
             trace: request.trace,
             attempt: request.attempt,
+            is_retry: request.no_retry,
             criticality: request.criticality,
             extensions: std::mem::take(&mut request.extensions),
             reply: Mutex::default(),

@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::time::Duration;
 
 use bytes::Bytes;
 use micro_rpc::{Code, Codec, Execution, TraceId};
@@ -90,6 +91,7 @@ struct Inner {
     execution: Execution,
     /// The method's own error, as encoded.
     details: Option<(Codec, Bytes)>,
+    retry_after: Option<Duration>,
     call: Option<CallSite>,
     cause: Cause,
 }
@@ -203,6 +205,11 @@ impl Error {
         self.0.call.as_ref().map_or(0, |call| call.attempts)
     }
 
+    /// After how long the last node wants to be asked again, which one that has too much to do says.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+
     /// The trace the call belongs to; the servers log the same.
     pub fn trace_id(&self) -> Option<TraceId> {
         self.0.call.as_ref()?.trace
@@ -228,6 +235,7 @@ impl Error {
             phase,
             execution: Execution::NotSent,
             details: None,
+            retry_after: None,
             call: None,
             cause: Cause::None,
         }))
@@ -268,6 +276,11 @@ impl Error {
 
     pub(crate) fn with_details(mut self, details: Option<(Codec, Bytes)>) -> Self {
         self.0.details = details;
+        self
+    }
+
+    pub(crate) fn with_retry_after(mut self, wait: Option<Duration>) -> Self {
+        self.0.retry_after = wait;
         self
     }
 

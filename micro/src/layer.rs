@@ -22,7 +22,9 @@
 //!
 //! # Errors
 //!
-//! Layers have one type of error, [`BoxError`], so that tower's fit as they are. What callers see:
+//! Layers have one type of error, [`BoxError`], so that tower's fit as they are, and those of
+//! [`selector::layer`](micro_selector::layer) below a `ServiceBuilder::map_err` of
+//! [`into_boxed`](micro_selector::layer::Error::into_boxed). What callers see:
 //!
 //! | error | code |
 //! |---|---|
@@ -30,6 +32,7 @@
 //! | [`micro::Error`](crate::Error), [`rpc::Error`](micro_rpc::Error) | its own |
 //! | `tower::timeout::error::Elapsed` | `deadline_exceeded`; on a server, interrupted: repeated if idempotent |
 //! | `tower::load_shed::error::Overloaded` | `resource_exhausted`, refused: safe to repeat elsewhere |
+//! | those of [`selector::layer`](micro_selector::layer) | `deadline_exceeded` as above, or refused if it had passed before; `resource_exhausted` of `LoadShed` and `Limit`, refused, and of `Throttle`, never repeated; `unavailable` of `Ejection`, refused |
 //! | any other, on a server | `internal`; its text stays in the server's log |
 //! | any other, on a client | `unknown`, with the error as its source |
 //!
@@ -63,6 +66,11 @@ use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
 use micro_rpc::{Code, Request, Response, Status};
+use micro_selector::layer::deadline::Missed;
+use micro_selector::layer::ejection::Ejected;
+use micro_selector::layer::limit::Overloaded;
+use micro_selector::layer::load_shed::Full;
+use micro_selector::layer::throttle::Throttled;
 use tower::util::BoxCloneSyncService;
 use tower::{Layer, Service, ServiceExt};
 
@@ -241,7 +249,10 @@ impl From<BoxError> for Ended {
         };
         match error.downcast::<Status>() {
             Ok(status) => Self::Status(*status),
-            Err(other) => of_tower(&other).map_or_else(|| Self::Other(other), Self::Status),
+            Err(other) => {
+                let known = of_tower(&other).or_else(|| of_selector(&other));
+                known.map_or_else(|| Self::Other(other), Self::Status)
+            }
         }
     }
 }
@@ -254,4 +265,49 @@ fn of_tower(error: &BoxError) -> Option<Status> {
     error
         .is::<tower::load_shed::error::Overloaded>()
         .then(|| Status::new(Code::ResourceExhausted, error.to_string()).refused())
+}
+
+/// What the errors of the selector's layers stand for.
+fn of_selector(error: &BoxError) -> Option<Status> {
+    let status = |code| Status::new(code, error.to_string());
+    if let Some(missed) = error.downcast_ref::<Missed>() {
+        let status = status(Code::DeadlineExceeded);
+        return Some(match missed {
+            Missed::Before => status.refused(),
+            _ => status.interrupted(),
+        });
+    }
+    if let Some(Overloaded { retry_after, .. }) = error.downcast_ref() {
+        return Some(status(Code::ResourceExhausted).with_retry_after(*retry_after).refused());
+    }
+    if error.is::<Full>() {
+        return Some(status(Code::ResourceExhausted).refused());
+    }
+    if error.is::<Ejected>() {
+        return Some(status(Code::Unavailable).refused());
+    }
+    // Not refused: then it would be repeated, and the service is to be spared.
+    error.is::<Throttled>().then(|| status(Code::ResourceExhausted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of the selector's layers, a spared call is not refused, since that would repeat it; one that
+    /// came too late is, and one that was cut off is not.
+    #[test]
+    fn what_the_selectors_layers_end() {
+        for (error, code, is_refused) in [
+            (BoxError::from(Throttled), Code::ResourceExhausted, false),
+            (Full { limit: 1 }.into(), Code::ResourceExhausted, true),
+            (Missed::Before.into(), Code::DeadlineExceeded, true),
+            (Missed::During { is_callers: true }.into(), Code::DeadlineExceeded, false),
+        ] {
+            let words = error.to_string();
+            let Ended::Status(status) = Ended::from(error) else { panic!("{words}") };
+            assert_eq!((status.code(), status.is_refused()), (code, is_refused), "{words}");
+            assert_eq!(status.message(), words);
+        }
+    }
 }

@@ -42,6 +42,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod advertise;
+mod balancing;
 mod call;
 mod client;
 mod context;
@@ -79,7 +80,9 @@ pub use micro_registry as registry;
 pub use micro_rpc as rpc;
 pub use micro_rpc::Code;
 pub use micro_selector as selector;
-pub use micro_selector::RetryPolicy as Retry;
+pub use micro_selector::{
+    BudgetPolicy as Budget, Filter, RetryPolicy as Retry, ThrottlePolicy as Throttle,
+};
 pub use registrar::Registered;
 pub use running::RunningService;
 pub use service::Service;
@@ -106,6 +109,8 @@ struct Readme;
 /// The code in the guide compiles.
 #[cfg(doctest)]
 mod guide {
+    #[doc = include_str!("../../docs/src/how-to/balancing.md")]
+    struct Balancing;
     #[doc = include_str!("../../docs/src/how-to/configuration.md")]
     struct Configuration;
     #[doc = include_str!("../../docs/src/how-to/errors.md")]

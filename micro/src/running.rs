@@ -111,7 +111,7 @@ impl RunningService {
         self.registrar.state()
     }
 
-    /// A client over the same registry, for the calls this service makes itself.
+    /// A client over the same registry and in the same zone, for the calls this service makes itself.
     ///
     /// # Errors
     ///
@@ -120,6 +120,9 @@ impl RunningService {
         let mut builder = ClientBuilder::default();
         if let Some(network) = &self.memory {
             builder = builder.memory_network(network.clone());
+        }
+        if let Some(zone) = &self.registration.node.zone {
+            builder = builder.zone(zone);
         }
         builder.build_on(&self.settings, self.registry.clone())
     }

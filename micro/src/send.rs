@@ -1,11 +1,12 @@
 //! A request on its way: per-call layers, attempts on one node or several, per-attempt layers.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use micro_registry::Registration;
 use micro_rpc::{Channel, Execution, Request, Response, Status};
 use micro_selector::{
-    Answered, Attempt, Attempted, CallOptions, Class, Classify, Failure, RetryPolicy,
+    Answered, Attempt, Attempted, CallOptions, Class, Classify, Failure, Filter, RetryPolicy, hash,
 };
 use tokio::time::timeout_at;
 use tower::service_fn;
@@ -37,6 +38,32 @@ pub(crate) struct Plan {
     pub(crate) target: Target,
     pub(crate) wait_for_ready: Option<bool>,
     pub(crate) retry: Option<RetryPolicy>,
+    pub(crate) filter: Option<Arc<Filter>>,
+    /// What `consistent-hash` goes by.
+    pub(crate) key: Option<u64>,
+}
+
+impl Plan {
+    /// To a service, as the client says.
+    pub(crate) fn to(target: Target) -> Self {
+        Self { target, wait_for_ready: None, retry: None, filter: None, key: None }
+    }
+
+    /// What the selector is to know of the call.
+    fn options(&self, request: &Request) -> CallOptions {
+        let defaults = self.target.client().call_defaults();
+        let mut options = CallOptions::default();
+        options.deadline = request.deadline;
+        options.idempotent = request.idempotent;
+        options.method = Some(hash(request.method.as_bytes()));
+        options.is_retry = request.no_retry;
+        options.wait_for_ready = self.wait_for_ready.unwrap_or(defaults.wait_for_ready);
+        options.retry = self.retry.as_ref().unwrap_or(&defaults.retry).clone();
+        options.filter = self.filter.clone();
+        let value = || request.metadata.get(defaults.hash_by.as_deref()?);
+        options.key = self.key.or_else(|| value().map(|value| hash(value.as_bytes())));
+        options
+    }
 }
 
 /// An answer, and where it came from.
@@ -132,14 +159,8 @@ async fn attempts(plan: &Plan, request: &mut Request) -> Result<(Response, Sourc
         Ok(subscription) => subscription,
         Err(error) => return Err(Error::from(error).with_call(site(&plan.target, request))),
     };
-    let mut options = CallOptions::default();
-    options.deadline = request.deadline;
-    options.idempotent = request.idempotent;
-    let client = plan.target.client();
-    let defaults = client.call_defaults();
-    options.wait_for_ready = plan.wait_for_ready.unwrap_or(defaults.wait_for_ready);
-    options.retry = plan.retry.as_ref().unwrap_or(&defaults.retry).clone();
-    let stack = client.stacks().per_attempt.as_ref();
+    let options = plan.options(request);
+    let stack = plan.target.client().stacks().per_attempt.as_ref();
     match subscription.call(&options, &mut Attempts { request, stack }).await {
         Ok(Answered { response, node, attempts, .. }) => Ok((response, (node, attempts))),
         Err(failure) => Err(failed(failure, site(&plan.target, request))),
@@ -159,6 +180,15 @@ impl Attempt<Channel> for Attempts<'_> {
 
     async fn make(&mut self, channel: &Channel, number: u32) -> Result<Response, AttemptError> {
         self.request.attempt = u8::try_from(number).unwrap_or(u8::MAX);
+        let answer = self.on(channel).await;
+        // Whoever did something for it, or has too much to do, is asked for less by the next one.
+        self.request.no_retry |= answer.as_ref().is_err_and(|error| !error.class().is_free());
+        answer
+    }
+}
+
+impl Attempts<'_> {
+    async fn on(&self, channel: &Channel) -> Result<Response, AttemptError> {
         let Some(stack) = self.stack else {
             return channel.call(self.request).await.map_err(AttemptError::Engine);
         };
@@ -240,8 +270,9 @@ fn of_engine(error: micro_rpc::Error, earlier: &str) -> Error {
     };
     let (code, execution) = (error.code(), error.execution());
     let details = error.details().map(|(codec, details)| (codec, details.clone()));
-    let message = format!("{}{earlier}", error.message());
-    Error::of(code, phase, message, error).with_execution(execution).with_details(details)
+    let (message, wait) = (format!("{}{earlier}", error.message()), error.retry_after());
+    let same = Error::of(code, phase, message, error).with_execution(execution);
+    same.with_details(details).with_retry_after(wait)
 }
 
 /// The error of a call that its layers ended.
@@ -271,8 +302,14 @@ fn of_layer(ended: Ended, passed: bool) -> Error {
         _ => Execution::NotSent,
     };
     let error = match ended {
-        Ended::Error(error) => Error::of(error.code(), phase, error.to_string(), error),
-        Ended::Engine(error) => Error::of(error.code(), phase, error.message().to_owned(), error),
+        Ended::Error(error) => {
+            let wait = error.retry_after();
+            Error::of(error.code(), phase, error.to_string(), error).with_retry_after(wait)
+        }
+        Ended::Engine(error) => {
+            let wait = error.retry_after();
+            Error::of(error.code(), phase, error.message().to_owned(), error).with_retry_after(wait)
+        }
         Ended::Status(status) => of_status(status, phase),
         Ended::Other(error) => {
             let message = format!("a layer ended the call: {error}");
@@ -284,8 +321,8 @@ fn of_layer(ended: Ended, passed: bool) -> Error {
 
 fn of_status(status: Status, phase: Phase) -> Error {
     let details = status.details().map(|(codec, details)| (codec, details.clone()));
-    let (code, message) = (status.code(), status.message().to_owned());
-    Error::of(code, phase, message, status).with_details(details)
+    let (code, message, wait) = (status.code(), status.message().to_owned(), status.retry_after());
+    Error::of(code, phase, message, status).with_details(details).with_retry_after(wait)
 }
 
 /// An attempt's error, with what the selector must know of it.
@@ -316,6 +353,13 @@ impl AttemptError {
 impl Classify for AttemptError {
     fn is_late(&self) -> bool {
         self.state().1 == Code::DeadlineExceeded
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Engine(error) => error.retry_after(),
+            Self::Layer(error) => error.retry_after(),
+        }
     }
 
     fn class(&self) -> Class {

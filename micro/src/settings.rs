@@ -16,6 +16,8 @@ use std::{fmt, fs, io};
 
 use arguments::Arguments;
 pub(crate) use explanation::{Beneath, Explanation};
+#[cfg(test)]
+pub(crate) use keys::default;
 use keys::{KEYS, PREFIX};
 pub(crate) use opened::Lasts;
 use opened::Opened;
@@ -38,11 +40,16 @@ use crate::{Error, duration};
 /// | `address` | `MICRO_ADDRESS` | `--address ADDRESS` | where it listens: host:port or unix:/path | a free port |
 /// | `advertise` | `MICRO_ADVERTISE` | `--advertise ADDRESS` | the address others are told, or only its host | where it listens |
 /// | `hosts` | `MICRO_HOSTS` | `--hosts NAMES` | further names for HTTP callers, such as a.example,b.example | none |
-/// | `zone` | `MICRO_ZONE` | `--zone ZONE` | the failure domain it runs in | none |
+/// | `zone` | `MICRO_ZONE` | `--zone ZONE` | the failure domain it runs in, whose nodes a client prefers | none |
 /// | `register_ttl` | `MICRO_REGISTER_TTL` | `--register-ttl DURATION` | how long a registration lasts, at least twice the interval | `30s` |
 /// | `register_interval` | `MICRO_REGISTER_INTERVAL` | `--register-interval DURATION` | how often it is renewed, at least 100ms | `10s` |
 /// | `drain_delay` | `MICRO_DRAIN_DELAY` | `--drain-delay DURATION` | how long a service that stops accepts calls, at most 5m | `2s` |
 /// | `selector` | `MICRO_SELECTOR` | `--selector STRATEGY` | how a client picks a node: ewma, least-loaded, round-robin, random, weighted or consistent-hash | `least-loaded` |
+/// | `hash_by` | `MICRO_HASH_BY` | `--hash-by KEY` | the metadata whose value consistent-hash goes by, such as baggage.user | none |
+/// | `filter` | `MICRO_FILTER` | `--filter FILTER` | which nodes a client calls, such as version=^1.4; zone=a; label.track=canary | all |
+/// | `attempts` | `MICRO_ATTEMPTS` | `--attempts NUMBER` | how often a call is tried, 1 to 8 | `3` |
+/// | `retry_budget` | `MICRO_RETRY_BUDGET` | `--retry-budget BUDGET` | how much of the calls, and how many a second, may be retries | `20% + 10/s` |
+/// | `throttle` | `MICRO_THROTTLE` | `--throttle THROTTLE` | attempts an overloaded service gets for each that it accepts, over how long; or off | `1.7 over 1s` |
 ///
 /// Durations are a number and a unit: `us`, `ms`, `s`, `m` or `h`. The namespace is for a registry
 /// that is named here, or by default; one that is made in code has its own, and a list of `static:`
@@ -435,7 +442,8 @@ pub(crate) fn expectation(error: &micro_registry::Error) -> String {
     text.rsplit_once(" is invalid: ").map_or(text.clone(), |(_, expected)| expected.to_owned())
 }
 
-fn invalid(key: &str, value: impl fmt::Debug, origin: &Origin, why: &str) -> Error {
+/// The error of a value that makes no sense; `why` says what would.
+pub(crate) fn invalid(key: &str, value: impl fmt::Debug, origin: &Origin, why: &str) -> Error {
     Error::invalid(format!("{key} {value:?} from {origin} is invalid: {why}"))
 }
 

@@ -47,7 +47,10 @@ impl Root {
     pub(crate) fn change(&self, event: Event) -> Option<Change<Lease>> {
         let kv = event.kv?;
         match event.kind {
-            DELETE => Some(Change::Gone { key: self.strip(kv.key)? }),
+            DELETE => {
+                let revision = version(kv.mod_revision);
+                Some(Change::Gone { key: self.strip(kv.key)?, revision })
+            }
             _ => self.entry(kv).map(Change::Put),
         }
     }

@@ -109,6 +109,12 @@ impl Session {
         Ok(updates)
     }
 
+    /// Looks at everything: for who knows more than was noted so far.
+    pub(crate) fn look_again(&mut self) -> Result<Vec<Update>, Error> {
+        self.rescan_at = Duration::ZERO;
+        self.step()
+    }
+
     fn rescan(&mut self) -> Result<Vec<Update>, Error> {
         let (updates, leftovers) = self.reader.look_everywhere(&mut self.tracker, &self.scope)?;
         collect(&self.reader, &leftovers);

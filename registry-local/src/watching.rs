@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use micro_registry::feed::{Audience, Feeders, Source};
-use micro_registry::{Error, Scope, WatchSender};
+use micro_registry::{Error, Scope, Update, WatchSender};
 use tokio::time::Instant;
 
 use crate::LocalConfig;
@@ -72,32 +72,36 @@ impl Feed {
         self.begin(&session, audience);
         let changes = session.changes();
         loop {
-            match wait(session.wake_at(), &changes, audience).await {
-                Wake::Audience => {
-                    let forgetful = self.is_forgetful();
-                    audience.admit(|scope| session.tracker().reset(scope, forgetful));
-                    if audience.is_over() {
-                        return None;
-                    }
-                }
-                Wake::Work => {
-                    let step = self.lane.run(move || {
-                        let updates = session.step();
-                        Ok((session, updates))
-                    });
-                    match self.finish(step, audience).await? {
-                        Ok((same, Ok(updates))) => {
-                            session = same;
-                            match audience.is_lost() {
-                                false => audience.send(&updates),
-                                true => self.begin(&session, audience),
-                            }
-                        }
-                        Ok((_, Err(error))) | Err(error) => return Some(error),
-                    }
+            let is_awaited = audience.begin_look();
+            if !is_awaited && let Wake::Audience = wait(session.wake_at(), &changes, audience).await
+            {
+                match audience.is_over() {
+                    true => return None,
+                    false => continue,
                 }
             }
+            let step = self.lane.run(move || {
+                let updates = if is_awaited { session.look_again() } else { session.step() };
+                Ok((session, updates))
+            });
+            match self.finish(step, audience).await? {
+                Ok((same, Ok(updates))) => {
+                    session = same;
+                    self.tell(&session, &updates, audience);
+                }
+                Ok((_, Err(error))) | Err(error) => return Some(error),
+            }
         }
+    }
+
+    /// Tells everybody what a step found.
+    fn tell(&mut self, session: &Session, updates: &[Update], audience: &mut Audience) {
+        if audience.is_lost() {
+            return self.begin(session, audience);
+        }
+        let forgetful = self.is_forgetful();
+        audience.send(updates);
+        audience.admit(|scope| session.tracker().reset(scope, forgetful));
     }
 
     /// Waits for work. If it takes as long as no call may, that is an outage, and those who watch

@@ -54,7 +54,8 @@ pub trait Directory: fmt::Debug + Send + Sync + 'static {
     /// was.
     async fn remove(&self, key: &str, held: &Held<Self::Lease>) -> Result<bool, Error>;
 
-    /// Everything under these keys, as of one revision.
+    /// Everything under these keys, as of one revision, which is no earlier than that of anything
+    /// answered or told before.
     async fn list(&self, keys: &Keys) -> Result<Listing<Self::Lease>, Error>;
 
     /// What changes under these keys after a revision, in order, a batch at a time, none left out.
@@ -113,7 +114,7 @@ pub enum PutOutcome<L> {
 /// How a key was when it was written or read.
 #[derive(Clone, Debug)]
 pub struct Held<L> {
-    /// Its version: another one after every write.
+    /// Its version: the revision of the write that left it so, another one after every write.
     pub version: u64,
     /// Its lease.
     pub lease: L,
@@ -135,7 +136,8 @@ pub struct Entry<L> {
 pub struct Listing<L> {
     /// All entries, in any order.
     pub entries: Vec<Entry<L>>,
-    /// The revision; [`Directory::follow`] goes on from it.
+    /// The revision, which every change so far is at or before and every later one after;
+    /// [`Directory::follow`] goes on from it.
     pub revision: u64,
 }
 
@@ -148,5 +150,17 @@ pub enum Change<L> {
     Gone {
         /// Which.
         key: String,
+        /// The revision of its removal.
+        revision: u64,
     },
+}
+
+impl<L> Change<L> {
+    /// The revision it happened at.
+    pub fn revision(&self) -> u64 {
+        match self {
+            Self::Put(entry) => entry.held.version,
+            Self::Gone { revision, .. } => *revision,
+        }
+    }
 }

@@ -32,6 +32,10 @@ pub trait Source: Send + 'static {
     /// [`reset`](Audience::reset). Ends with what broke, after which it is followed again, or with
     /// `None` once the audience [is over](Audience::is_over).
     ///
+    /// Who watches knows what a call answered before, and may not be told anything older. So whoever
+    /// comes later waits for another look, which [`begins`](Audience::begin_look) after that; the first
+    /// one begins where this is called.
+    ///
     /// A panic is an outage like another: it may be called again after one, as after an error.
     async fn follow(&mut self, audience: &mut Audience) -> Option<Error>;
 }
@@ -152,6 +156,7 @@ async fn feed(mut source: impl Source, mut audience: Audience) {
 }
 
 async fn follow(source: &mut impl Source, audience: &mut Audience) -> Option<Error> {
+    audience.begin_look();
     let followed = AssertUnwindSafe(source.follow(audience)).catch_unwind().await;
     followed.unwrap_or_else(|_| {
         tracing::error!(source = audience.source, "following what feeds watches panicked");
@@ -164,10 +169,27 @@ pub struct Audience {
     /// By what its source is called.
     source: String,
     inbox: Arc<Inbox>,
-    watches: Vec<Arc<WatchSender>>,
+    seats: Vec<Seat>,
     leaving: FuturesUnordered<BoxFuture<'static, ()>>,
     outage: Option<Outage>,
     backoff: Backoff,
+}
+
+/// One who watches.
+struct Seat {
+    watch: Arc<WatchSender>,
+    knows: Knows,
+}
+
+/// What somebody who watches was told.
+#[derive(Clone, Copy, PartialEq)]
+enum Knows {
+    /// Nothing, and what is being looked at may be older than what they know from elsewhere.
+    Nothing,
+    /// Nothing yet; the look that began since they came will tell.
+    Soon,
+    /// What there was at some time, and everything since.
+    All,
 }
 
 impl Audience {
@@ -175,14 +197,14 @@ impl Audience {
         Self {
             source,
             inbox,
-            watches: Vec::new(),
+            seats: Vec::new(),
             leaving: FuturesUnordered::new(),
             outage: None,
             backoff: Backoff::new(),
         }
     }
 
-    /// Waits until somebody came, who is let in by [`admit`](Self::admit), or left.
+    /// Waits until somebody came, for whom another look has to [begin](Self::begin_look), or left.
     ///
     /// # Cancel safety
     ///
@@ -192,42 +214,49 @@ impl Audience {
             () = self.inbox.arrived.notified() => {}
             () = left(&mut self.leaving) => {}
         }
-        self.watches.retain(|watch| !watch.is_closed());
+        self.seats.retain(|seat| !seat.watch.is_closed());
     }
 
-    /// Lets in who came, and tells each what there is.
-    pub fn admit(&mut self, reset: impl Fn(&Scope) -> Update) {
-        for watch in self.let_in() {
-            watch.send(&reset(watch.scope()));
+    /// Says that the source is looked at from here on, for all who have come; and whether anybody waits
+    /// for that.
+    pub fn begin_look(&mut self) -> bool {
+        self.let_in();
+        for seat in self.seats.iter_mut().filter(|seat| seat.knows == Knows::Nothing) {
+            seat.knows = Knows::Soon;
         }
+        self.seats.iter().any(|seat| seat.knows == Knows::Soon)
+    }
+
+    /// Tells those who waited for the look what there is, from which they follow what happens; the
+    /// others have to know it already.
+    pub fn admit(&mut self, reset: impl Fn(&Scope) -> Update) {
+        self.tell(reset, |knows| knows == Knows::Soon);
     }
 
     /// Whether nobody watches any more. If so [`Source::follow`] has to end: whoever comes later starts
     /// another task.
     #[must_use = "the task has to end if it is so"]
     pub fn is_over(&self) -> bool {
-        self.watches.is_empty() && self.inbox.close_if_empty()
+        self.seats.is_empty() && self.inbox.close_if_empty()
     }
 
-    /// Tells everybody.
+    /// Tells everybody who knows what there was.
     pub fn send(&self, updates: &[Update]) {
-        for watch in &self.watches {
+        for seat in self.seats.iter().filter(|seat| seat.knows == Knows::All) {
             for update in updates {
-                watch.send(update);
+                seat.watch.send(update);
             }
         }
     }
 
-    /// Tells everybody what there is, from which they follow what happens, and ends the outage.
+    /// Tells everybody what there is, from which they follow what happens, and ends the outage. Who
+    /// came since the look [began](Self::begin_look) waits for the next.
     pub fn reset(&mut self, reset: impl Fn(&Scope) -> Update) {
         self.backoff.found();
         if self.outage.take().is_some() {
             tracing::debug!(source = self.source, "what feeds watches is followed again");
         }
-        self.let_in();
-        for watch in &self.watches {
-            watch.send(&reset(watch.scope()));
-        }
+        self.tell(reset, |knows| knows != Knows::Nothing);
     }
 
     /// Tells everybody that the source is lost, once per outage; for outages that do not end
@@ -240,7 +269,9 @@ impl Audience {
         let outage = Outage { since: SystemTime::now(), cause: error.chain() };
         // Whoever watches is told, and it is theirs to make something of it.
         tracing::debug!(source = self.source, cause = outage.cause, "what feeds watches is lost");
-        self.send(&[outage.stale()]);
+        for seat in &self.seats {
+            seat.watch.send(&outage.stale());
+        }
         self.outage = Some(outage);
     }
 
@@ -255,7 +286,7 @@ impl Audience {
     }
 
     /// Does some work to its end; `None` when nobody watches any more. Who comes meanwhile is told of
-    /// the outage, if there is one, and otherwise waits for the next reset.
+    /// the outage, if there is one, and waits for the next look.
     ///
     /// # Cancel safety
     ///
@@ -267,26 +298,31 @@ impl Audience {
                 done = &mut work => return Some(done),
                 () = self.changed() => {}
             }
-            let arrived = self.let_in();
-            if let Some(outage) = &self.outage {
-                for watch in arrived {
-                    watch.send(&outage.stale());
-                }
-            }
+            self.let_in();
             if self.is_over() {
                 return None;
             }
         }
     }
 
-    fn let_in(&mut self) -> Vec<Arc<WatchSender>> {
-        let arrived: Vec<_> = self.inbox.take().into_iter().map(Arc::new).collect();
-        for watch in &arrived {
+    /// Lets in who came; in an outage they are told of it.
+    fn let_in(&mut self) {
+        let stale = self.outage.as_ref().map(Outage::stale);
+        for watch in self.inbox.take().into_iter().map(Arc::new) {
+            if let Some(stale) = &stale {
+                watch.send(stale);
+            }
             let left = watch.clone();
             self.leaving.push(Box::pin(async move { left.closed().await }));
+            self.seats.push(Seat { watch, knows: Knows::Nothing });
         }
-        self.watches.extend(arrived.iter().cloned());
-        arrived
+    }
+
+    fn tell(&mut self, reset: impl Fn(&Scope) -> Update, is_meant: impl Fn(Knows) -> bool) {
+        for seat in self.seats.iter_mut().filter(|seat| is_meant(seat.knows)) {
+            seat.watch.send(&reset(seat.watch.scope()));
+            seat.knows = Knows::All;
+        }
     }
 }
 
@@ -294,7 +330,7 @@ impl fmt::Debug for Audience {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Audience")
             .field("source", &self.source)
-            .field("watches", &self.watches.len())
+            .field("watches", &self.seats.len())
             .field("outage", &self.outage)
             .finish_non_exhaustive()
     }
@@ -392,7 +428,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(2);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{EmptyReason, ErrorKind, Watch};
+    use crate::{EmptyReason, Node, Registration, Watch};
     use std::collections::VecDeque;
     use tokio::runtime::Handle;
 
@@ -446,6 +482,7 @@ mod tests {
             audience.reset(nothing);
             while !audience.is_over() {
                 audience.changed().await;
+                audience.begin_look();
                 audience.admit(nothing);
             }
             None
@@ -502,6 +539,49 @@ mod tests {
         for watch in [&mut early, &mut late] {
             assert!(matches!(watch.next().await, Some(Update::Reset { .. })));
         }
+    }
+
+    /// Who comes while the source is looked at is told nothing of what is seen then, and waits for the
+    /// next look, also after an outage.
+    #[test]
+    fn who_comes_during_a_look_waits_for_the_next() {
+        let inbox = Arc::<Inbox>::default();
+        let mut audience = Audience::new("nothing".into(), inbox.clone());
+        let come = || {
+            let (sender, watch) = Watch::channel(Scope::All);
+            inbox.lock().arrivals.push(sender);
+            watch
+        };
+        let heard = |watch: &mut Watch| watch.next().now_or_never().flatten();
+        let put = Update::Put(Arc::new(Registration::new("s", "1.0.0", Node::new("a", "h:1"))));
+        let mut first = come();
+        assert!(audience.begin_look());
+        let mut second = come();
+        audience.reset(nothing);
+        assert_eq!(heard(&mut first), Some(nothing(&Scope::All)));
+        assert!(audience.begin_look());
+        let mut third = come();
+        audience.admit(nothing);
+        audience.send(std::slice::from_ref(&put));
+        assert_eq!(heard(&mut first), Some(put));
+        assert!(matches!(heard(&mut second), Some(Update::Reset { .. })));
+        assert_eq!(heard(&mut third), None);
+        audience.lose(&lost());
+        assert!(audience.begin_look());
+        let mut fourth = come();
+        audience.let_in();
+        for watch in [&mut first, &mut second, &mut third, &mut fourth] {
+            assert!(matches!(heard(watch), Some(Update::Stale { .. })));
+        }
+        audience.reset(nothing);
+        for watch in [&mut first, &mut second, &mut third] {
+            assert_eq!(heard(watch), Some(nothing(&Scope::All)));
+        }
+        assert_eq!(heard(&mut fourth), None);
+        assert!(audience.begin_look());
+        audience.admit(nothing);
+        assert_eq!(heard(&mut fourth), Some(nothing(&Scope::All)));
+        assert!(!audience.begin_look());
     }
 
     /// A source that panics is lost like another, each time: those who watch are told, and fed again.

@@ -112,8 +112,9 @@ pub trait Registry: fmt::Debug + Send + Sync + 'static {
     ///
     /// - Does not fail because the engine cannot be reached; the watch starts with
     ///   [`Stale`](crate::Update::Stale) then (6).
-    /// - Its first data is a [`Reset`](crate::Update::Reset) with everything now; then deltas, none
-    ///   lost and none from before the reset (6).
+    /// - Its first data is a [`Reset`](crate::Update::Reset) with everything now, nothing older than
+    ///   what a call of this handle answered before; then deltas, none lost and none from before the
+    ///   reset (6).
     /// - When the engine is lost it yields `Stale` once, comes back by itself however long it
     ///   takes, and yields a fresh `Reset`. It ends only when its registry handle is gone (7).
     /// - A [`Remove`](crate::Update::Remove) says why the node left, and an empty `Reset` why there

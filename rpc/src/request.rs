@@ -37,7 +37,8 @@ pub struct Request {
     pub peer: Option<Peer>,
     /// Which calls an overloaded server sheds first.
     pub criticality: Criticality,
-    /// The server must not retry downstream on behalf of this call. Default `false`.
+    /// This is a retry, or made on behalf of one: servers that make calls for it repeat none of
+    /// those that may have been executed, and mark them likewise. Default `false`.
     pub no_retry: bool,
     /// What layers of one process hand on to each other and to the handler; it never travels.
     pub extensions: http::Extensions,

@@ -5,6 +5,48 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::Invalid;
+
+/// How much a service may be asked again: see [`Budget`]. [`Default`] is what the fields name.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct BudgetPolicy {
+    /// Retries that a call pays in: 0.0..=1.0, default 0.2.
+    pub share: f64,
+    /// Retries that time pays in, per second, so that those who call seldom may retry as well.
+    /// Default 10.
+    pub per_second: u32,
+}
+
+impl Default for BudgetPolicy {
+    fn default() -> Self {
+        Self::new(0.2, 10)
+    }
+}
+
+impl BudgetPolicy {
+    /// A share of the calls, and so many per second besides.
+    pub const fn new(share: f64, per_second: u32) -> Self {
+        Self { share, per_second }
+    }
+
+    /// Whether it makes sense.
+    ///
+    /// # Errors
+    ///
+    /// For a share out of its range.
+    pub fn check(&self) -> Result<(), Invalid> {
+        match self.share {
+            0.0..=1.0 => Ok(()),
+            share => Err(Invalid::new(
+                "share",
+                share.to_string(),
+                "0.0 to 1.0 of the calls, which is 0% to 100%",
+            )),
+        }
+    }
+}
+
 /// A budget for retries that cost the servers work: every call pays a share in, every such retry
 /// takes one out, so that a service that fails is never asked much more than it would be anyway.
 ///
@@ -19,6 +61,7 @@ pub struct Budget {
     started: Instant,
     /// Milliseconds after `started` up to which `per_second` has been paid in.
     paid_until: AtomicU64,
+    refused: AtomicU64,
 }
 
 impl Budget {
@@ -41,6 +84,7 @@ impl Budget {
             per_second,
             started: now,
             paid_until: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
         }
     }
 
@@ -53,7 +97,17 @@ impl Budget {
     pub fn withdraw(&self, now: Instant) -> bool {
         self.pay_for_time(now);
         let take = |balance: i64| (balance >= UNIT).then_some(balance - UNIT);
-        self.balance.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+        let is_taken =
+            self.balance.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok();
+        if !is_taken {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        is_taken
+    }
+
+    /// How many retries it had nothing left for.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     fn pay_for_time(&self, now: Instant) {

@@ -127,6 +127,14 @@ impl Tried {
         self.len += 1;
     }
 
+    /// Takes a node out.
+    pub(crate) fn remove(&mut self, key: u64) {
+        for tried in self.keys.iter_mut().filter(|tried| **tried == key) {
+            // No node has it.
+            *tried = 0;
+        }
+    }
+
     /// Whether none was.
     pub fn is_empty(&self) -> bool {
         self.len == 0

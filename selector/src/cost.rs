@@ -5,7 +5,9 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::NodeStats;
 use crate::atomic::{AtomicU32, AtomicU64};
+use crate::methods::Method;
 use crate::moment::Moment;
+use crate::node::Begun;
 
 /// The cost of one node: a peak-sensitive, exponentially weighted mean of its response times.
 ///
@@ -20,10 +22,15 @@ use crate::moment::Moment;
 /// - the estimate of an idle node decays towards the set's median, not towards zero;
 /// - a node never heard of costs the median.
 ///
+/// All times are those of a call in the mean over all methods, whatever was called: what another
+/// method took is [put in relation](Method::relative). So the estimate says how slow the node is, not
+/// what it was asked last.
+///
 /// Races between updates lose at most one sample's share of the mean.
 #[derive(Debug)]
 pub(crate) struct Cost {
-    in_flight: AtomicU32,
+    /// A [`Load`], packed.
+    load: AtomicU64,
     /// The mean of what was measured, in nanoseconds as the bits of an `f32`. Zero: unknown.
     estimate: AtomicU32,
     /// What failures of late make of it, in the same way. Zero: none. The median leaves it out, or
@@ -31,7 +38,7 @@ pub(crate) struct Cost {
     penalty: AtomicU32,
     /// When the estimate last took in a sample.
     updated: AtomicU64,
-    /// When an attempt was last answered, the first one in flight began or the last one ended.
+    /// A [`Progress`], packed.
     progress: AtomicU64,
 }
 
@@ -51,6 +58,8 @@ const SPARED: f32 = 2.0;
 /// The part of a penalty that each answer takes back, besides what time does: a node that fails
 /// seldom is not dear for long, else all would be alike as soon as all fail now and then.
 const FORGIVEN: f32 = 0.1;
+/// An attempt that takes so much less long than those under way is waited for by itself.
+const SHORTER: f32 = 2.0;
 /// No attempt counts as longer than an hour.
 const LONGEST: f32 = 3.6e12;
 
@@ -70,7 +79,7 @@ pub(crate) enum Sample {
 impl Cost {
     pub(crate) fn new() -> Self {
         Self {
-            in_flight: AtomicU32::new(0),
+            load: AtomicU64::new(0),
             estimate: AtomicU32::new(0),
             penalty: AtomicU32::new(0),
             updated: AtomicU64::new(0),
@@ -80,38 +89,47 @@ impl Cost {
 
     /// An attempt begins.
     #[inline]
-    pub(crate) fn begin(&self, median: f32, failures: u32, now: Moment) {
+    pub(crate) fn begin(&self, begun: &Begun, failures: u32) {
+        let pace = pace(begun.method);
         // Before the count: others must not see an attempt in flight that made no progress for as
         // long as the node was idle.
         if self.in_flight() == 0 {
-            self.settle(median, failures, now);
-            self.progress.store(now.nanos(), Relaxed);
+            self.settle(begun.median, failures, begun.at);
+            self.advance(begun.at, pace);
+        } else if SHORTER * pace < self.progress().pace {
+            self.advance(begun.at, pace);
         }
-        self.in_flight.fetch_add(1, Relaxed);
+        self.load.fetch_add(Load::of(pace), Relaxed);
     }
 
-    /// An attempt that began then has ended.
+    /// An attempt has ended.
     #[inline]
-    pub(crate) fn end(&self, sample: Sample, began: Moment, median: f32, now: Moment) {
-        let took = (now.since(began) as f32).min(LONGEST);
+    pub(crate) fn end(&self, sample: Sample, begun: &Begun, now: Moment) {
+        let median = begun.median;
+        let relative = begun.method.relative(now.since(begun.at) as f32);
+        // A method of which nothing is known says nothing of its node but that it fails.
+        let took = relative.unwrap_or(0.0).min(LONGEST);
         match sample {
-            Sample::Answered => self.take_in(took, now),
+            Sample::Answered if relative.is_some() => self.take_in(took, now),
+            Sample::Answered => {}
             Sample::Spared => self.penalize(took.max(SPARED * median), now),
             Sample::Failed => self.penalize(took.max(FAILURE * median), now),
             // It would have taken at least as long as it did.
             Sample::Cancelled if took > self.price(median) => self.take_in(took, now),
             Sample::Cancelled => {}
         }
+        let pace = pace(begun.method);
+        let rest = Load::unpack(self.load.load(Relaxed)).without(pace);
         // With the last one in flight the node begins to idle.
-        if matches!(sample, Sample::Answered | Sample::Spared) || self.in_flight() == 1 {
-            self.progress.store(now.nanos(), Relaxed);
+        if matches!(sample, Sample::Answered | Sample::Spared) || rest.count == 0 {
+            self.advance(now, rest.pace());
         }
-        self.in_flight.fetch_sub(1, Relaxed);
+        self.load.fetch_sub(Load::of(pace), Relaxed);
     }
 
     #[inline]
     pub(crate) fn in_flight(&self) -> u32 {
-        self.in_flight.load(Relaxed)
+        Load::unpack(self.load.load(Relaxed)).count
     }
 
     /// How long an attempt is expected to take if the node had nothing else to do, in nanoseconds.
@@ -123,8 +141,13 @@ impl Cost {
         if is_idle && estimate == median {
             return median;
         }
-        let still = now.since(self.progress()) as f32;
-        if is_idle { towards(median, estimate, still / tau(failures)) } else { estimate.max(still) }
+        let progress = self.progress();
+        let still = now.since(progress.at) as f32;
+        if is_idle {
+            towards(median, estimate, still / tau(failures))
+        } else {
+            estimate.max(still / progress.pace)
+        }
     }
 
     /// Whether the attempts in flight have waited for so long that something must be wrong.
@@ -134,8 +157,9 @@ impl Cost {
         if self.in_flight() == 0 {
             return false;
         }
-        let still = now.since(self.progress()) as f32;
-        still > STALLED && still > FAILURE * median.max(self.estimate())
+        let progress = self.progress();
+        let still = now.since(progress.at) as f32;
+        still > STALLED && still > FAILURE * median.max(self.estimate()) * progress.pace
     }
 
     /// The mean of what was measured; `None` when nothing was.
@@ -163,7 +187,7 @@ impl Cost {
             let value = f32::from_bits(known.load(Relaxed));
             // Most nodes are where the median is, and need no exponential.
             if value > median {
-                let still = now.since(self.progress()) as f32;
+                let still = now.since(self.progress().at) as f32;
                 let settled = towards(median, value, still / tau(failures));
                 known.store(settled.to_bits(), Relaxed);
             }
@@ -171,7 +195,8 @@ impl Cost {
     }
 
     fn take_in(&self, took: f32, now: Moment) {
-        let dt = now.since(Moment::from_nanos(self.updated.swap(now.nanos(), Relaxed))) as f32;
+        let dt = now.since(Moment::from_nanos(self.updated.load(Relaxed))) as f32;
+        self.updated.store(now.nanos(), Relaxed);
         let known = self.estimate();
         // Never zero, which means unknown.
         let took = took.max(1.0);
@@ -199,8 +224,87 @@ impl Cost {
         f32::from_bits(self.estimate.load(Relaxed))
     }
 
-    fn progress(&self) -> Moment {
-        Moment::from_nanos(self.progress.load(Relaxed))
+    fn progress(&self) -> Progress {
+        Progress::unpack(self.progress.load(Relaxed))
+    }
+
+    fn advance(&self, at: Moment, pace: f32) {
+        self.progress.store(Progress { at, pace }.pack(), Relaxed);
+    }
+}
+
+/// How long a call of this method takes in relation to all, where that counts against its node: one
+/// that was never answered may take for ever.
+fn pace(method: Method) -> f32 {
+    method.length.unwrap_or(Load::LONGEST)
+}
+
+/// The attempts under way.
+#[derive(Clone, Copy, Debug)]
+struct Load {
+    count: u32,
+    /// How long they take together, in [`UNITS`](Self::UNITS) to a mean call.
+    units: u64,
+}
+
+impl Load {
+    /// 20 bits of count: a million.
+    const COUNT: u32 = 20;
+    const BITS: u32 = 64 - Self::COUNT;
+    const UNITS: f32 = 256.0;
+    /// So many times as long as a mean call one counts at most: a million of them fill the bits.
+    const LONGEST: f32 = 65_535.0;
+
+    /// One attempt, packed. Packed ones are added and taken off.
+    fn of(pace: f32) -> u64 {
+        1 << Self::BITS | Self::units(pace)
+    }
+
+    fn units(pace: f32) -> u64 {
+        (pace.min(Self::LONGEST) * Self::UNITS).max(1.0) as u64
+    }
+
+    fn unpack(word: u64) -> Self {
+        Self { count: (word >> Self::BITS) as u32, units: word & ((1 << Self::BITS) - 1) }
+    }
+
+    fn without(self, pace: f32) -> Self {
+        let units = self.units.saturating_sub(Self::units(pace));
+        Self { count: self.count.saturating_sub(1), units }
+    }
+
+    /// The mean of theirs.
+    fn pace(self) -> f32 {
+        match self.count {
+            0 => 1.0,
+            count => (self.units.max(1) as f32 / Self::UNITS) / count as f32,
+        }
+    }
+}
+
+/// Since when nothing was heard of a node that should have been.
+#[derive(Clone, Copy, Debug)]
+struct Progress {
+    /// When an attempt was last answered, the first one in flight or a much shorter one than those
+    /// began, or the last one ended.
+    at: Moment,
+    /// How long what is in flight since then takes in relation to a mean call.
+    pace: f32,
+}
+
+impl Progress {
+    /// The upper half of an `f32`.
+    const PACE: u32 = 16;
+
+    /// 48 bits of microseconds, or nearly: nine years.
+    fn pack(self) -> u64 {
+        let micros = (self.at.nanos() >> 10).min((1 << 48) - 1);
+        micros << Self::PACE | u64::from(self.pace.to_bits() >> Self::PACE)
+    }
+
+    fn unpack(word: u64) -> Self {
+        let at = Moment::from_nanos(word >> Self::PACE << 10);
+        Self { at, pace: f32::from_bits((word as u32) << Self::PACE) }
     }
 }
 
@@ -284,24 +388,37 @@ mod tests {
 
     const MS: u64 = 1_000_000;
     const MEDIAN: f32 = 10e6;
+    /// What is called if nothing else is said.
+    const ALIKE: Method = Method::of_length(Some(1.0));
 
     fn at(millis: u64) -> Moment {
         Moment::from_nanos(millis * MS)
+    }
+
+    fn begun(method: Method, median: f32, at: Moment) -> Begun {
+        Begun { at, median, method, is_probe: false }
+    }
+
+    fn begin(cost: &Cost, method: Method, now: u64) -> Begun {
+        let begun = begun(method, MEDIAN, at(now));
+        cost.begin(&begun, 0);
+        begun
     }
 
     /// One attempt after the other, each of so many milliseconds.
     fn after(attempts: &[(u64, Sample)]) -> (Cost, u64) {
         let (cost, mut now) = (Cost::new(), 1_000);
         for (took, sample) in attempts {
-            cost.begin(MEDIAN, 0, at(now));
-            cost.end(*sample, at(now), MEDIAN, at(now + took));
+            let begun = begin(&cost, ALIKE, now);
+            cost.end(*sample, &begun, at(now + took));
             now += took;
         }
         (cost, now)
     }
 
     fn latency(cost: &Cost, now: u64) -> f32 {
-        cost.latency(MEDIAN, 0, at(now)) / MS as f32
+        // Up to what a packed moment leaves out.
+        (cost.latency(MEDIAN, 0, at(now)) / 1e3).round() / 1e3
     }
 
     /// A longer answer counts at once, a shorter one little by little.
@@ -331,11 +448,50 @@ mod tests {
     fn hanging_is_seen() {
         let (cost, now) = after(&[(10, Sample::Answered)]);
         let now = now + 60_000;
-        cost.begin(MEDIAN, 0, at(now));
+        begin(&cost, ALIKE, now);
         assert!(latency(&cost, now) <= 10.0);
-        assert_eq!(latency(&cost, now + 500), 500.0);
+        assert!((500.0..500.1).contains(&latency(&cost, now + 500)));
         assert!(!cost.is_stalled(MEDIAN, at(now + 500)));
         assert!(cost.is_stalled(MEDIAN, at(now + 1_500)));
+    }
+
+    /// A node that works on what takes long is neither dear nor stalled for it, though something
+    /// short waits there that has just begun; if that hangs, it is.
+    #[test]
+    fn long_calls_take_long() {
+        let (poll, short) = (Method::of_length(Some(1_000.0)), Method::of_length(Some(0.1)));
+        let cost = Cost::new();
+        begin(&cost, poll, 1_000);
+        assert_eq!(latency(&cost, 10_000), 10.0);
+        assert!(!cost.is_stalled(MEDIAN, at(60_000)));
+        for now in [30_000, 60_000] {
+            let begun = begin(&cost, short, now);
+            assert!(latency(&cost, now + 1) <= 11.0);
+            assert!(!cost.is_stalled(MEDIAN, at(now + 900)));
+            assert!(cost.is_stalled(MEDIAN, at(now + 1_100)), "it hangs");
+            cost.end(Sample::Answered, &begun, at(now + 1));
+            assert!(!cost.is_stalled(MEDIAN, at(now + 29_000)), "the long one is left");
+        }
+        assert!(cost.is_stalled(MEDIAN, at(200_000)));
+        let unknown = Cost::new();
+        begin(&unknown, Method::of_length(None), 1_000);
+        assert!(!unknown.is_stalled(MEDIAN, at(60_000)), "who knows how long it takes");
+    }
+
+    /// An attempt of a long method says no more against its node than one of a short method that
+    /// took as many times its normal time.
+    #[test]
+    fn methods_are_put_in_relation() {
+        for (length, took) in [(1.0, 20), (100.0, 2_000)] {
+            let cost = Cost::new();
+            let begun = begin(&cost, Method::of_length(Some(length)), 1_000);
+            cost.end(Sample::Answered, &begun, at(1_000 + took));
+            assert_eq!(latency(&cost, 1_000 + took), 20.0);
+        }
+        let cost = Cost::new();
+        let begun = begin(&cost, Method::of_length(None), 1_000);
+        cost.end(Sample::Answered, &begun, at(9_000));
+        assert_eq!(cost.measured(), None, "nothing to relate it to");
     }
 
     /// What is known of an idle node is forgotten towards what is normal, from above; after failures
@@ -389,13 +545,14 @@ mod tests {
                 let took = if node == count { 500 } else { fastrand::u64(5..=10) };
                 let median = normal.get(&nodes, at(now)).unwrap_or(Median::UNKNOWN);
                 let cost = nodes[node].cost();
-                cost.begin(median, 0, at(now));
+                let begun = begun(ALIKE, median, at(now));
+                cost.begin(&begun, 0);
                 let (sample, took) = match fastrand::u32(..100) {
                     drawn if drawn < fails => (Sample::Failed, fastrand::u64(..=took)),
                     drawn if drawn < fails + spared => (Sample::Spared, 0),
                     _ => (Sample::Answered, took),
                 };
-                cost.end(sample, at(now), median, at(now + took));
+                cost.end(sample, &begun, at(now + took));
                 now += took;
                 (median, now)
             };
@@ -409,28 +566,34 @@ mod tests {
             }
             let price = |node: &Arc<NodeStats>| node.cost().latency(median, 0, at(now));
             let slow = nodes[count].cost();
-            slow.begin(median, 0, at(now));
-            slow.end(Sample::Answered, at(now), median, at(now + 500));
+            let begun = begun(ALIKE, median, at(now));
+            slow.begin(&begun, 0);
+            slow.end(Sample::Answered, &begun, at(now + 500));
             prop_assert!(nodes[..count].iter().all(|node| price(node) < 0.1 * price(&nodes[count])));
         }
 
         /// Whatever clocks do, costs stay finite and above zero, and no attempt is lost.
         #[test]
-        fn costs_stay_finite(events in proptest::collection::vec((0u8..5, any::<u64>(), any::<u64>()), 1..60)) {
+        fn costs_stay_finite(events in proptest::collection::vec((0usize..5, any::<u64>(), any::<u64>()), 1..60)) {
             let cost = Cost::new();
             let mut begun = Vec::new();
             for (event, now, then) in events {
+                let methods = [None, Some(1.0), Some(1e-6), Some(1e6)];
+                let length = methods[now as usize % methods.len()];
+                let method = Method::of_length(length);
                 let (now, then) = (Moment::from_nanos(now), Moment::from_nanos(then));
-                match event {
-                    0 => {
-                        cost.begin(MEDIAN, 3, now);
-                        begun.push(now);
+                match (event, begun.pop()) {
+                    (0, before) => {
+                        let next = self::begun(method, MEDIAN, now);
+                        cost.begin(&next, 3);
+                        begun.extend(before);
+                        begun.push(next);
                     }
-                    event if begun.pop().is_some() => {
+                    (event, Some(before)) => {
                         let sample = [Sample::Answered, Sample::Spared, Sample::Failed, Sample::Cancelled];
-                        cost.end(sample[usize::from(event) - 1], then, MEDIAN, now);
+                        cost.end(sample[event - 1], &before, now);
                     }
-                    _ => {}
+                    (_, None) => {}
                 }
                 prop_assert_eq!(cost.in_flight() as usize, begun.len());
                 for failures in [0, 1, u32::MAX] {
@@ -450,13 +613,13 @@ mod tests {
             Cost::new,
             |cost, thread| match thread {
                 0 | 1 => {
-                    cost.begin(MEDIAN, 0, at(1));
+                    let begun = begin(cost, Method::of_length(Some([1.0, 0.01][thread])), 1);
                     let sample = [Sample::Answered, Sample::Failed][thread];
-                    cost.end(sample, at(1), MEDIAN, at(2));
+                    cost.end(sample, &begun, at(2));
                 }
                 _ => assert!(cost.in_flight() <= 2),
             },
-            |cost| assert_eq!(cost.in_flight(), 0),
+            |cost| assert_eq!(cost.load.load(Relaxed), 0),
         );
         assert!(orders > 1_000, "{orders}");
     }

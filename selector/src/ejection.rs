@@ -138,7 +138,7 @@ impl Ejection {
             (state.phase == Phase::In).then_some(State { phase: Phase::Out, times, at: due })
         });
         if is_out {
-            peers.probe_at(due);
+            peers.ejected_until(due);
         } else {
             // Another failure at the same time was quicker.
             peers.release();

@@ -1,16 +1,22 @@
 //! Which nodes come into question.
 
-use micro_registry::Registration;
+use std::fmt;
+use std::str::FromStr;
+
+use micro_registry::{Registration, validate};
 use semver::{Version, VersionReq};
 
-use crate::Member;
+use crate::{Invalid, Member};
 
 /// Which nodes come into question: by version, zone and labels. [`Default`] is all of them.
+///
+/// Its text, as configuration has it, is `version=>=1.4, <2; zone=a; label.track=canary`, or a part
+/// of that.
 ///
 /// ```
 /// # use micro_selector::Filter;
 /// let canaries = Filter::default().version(">=1.4, <2")?.label("track", "canary");
-/// # Ok::<(), micro_selector::InvalidFilter>(())
+/// # Ok::<(), micro_selector::Invalid>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
@@ -25,14 +31,6 @@ enum Versions {
     Matching(VersionReq),
 }
 
-/// What cannot be a [`Filter`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "version {0:?} is invalid: expected `latest`, a version such as 1.4.2, or a range such as \
-     ^1.4, 1.4 or \">=1.4, <2\""
-)]
-pub struct InvalidFilter(String);
-
 impl Filter {
     /// Nodes of this version alone: `latest` or a complete version is meant exactly, everything
     /// else is a range as Cargo reads it, where `1.4` is `^1.4`. Nodes of version `latest` are in
@@ -41,12 +39,12 @@ impl Filter {
     /// # Errors
     ///
     /// For what is neither.
-    pub fn version(mut self, version: &str) -> Result<Self, InvalidFilter> {
+    pub fn version(mut self, version: &str) -> Result<Self, Invalid> {
         let is_exact = version == "latest" || Version::parse(version).is_ok();
         self.versions = Some(match VersionReq::parse(version) {
             _ if is_exact => Versions::Exactly(version.to_owned()),
             Ok(range) => Versions::Matching(range),
-            Err(_) => return Err(InvalidFilter(version.to_owned())),
+            Err(_) => return Err(Invalid::new("version", format!("{version:?}"), VERSIONS)),
         });
         Ok(self)
     }
@@ -66,6 +64,22 @@ impl Filter {
         self
     }
 
+    /// Whether nodes can be so at all.
+    ///
+    /// # Errors
+    ///
+    /// For a zone that cannot be a node's, and for a label whose key cannot.
+    pub fn check(&self) -> Result<(), Invalid> {
+        if let Some(zone) = &self.zone {
+            validate::zone(zone).map_err(|_| Invalid::new("zone", format!("{zone:?}"), ZONE))?;
+        }
+        let is_key = |key: &str| (1..=validate::MAX_METADATA_KEY).contains(&key.len());
+        match self.labels.iter().find(|(key, _)| !is_key(key)) {
+            Some((key, _)) => Err(Invalid::new("label", format!("{key:?}"), LABEL)),
+            None => Ok(()),
+        }
+    }
+
     pub(crate) fn allows<T>(&self, member: &Member<T>) -> bool {
         let registration: &Registration = member.registration();
         self.versions.as_ref().is_none_or(|versions| versions.has(member))
@@ -73,6 +87,42 @@ impl Filter {
             && self.labels.iter().all(|(key, value)| label(registration, key) == Some(value))
     }
 }
+
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let version = self.versions.as_ref().map(|versions| format!("version={versions}"));
+        let zone = self.zone.as_ref().map(|zone| format!("zone={zone}"));
+        let labels = self.labels.iter().map(|(key, value)| format!("label.{key}={value}"));
+        let parts: Vec<_> = version.into_iter().chain(zone).chain(labels).collect();
+        f.write_str(&parts.join("; "))
+    }
+}
+
+impl FromStr for Filter {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let mut filter = Self::default();
+        for part in text.split(';').map(str::trim) {
+            let malformed = || Invalid::new("filter", format!("{text:?}"), FORM);
+            let (key, value) = part.split_once('=').ok_or_else(malformed)?;
+            filter = match (key.trim(), value.trim()) {
+                ("version", value) if filter.versions.is_none() => filter.version(value)?,
+                ("zone", value) if filter.zone.is_none() => filter.zone(value),
+                (key, value) => {
+                    filter.label(key.strip_prefix("label.").ok_or_else(malformed)?, value)
+                }
+            };
+        }
+        Ok(filter)
+    }
+}
+
+const FORM: &str = "version=…, zone=… and label.KEY=…, or some of them, with `;` between";
+const VERSIONS: &str =
+    "`latest`, a version such as 1.4.2, or a range such as ^1.4, 1.4 or \">=1.4, <2\"";
+pub(crate) const ZONE: &str = "a zone: 1 to 128 of A-Z a-z 0-9 . _ - (not only dots)";
+const LABEL: &str = "a label with a key of 1 to 128 bytes";
 
 impl Versions {
     fn has<T>(&self, member: &Member<T>) -> bool {
@@ -82,6 +132,15 @@ impl Versions {
                 Some(version) => range.matches(version),
                 None => *range == VersionReq::STAR,
             },
+        }
+    }
+}
+
+impl fmt::Display for Versions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exactly(version) => f.write_str(version),
+            Self::Matching(range) => range.fmt(f),
         }
     }
 }

@@ -52,16 +52,20 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod atomic;
-mod balance;
+mod attempts;
 mod budget;
 mod cache;
 mod candidates;
 mod cost;
+mod discovery;
 mod ejection;
 mod filter;
 mod hash;
 #[cfg(test)]
 mod interleave;
+mod invalid;
+pub mod layer;
+mod methods;
 mod moment;
 mod node;
 mod peers;
@@ -69,24 +73,26 @@ mod picker;
 mod retry;
 mod selector;
 mod snapshot;
+mod stats;
 mod strategy;
 mod subscription;
 mod throttle;
 
-pub use balance::{Balance, Policy};
-pub use budget::Budget;
+pub use budget::{Budget, BudgetPolicy};
 pub use cache::{Cache, Change};
 pub use candidates::{Candidates, Tried};
-pub use filter::{Filter, InvalidFilter};
+pub use filter::Filter;
 pub use hash::of as hash;
+pub use invalid::Invalid;
 pub use node::{Member, NodeStats};
 pub use picker::{Avoid, Picked, Picker};
 pub use retry::{Class, Classify, Decision, RetryPolicy};
 pub use selector::{Selector, SelectorConfig};
 pub use snapshot::Snapshot;
+pub use stats::Stats;
 pub use strategy::{
     ConsistentHash, Ewma, LeastLoaded, Random, RoundRobin, Strategy, StrategyKind, UnknownStrategy,
     Weighted,
 };
 pub use subscription::{Answered, Attempt, Attempted, CallOptions, Failure, Subscription};
-pub use throttle::Throttle;
+pub use throttle::{Throttle, ThrottlePolicy};

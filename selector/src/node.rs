@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::cost::{Cost, Sample};
 use crate::ejection::Ejection;
 use crate::hash;
+use crate::methods::Method;
 use crate::moment::Moment;
 use crate::peers::Peers;
 use crate::retry::Class;
@@ -86,7 +87,7 @@ const FIRST_PART: f32 = 0.1;
 const IN_TIME: f32 = 10.0;
 /// Nor does one that took less than this, as calls within calls do that inherit a rest of time. Ours:
 /// longer, and nodes that hang are never ejected by callers with short deadlines.
-const PATIENCE: Duration = Duration::from_millis(100);
+pub(crate) const PATIENCE: Duration = Duration::from_millis(100);
 
 impl NodeStats {
     /// A node with nothing in flight, of which nothing is known.
@@ -178,8 +179,8 @@ impl NodeStats {
 
     /// An attempt begins.
     #[inline]
-    pub(crate) fn begin(&self, median: f32, now: Moment) {
-        self.cost.begin(median, self.ejection.failures(), now);
+    pub(crate) fn begin(&self, begun: &Begun) {
+        self.cost.begin(begun, self.ejection.failures());
     }
 
     /// An attempt has ended; the class is that of its failure.
@@ -191,7 +192,7 @@ impl NodeStats {
             Err(Class::MaybeExecuted | Class::NotSent) => Sample::Failed,
             Err(_) => Sample::Spared,
         };
-        self.cost.end(sample, begun.at, begun.median, now);
+        self.end_cost(sample, &begun, now);
         match outcome {
             Ok(()) | Err(Class::Executed) => self.answered(begun.is_probe, now),
             Err(Class::MaybeExecuted) => self.ejection.failed(begun.is_probe, &self.peers, now),
@@ -205,7 +206,7 @@ impl NodeStats {
 
     /// The caller's deadline ended the attempt.
     pub(crate) fn expire(&self, begun: Begun, class: Class, now: Instant) {
-        let patience = (IN_TIME * begun.median).max(PATIENCE.as_nanos() as f32);
+        let patience = (IN_TIME * begun.normal()).max(PATIENCE.as_nanos() as f32);
         let was_short = (self.peers.at(now).since(begun.at) as f32) < patience;
         match class {
             Class::NotSent | Class::MaybeExecuted if was_short => self.cancel(begun, now),
@@ -216,7 +217,7 @@ impl NodeStats {
     /// Nobody waits for the attempt any more.
     pub(crate) fn cancel(&self, begun: Begun, now: Instant) {
         let now = self.peers.at(now);
-        self.cost.end(Sample::Cancelled, begun.at, begun.median, now);
+        self.end_cost(Sample::Cancelled, &begun, now);
         if begun.is_probe {
             self.ejection.probe_told_nothing(&self.peers, now);
         }
@@ -234,6 +235,14 @@ impl NodeStats {
             self.cost.forget();
             self.join(now);
         }
+    }
+
+    #[inline]
+    fn end_cost(&self, sample: Sample, begun: &Begun, now: Moment) {
+        if sample == Sample::Answered {
+            self.peers.methods.answered(begun.method, now.since(begun.at) as f32);
+        }
+        self.cost.end(sample, begun, now);
     }
 
     #[inline]
@@ -255,5 +264,13 @@ pub(crate) struct Begun {
     pub(crate) at: Moment,
     /// What was normal then.
     pub(crate) median: f32,
+    pub(crate) method: Method,
     pub(crate) is_probe: bool,
+}
+
+impl Begun {
+    /// How long such an attempt takes on most nodes, in nanoseconds.
+    pub(crate) fn normal(&self) -> f32 {
+        self.median * self.method.length.unwrap_or(1.0)
+    }
 }

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use crate::atomic::{AtomicU32, AtomicU64};
 use crate::cost::Median;
+use crate::methods::Methods;
 use crate::moment::Moment;
 
 /// What the nodes of one service share: the clock, what is normal among them, and how many of them
@@ -17,8 +18,11 @@ pub(crate) struct Peers {
     pub(crate) median: Median,
     /// That of the nodes outside the caller's zone.
     pub(crate) far: Median,
+    pub(crate) methods: Methods,
     size: AtomicU32,
     ejected: AtomicU32,
+    /// How many ever were. For people alone, so no order of threads matters to it.
+    ejections: std::sync::atomic::AtomicU64,
     panic_until: AtomicU64,
     probe_at: AtomicU64,
     /// Picks since the last probe, while any node is ejected; counted as far as they matter.
@@ -41,8 +45,10 @@ impl Peers {
             start,
             median: Median::new(),
             far: Median::new(),
+            methods: Methods::new(),
             size: AtomicU32::new(0),
             ejected: AtomicU32::new(0),
+            ejections: Default::default(),
             panic_until: AtomicU64::new(0),
             probe_at: AtomicU64::new(0),
             picks: AtomicU32::new(0),
@@ -67,6 +73,17 @@ impl Peers {
     #[inline]
     pub(crate) fn ejected(&self) -> u32 {
         self.ejected.load(Relaxed)
+    }
+
+    /// A node that took its place is ejected, and due for its probe then.
+    pub(crate) fn ejected_until(&self, then: Moment) {
+        self.ejections.fetch_add(1, Relaxed);
+        self.probe_at(then);
+    }
+
+    /// How often a node was ejected.
+    pub(crate) fn ejections(&self) -> u64 {
+        self.ejections.load(Relaxed)
     }
 
     /// Takes a place among the ejected, if there is one left; if not, the set is in panic.

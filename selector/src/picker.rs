@@ -59,6 +59,7 @@ impl Picker {
     ) -> Option<Picked<T>> {
         let now = self.peers.at(now);
         let median = self.peers.median.get(snapshot.stats(), now).unwrap_or(Median::UNKNOWN);
+        let method = self.peers.methods.get(options.method, now);
         let look = Look { picker: self, snapshot, options, tried, avoid, median, now };
         let (index, is_probe) = match look.probe() {
             Some(index) => (index, true),
@@ -66,8 +67,9 @@ impl Picker {
         };
         self.peers.picked(is_probe);
         let member = snapshot.members().get(index)?.clone();
-        member.stats().begin(median, now);
-        Some(Picked { member, begun: Some(Begun { at: now, median, is_probe }) })
+        let begun = Begun { at: now, median, method, is_probe };
+        member.stats().begin(&begun);
+        Some(Picked { member, begun: Some(begun) })
     }
 
     pub(crate) fn peers(&self) -> &Arc<Peers> {

@@ -1,10 +1,11 @@
 //! Whether a failed attempt is repeated.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::{Budget, Tried};
+use crate::{Budget, Invalid, Tried};
 
 /// What a failed attempt means for the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -18,8 +19,17 @@ pub enum Class {
     Overloaded,
     /// It may have been executed: the connection broke after it was written.
     MaybeExecuted,
-    /// It was executed, or is wrong: the answer is an error and would be again.
+    /// It was executed, or is wrong, or nothing helps against it: the answer is an error and would
+    /// be again.
     Executed,
+}
+
+impl Class {
+    /// Whether a repetition is free of budget: no server has done anything for the call, nor has too
+    /// much to do.
+    pub fn is_free(self) -> bool {
+        matches!(self, Self::NotSent | Self::Refused)
+    }
 }
 
 /// An error that knows its [`Class`].
@@ -31,6 +41,19 @@ pub trait Classify {
     /// the node when little time was left to it. Default `false`.
     fn is_late(&self) -> bool {
         false
+    }
+
+    /// After how long the node wants to be asked again. Only this call heeds it: other nodes are asked
+    /// at once, and that one then, if there is no other. Default: it does not say.
+    fn retry_after(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// What cannot fail is of no class.
+impl Classify for Infallible {
+    fn class(&self) -> Class {
+        match *self {}
     }
 }
 
@@ -50,7 +73,8 @@ pub struct RetryPolicy {
     /// With 1 nothing is tried again, not even that.
     ///
     /// Each attempt goes to another node. When none is left, and fewer attempts than this were made
-    /// in all, those tried are tried again after a wait, if the last surely executed nothing; what could not be sent, of a call that
+    /// in all, those tried are tried again after a wait, if the last surely executed nothing, or those
+    /// that [said when](Classify::retry_after), no sooner than then; what could not be sent, of a call that
     /// [waits for nodes](crate::CallOptions::wait_for_ready), until its deadline.
     pub max_attempts: u32,
     /// The longest wait before the first repetition of what may have been executed, or on a node
@@ -104,6 +128,24 @@ impl RetryPolicy {
     pub fn max_backoff(mut self, longest: Duration) -> Self {
         self.max_backoff = longest;
         self
+    }
+
+    /// Whether it makes sense.
+    ///
+    /// # Errors
+    ///
+    /// For attempts out of their range, and for a first wait that is longer than the longest.
+    pub fn check(&self) -> Result<(), Invalid> {
+        let most = Tried::CAPACITY as u32;
+        if !(1..=most).contains(&self.max_attempts) {
+            let expected = format!("1, which is never to try again, to {most}");
+            return Err(Invalid::new("max_attempts", self.max_attempts.to_string(), expected));
+        }
+        if self.backoff > self.max_backoff {
+            let expected = format!("at most max_backoff, which is {:?}", self.max_backoff);
+            return Err(Invalid::new("backoff", format!("{:?}", self.backoff), expected));
+        }
+        Ok(())
     }
 
     /// Decides after a failure of `class`, when `attempts` have reached a server and `tried` nodes

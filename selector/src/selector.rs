@@ -16,7 +16,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::cache::{Cache, Change};
-use crate::{Avoid, Budget, Filter, Picker, StrategyKind, Subscription, Throttle};
+use crate::filter::ZONE;
+use crate::{
+    Avoid, Budget, BudgetPolicy, Filter, Invalid, Picker, StrategyKind, Subscription, Throttle,
+    ThrottlePolicy,
+};
 
 /// How a [`Selector`] watches and picks. [`Default`] is what the fields name.
 ///
@@ -40,13 +44,11 @@ pub struct SelectorConfig {
     pub idle_timeout: Duration,
     /// The same for a service that has no nodes. 1 s to a year, default 30 s.
     pub negative_timeout: Duration,
-    /// Retries a call pays into its service's budget: 0.0..=1.0, default 0.2.
-    pub retry_share: f64,
-    /// Retries time pays into each service's budget, per second. Default 10.
-    pub retries_per_second: u32,
-    /// Whether attempts at a service that refuses many of them as overloaded end before they are
-    /// sent: see [`Throttle`](crate::Throttle). Default `true`.
-    pub throttle: bool,
+    /// How much each service may be asked again, by all of this selector's callers together.
+    pub budget: BudgetPolicy,
+    /// When attempts at a service that refuses many of them as overloaded end before they are sent:
+    /// see [`Throttle`](crate::Throttle). `None` for never.
+    pub throttle: Option<ThrottlePolicy>,
 }
 
 impl Default for SelectorConfig {
@@ -58,14 +60,27 @@ impl Default for SelectorConfig {
             reread_interval: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(300),
             negative_timeout: Duration::from_secs(30),
-            retry_share: 0.2,
-            retries_per_second: 10,
-            throttle: true,
+            budget: BudgetPolicy::default(),
+            throttle: Some(ThrottlePolicy::default()),
         }
     }
 }
 
 impl SelectorConfig {
+    /// Whether zone, filter, budget and throttle make sense.
+    ///
+    /// # Errors
+    ///
+    /// For the first that does not.
+    pub fn check(&self) -> Result<(), Invalid> {
+        if let Some(zone) = &self.zone {
+            validate::zone(zone).map_err(|_| Invalid::new("zone", format!("{zone:?}"), ZONE))?;
+        }
+        self.filter.check()?;
+        self.budget.check()?;
+        self.throttle.map_or(Ok(()), |throttle| throttle.check())
+    }
+
     /// With every value in its range, so that no arithmetic with it overflows.
     fn clamped(mut self) -> Self {
         const RANGE: (Duration, Duration) =
@@ -74,8 +89,8 @@ impl SelectorConfig {
         {
             *span = (*span).clamp(RANGE.0, RANGE.1);
         }
-        let share = self.retry_share;
-        self.retry_share = if share.is_nan() { 0.0 } else { share.clamp(0.0, 1.0) };
+        let share = self.budget.share;
+        self.budget.share = if share.is_nan() { 0.0 } else { share.clamp(0.0, 1.0) };
         self
     }
 }
@@ -142,12 +157,13 @@ impl<T: Clone + Send + Sync + 'static> Selector<T> {
         validate::service_name(service)?;
         let name: Arc<str> = service.into();
         let config = &self.inner.config;
-        let budget = Budget::new(config.retry_share, config.retries_per_second, Instant::now());
+        let budget = Budget::new(config.budget.share, config.budget.per_second, Instant::now());
         let picker = Picker::new(&config.strategy, Instant::now());
         let cache = Cache::new(&picker).within(config.zone.clone(), config.filter.clone());
         let avoid = self.inner.avoid.clone();
-        let throttle = config.throttle.then(|| Throttle::new(Instant::now()));
-        let subscription = Subscription::new(name.clone(), picker, avoid, budget, throttle);
+        let throttle = config.throttle.map(|policy| Throttle::by(&policy, Instant::now()));
+        let zone = config.zone.clone();
+        let subscription = Subscription::new(name.clone(), picker, avoid, budget, throttle, zone);
         let subscription = Arc::new(subscription);
         let owner = Owner {
             registry: self.inner.registry.clone(),

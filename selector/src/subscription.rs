@@ -7,28 +7,38 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures::stream::Stream;
 use micro_registry::Registration;
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
+use tower::discover;
 
+use crate::attempts::{SoFar, in_time};
+use crate::discovery::Discovery;
 use crate::snapshot::Known;
+use crate::stats::Counters;
 use crate::{
-    Avoid, Budget, Class, Classify, Decision, Filter, Picked, Picker, RetryPolicy, Snapshot,
-    Throttle, Tried,
+    Avoid, Budget, BudgetPolicy, Class, Classify, Decision, Filter, Member, Picked, Picker,
+    RetryPolicy, Snapshot, Stats, StrategyKind, Throttle, Tried,
 };
 
 /// One service as its callers see it.
 ///
 /// Comes from [`Selector::subscribe`](crate::Selector::subscribe), whose task keeps it current; it
-/// is watched for as long as somebody holds it or uses it.
+/// is watched for as long as somebody holds it or uses it. Or it is made of a stream of changes with
+/// [`discover`](Self::discover), and kept current by those who call.
 pub struct Subscription<T> {
     service: Arc<str>,
     snapshot: ArcSwap<Snapshot<T>>,
-    changed: Notify,
+    changed: Arc<Notify>,
+    /// What names the nodes, if those who call ask it themselves.
+    discovery: Option<Discovery<T>>,
     picker: Picker,
     avoid: Arc<Avoid<T>>,
     budget: Budget,
     throttle: Option<Throttle>,
+    zone: Option<String>,
+    counters: Counters,
     used: AtomicBool,
 }
 
@@ -40,6 +50,10 @@ pub struct CallOptions {
     pub deadline: Option<Instant>,
     /// Whether it may be repeated after it may have been executed. Default `false`.
     pub idempotent: bool,
+    /// Whether it is made on behalf of a call that is a repetition itself. It pays nothing into the
+    /// budget then, and is repeated only if that is [free](Class::is_free): whoever repeats the call
+    /// behind it asks again anyway, and repetitions of repetitions multiply. Default `false`.
+    pub is_retry: bool,
     /// Whether to wait for a node when the registry knows of none, or none can be reached, rather
     /// than fail. Default `false`.
     pub wait_for_ready: bool,
@@ -50,6 +64,10 @@ pub struct CallOptions {
     /// What `consistent-hash` goes by: the [hash](crate::hash) of a user's or an object's name,
     /// say. Default: none, so that any node will do.
     pub key: Option<u64>,
+    /// Which method is called: the [hash](crate::hash) of its name. Methods are known by it as long
+    /// or short ones, so that a long one does not make its node look slow. Default: none, as if all
+    /// were alike.
+    pub method: Option<u64>,
 }
 
 /// How a call is tried on one node.
@@ -136,7 +154,10 @@ impl<E> fmt::Display for Failure<E> {
                 f.write_str("the registry did not answer before the deadline")
             }
             Self::Throttled => f.write_str("not sent, since the service is overloaded"),
-            Self::Attempts(attempts) => write!(f, "failed after {} attempts", attempts.len()),
+            Self::Attempts(attempts) => match &attempts[..] {
+                [only] => write!(f, "failed on {}", only.node.node.id),
+                attempts => write!(f, "failed after {} attempts", attempts.len()),
+            },
         }
     }
 }
@@ -150,8 +171,65 @@ impl<E: StdError + 'static> StdError for Failure<E> {
     }
 }
 
+impl<E: Classify> Classify for Failure<E> {
+    /// That of the last attempt; who found no node to try would not find one at once.
+    fn class(&self) -> Class {
+        match self {
+            Self::Attempts(attempts) => {
+                attempts.last().map_or(Class::Executed, |a| a.error.class())
+            }
+            _ => Class::Executed,
+        }
+    }
+
+    fn is_late(&self) -> bool {
+        match self {
+            Self::Attempts(attempts) => attempts.last().is_some_and(|a| a.error.is_late()),
+            _ => false,
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Attempts(attempts) => attempts.last()?.error.retry_after(),
+            _ => None,
+        }
+    }
+}
+
 /// So many failed attempts a failure tells of.
 const REPORTED: usize = 64;
+
+impl<T: Clone + Send + 'static> Subscription<T> {
+    /// The nodes that a stream of changes names, picked from by `strategy`; `T` is the service, or
+    /// whatever else, that is kept for each.
+    ///
+    /// What [`tower::discover`] takes is taken here. Nobody but those who call polls the stream:
+    /// no task is started, and nobody is held up while another polls. What is inserted again takes
+    /// the place of the old. A stream that fails, ends or panics takes no node out: what is known
+    /// stays. One that fails eight times in a row without a pause is not polled any more.
+    ///
+    /// Keys are told apart by what `Display` makes of them, which is the id of the node. Nodes of a
+    /// stream all weigh the same, and have no zone and no labels; who has those implements
+    /// [`Registry`](micro_registry::Registry).
+    pub fn discover<K, E>(
+        changes: impl Stream<Item = Result<discover::Change<K, T>, E>> + Send + 'static,
+        strategy: &StrategyKind,
+    ) -> Arc<Self>
+    where
+        K: fmt::Display,
+        E: fmt::Display,
+    {
+        let now = Instant::now();
+        let picker = Picker::new(strategy, now);
+        let changed = Arc::<Notify>::default();
+        let discovery = Some(Discovery::new(changes, &picker, changed.clone()));
+        let BudgetPolicy { share, per_second, .. } = BudgetPolicy::default();
+        let budget = Budget::new(share, per_second, now);
+        let subscription = Self::new("".into(), picker, Arc::new(|_| false), budget, None, None);
+        Arc::new(Self { changed, discovery, ..subscription })
+    }
+}
 
 impl<T> Subscription<T> {
     pub(crate) fn new(
@@ -160,20 +238,24 @@ impl<T> Subscription<T> {
         avoid: Arc<Avoid<T>>,
         budget: Budget,
         throttle: Option<Throttle>,
+        zone: Option<String>,
     ) -> Self {
         Self {
             service,
             snapshot: ArcSwap::from_pointee(Snapshot::new(Vec::new(), Known::default(), |_| false)),
-            changed: Notify::new(),
+            changed: Arc::default(),
+            discovery: None,
             picker,
             avoid,
             budget,
             throttle,
+            zone,
+            counters: Counters::default(),
             used: AtomicBool::new(true),
         }
     }
 
-    /// The service's name.
+    /// The service's name; empty for nodes of a stream of changes.
     pub fn service(&self) -> &str {
         &self.service
     }
@@ -183,6 +265,32 @@ impl<T> Subscription<T> {
         self.snapshot.load_full()
     }
 
+    /// What has happened to its calls so far.
+    pub fn stats(&self) -> Stats {
+        let (over_budget, ejections) = (self.budget.refused(), self.picker.peers().ejections());
+        let throttled = self.throttle.as_ref().map_or(0, Throttle::ended);
+        Stats { over_budget, throttled, ejections, ..self.counters.read() }
+    }
+
+    pub(crate) fn publish(&self, snapshot: Snapshot<T>) {
+        self.snapshot.store(Arc::new(snapshot));
+        self.changed.notify_waiters();
+    }
+
+    /// Whether it was used since this was last asked.
+    pub(crate) fn take_used(&self) -> bool {
+        self.used.swap(false, Ordering::Relaxed)
+    }
+
+    /// Writes only when there is something to write: the line stays shared between callers.
+    pub(crate) fn touch(&self) {
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl<T: Clone> Subscription<T> {
     /// Makes a call: picks a node, lets `attempt` try it, and repeats on nodes not tried yet as
     /// [`RetryPolicy::decide`] says. When none is left it may try the same again, after a wait: see
     /// [`RetryPolicy::max_attempts`](field@RetryPolicy::max_attempts).
@@ -203,7 +311,9 @@ impl<T> Subscription<T> {
         attempt: &mut A,
     ) -> Result<Answered<A::Response>, Failure<A::Error>> {
         self.touch();
-        self.budget.deposit();
+        if !options.is_retry {
+            self.budget.deposit();
+        }
         let (mut so_far, mut failed) = (SoFar::default(), Vec::new());
         loop {
             let now = Instant::now();
@@ -215,6 +325,7 @@ impl<T> Subscription<T> {
                 Err(nothing) => return Err(ended(failed, nothing.into())),
             };
             let (member, number) = (picked.member(), so_far.number);
+            self.count(member, number > 0);
             let error = match attempt.make(member.target(), number).await {
                 Ok(response) => {
                     let node = member.registration().clone();
@@ -224,6 +335,7 @@ impl<T> Subscription<T> {
                 Err(error) => error,
             };
             let (class, is_late) = (error.class(), error.is_late());
+            so_far.told(member.stats().key(), &error);
             if failed.len() >= REPORTED {
                 failed.remove(0);
             }
@@ -236,6 +348,13 @@ impl<T> Subscription<T> {
         }
     }
 
+    /// Counts an attempt on a node.
+    #[inline]
+    pub(crate) fn count(&self, member: &Member<T>, is_retry: bool) {
+        let is_near = self.zone.is_some() && self.zone == member.registration().node.zone;
+        self.counters.attempt(is_near, is_retry);
+    }
+
     /// The node for the next attempt: one not tried yet, or when none is left perhaps, after a wait,
     /// one that was.
     async fn next(
@@ -245,10 +364,32 @@ impl<T> Subscription<T> {
         now: Instant,
     ) -> Result<Picked<T>, NothingToPick> {
         let mut picked = self.pick(options, &so_far.tried, now).await;
-        if picked.is_err() && so_far.goes_round && so_far.begin_again(options).await {
+        if picked.is_err()
+            && so_far.goes_round
+            && let Some(wait) = so_far.begin_again(options)
+        {
+            sleep(wait).await;
             picked = self.pick(options, &so_far.tried, Instant::now()).await;
         }
         picked.inspect(|picked| so_far.tried.insert(picked.member().stats().key()))
+    }
+
+    /// Says how an attempt that is the only one ended.
+    pub(crate) fn conclude<R, E: Classify>(
+        &self,
+        picked: Picked<T>,
+        outcome: Result<R, E>,
+    ) -> Result<R, Failure<E>> {
+        let error = match outcome {
+            Ok(response) => {
+                picked.finish(Ok(()), Instant::now());
+                return Ok(response);
+            }
+            Err(error) => error,
+        };
+        let node = picked.member().registration().clone();
+        self.tell(picked, error.class(), error.is_late());
+        Err(Failure::Attempts(vec![Attempted { node, error }]))
     }
 
     /// Says how a failed attempt ended.
@@ -271,15 +412,33 @@ impl<T> Subscription<T> {
         tried: &Tried,
         now: Instant,
     ) -> Result<Picked<T>, NothingToPick> {
-        // Loaded for the moment only: one held across an await would make later loads slow.
-        let known = {
-            let snapshot = self.snapshot.load();
-            self.pick_from(&snapshot, options, tried, now).ok_or_else(|| snapshot.nothing())
-        };
-        match known {
-            Err(_) if tried.is_empty() => {}
-            known => return known,
+        match self.pick_known(options, tried, now) {
+            Some(known) => known,
+            None => self.appear_in_time(options).await,
         }
+    }
+
+    /// The same, as long as there is nothing to wait for.
+    pub(crate) fn pick_known(
+        &self,
+        options: &CallOptions,
+        tried: &Tried,
+        now: Instant,
+    ) -> Option<Result<Picked<T>, NothingToPick>> {
+        self.discover_more();
+        // Loaded for the moment only: one held across an await would make later loads slow.
+        let snapshot = self.snapshot.load();
+        match self.pick_from(&snapshot, options, tried, now) {
+            Some(picked) => Some(Ok(picked)),
+            None => (!tried.is_empty()).then(|| Err(snapshot.nothing())),
+        }
+    }
+
+    /// Waits for a node until the deadline.
+    pub(crate) async fn appear_in_time(
+        &self,
+        options: &CallOptions,
+    ) -> Result<Picked<T>, NothingToPick> {
         let appear = self.appear(options);
         let Some(at) = options.deadline else { return appear.await };
         match tokio::time::timeout_at(at, appear).await {
@@ -295,6 +454,7 @@ impl<T> Subscription<T> {
     async fn appear(&self, options: &CallOptions) -> Result<Picked<T>, NothingToPick> {
         loop {
             let changed = self.changed.notified();
+            self.discover_more();
             {
                 let snapshot = self.snapshot.load();
                 let (untried, now) = (Tried::default(), Instant::now());
@@ -306,6 +466,8 @@ impl<T> Subscription<T> {
                 }
             }
             changed.await;
+            // It may be this very caller that has more to take in, whom others must not wait for.
+            tokio::task::yield_now().await;
         }
     }
 
@@ -319,71 +481,22 @@ impl<T> Subscription<T> {
         self.picker.pick(snapshot, options, tried, &*self.avoid, now)
     }
 
-    pub(crate) fn publish(&self, snapshot: Snapshot<T>) {
-        self.snapshot.store(Arc::new(snapshot));
-        self.changed.notify_waiters();
-    }
-
-    /// Whether it was used since this was last asked.
-    pub(crate) fn take_used(&self) -> bool {
-        self.used.swap(false, Ordering::Relaxed)
-    }
-
-    /// Writes only when there is something to write: the line stays shared between callers.
-    pub(crate) fn touch(&self) {
-        if !self.used.load(Ordering::Relaxed) {
-            self.used.store(true, Ordering::Relaxed);
+    /// Hears what the source has to say, if it is one that is heard by those who call.
+    #[inline]
+    fn discover_more(&self) {
+        if let Some(discovery) = &self.discovery {
+            discovery.poll(|snapshot| self.publish(snapshot));
         }
-    }
-}
-
-/// What a call has done.
-#[derive(Default)]
-struct SoFar {
-    /// Since it last went round.
-    tried: Tried,
-    /// Whether it may try the same nodes again.
-    goes_round: bool,
-    /// The attempts it made.
-    number: u32,
-    /// Those that reached a server.
-    reached: u32,
-}
-
-impl SoFar {
-    /// What to do after an attempt that failed so.
-    fn decide(&mut self, class: Class, options: &CallOptions, budget: &Budget) -> Decision {
-        let CallOptions { retry, idempotent, wait_for_ready, .. } = options;
-        self.number = self.number.saturating_add(1);
-        self.reached += u32::from(class != Class::NotSent);
-        self.goes_round = retry.may_go_round(class, self.number, *wait_for_ready);
-        let waits = *wait_for_ready && class == Class::NotSent;
-        let tried = if waits { 0 } else { self.number as usize };
-        let decided = retry.decide(class, self.reached, tried, *idempotent, budget, Instant::now());
-        match decided {
-            // So many nodes, and none could be reached: more of them at once would be a flood.
-            Decision::Retry(_) if waits && self.tried.is_full() => {
-                self.tried = Tried::default();
-                Decision::Retry(retry.wait_before(self.number))
-            }
-            decided => decided,
-        }
-    }
-
-    /// Goes round after a wait, unless the deadline passes before.
-    async fn begin_again(&mut self, options: &CallOptions) -> bool {
-        self.tried = Tried::default();
-        rest(options, options.retry.wait_before(self.number)).await
     }
 }
 
 /// Waits, unless the deadline passes before.
 async fn rest(options: &CallOptions, wait: Duration) -> bool {
-    let is_in_time = options.deadline.is_none_or(|at| Instant::now() + wait < at);
-    if is_in_time && !wait.is_zero() {
-        tokio::time::sleep(wait).await;
+    let wait = in_time(options, wait);
+    if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
+        sleep(wait).await;
     }
-    is_in_time
+    wait.is_some()
 }
 
 /// What the attempts say that were made, or else why there was none.
@@ -415,7 +528,7 @@ impl<T> Snapshot<T> {
 }
 
 #[derive(Debug)]
-enum NothingToPick {
+pub(crate) enum NothingToPick {
     NotFound,
     NoneServing(usize),
     NoneMatching(usize),

@@ -5,47 +5,115 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::Invalid;
 use crate::moment::Moment;
+
+/// When a [`Throttle`] ends attempts. [`Default`] is what the fields name.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ThrottlePolicy {
+    /// So many attempts a service gets for each that it accepts: more than 1.0, at most 100.0,
+    /// default 1.7. Less spares the service more, and misses more of what it could do.
+    pub k: f64,
+    /// How long it looks back: 100 ms to 2 min, default 1 s.
+    pub window: Duration,
+}
+
+impl Default for ThrottlePolicy {
+    fn default() -> Self {
+        Self::new(1.7, Duration::from_secs(1))
+    }
+}
+
+impl ThrottlePolicy {
+    /// So many attempts for each that is accepted, over so long.
+    pub const fn new(k: f64, window: Duration) -> Self {
+        Self { k, window }
+    }
+
+    /// Whether it makes sense.
+    ///
+    /// # Errors
+    ///
+    /// For a value out of its range.
+    pub fn check(&self) -> Result<(), Invalid> {
+        if !(self.k > 1.0 && self.k <= MOST_K) {
+            return Err(Invalid::new("k", self.k.to_string(), ATTEMPTS));
+        }
+        if !(SHORTEST..=LONGEST).contains(&self.window) {
+            return Err(Invalid::new(
+                "window",
+                format!("{:?}", self.window),
+                "a window of 100ms to 2m",
+            ));
+        }
+        Ok(())
+    }
+
+    /// With every value in its range.
+    pub(crate) fn clamped(self) -> Self {
+        // Less than that is as good as 1, and keeps out what is no number.
+        let k = if self.k > 1.001 { self.k.min(MOST_K) } else { 1.001 };
+        Self { k, window: self.window.clamp(SHORTEST, LONGEST) }
+    }
+}
+
+const ATTEMPTS: &str = "more than 1 attempt, and at most 100, for each that is accepted";
+const MOST_K: f64 = 100.0;
+const SHORTEST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(120);
 
 /// Ends attempts before they are sent while a service refuses many of them as overloaded.
 ///
 /// Google's SRE book, chapter "Handling Overload": an attempt ends here with the probability
-/// `(requests - K × accepts) / (requests + 1)`, over the last [`WINDOW`](Self::WINDOW) and with
-/// what ended here among the requests. A service that is overloaded then gets about K attempts for
+/// `(requests - K × accepts) / (requests + 1)`, over the window of its [policy](ThrottlePolicy) and
+/// with what ended here among the requests. A service that is overloaded then gets about K attempts for
 /// each it accepts, rather than all of them, and at least one in ten of them, so that it is seen to
 /// recover. Only the answer *overloaded* counts against it; whatever else goes wrong is not mended
 /// by sending less. Callers of fewer than [`ENOUGH`](Self::ENOUGH) attempts in that time are let be.
 ///
-/// The book's figures are K = 2 over two minutes. Ours are smaller by the goals: with refusals that
+/// The book's figures are K = 2 over two minutes. Our defaults are smaller by the goals: with refusals that
 /// cost a node a tenth of serving, K = 2 leaves it at most 1 / 1.1 of its capacity; and a long
 /// memory notices an overload of seconds when it is over, and goes on refusing then.
 #[derive(Debug)]
 pub struct Throttle {
+    k: f64,
+    /// Nanoseconds of a slice.
+    slice: u64,
     start: Instant,
     /// Nanoseconds after `start`; zero before the first.
     last_overload: AtomicU64,
+    ended: AtomicU64,
     /// A [`Slice`] of the window each, packed.
     slices: [AtomicU64; SLICES],
 }
 
 const SLICES: usize = 16;
-/// One slice more than the window has: the one that fills.
-const SLICE: u64 = Throttle::WINDOW.as_nanos() as u64 / (SLICES as u64 - 1);
 
 impl Throttle {
-    /// What it looks back on.
-    pub const WINDOW: Duration = Duration::from_secs(1);
-    /// So many attempts a service gets for each that it accepts.
-    pub const K: f64 = 1.7;
     /// Fewer attempts than these tell nothing.
     pub const ENOUGH: u32 = 10;
     /// The largest share of attempts that end here.
     pub const CAP: f64 = 0.9;
 
-    /// A throttle that lets everything pass.
+    /// A throttle by the default policy, which lets everything pass at first.
     pub fn new(now: Instant) -> Self {
-        let slices = Default::default();
-        Self { start: now, last_overload: AtomicU64::new(0), slices }
+        Self::by(&ThrottlePolicy::default(), now)
+    }
+
+    /// The same by another policy; values out of range count as the nearest that is in it.
+    pub fn by(policy: &ThrottlePolicy, now: Instant) -> Self {
+        let ThrottlePolicy { k, window } = policy.clamped();
+        // One slice more than the window has: the one that fills.
+        let slice = window.as_nanos() as u64 / (SLICES as u64 - 1);
+        Self {
+            k,
+            slice,
+            start: now,
+            last_overload: AtomicU64::new(0),
+            ended: AtomicU64::new(0),
+            slices: Default::default(),
+        }
     }
 
     /// Counts an attempt about to be sent, and says whether to send it. One atomic addition while
@@ -55,6 +123,9 @@ impl Throttle {
         let now = Moment::of(self.start, now);
         let is_sent = !self.was_overloaded(now) || fastrand::f64() >= self.share(now);
         self.count(u32::from(!is_sent), 1, now);
+        if !is_sent {
+            self.ended.fetch_add(1, Relaxed);
+        }
         is_sent
     }
 
@@ -65,13 +136,18 @@ impl Throttle {
         self.count(1, 0, now);
     }
 
+    /// How many attempts ended here.
+    pub fn ended(&self) -> u64 {
+        self.ended.load(Relaxed)
+    }
+
     /// The share of attempts that end here at present: 0.0 to [`CAP`](Self::CAP).
     pub fn refused_share(&self, now: Instant) -> f64 {
         self.share(Moment::of(self.start, now))
     }
 
     fn share(&self, now: Moment) -> f64 {
-        let current = slice_at(now);
+        let current = self.slice_at(now);
         let slices = self.slices.iter().map(|slice| Slice::unpack(slice.load(Relaxed)));
         let is_recent = |slice: &Slice| current.wrapping_sub(slice.number) & MOST < SLICES as u32;
         let recent = slices.filter(is_recent);
@@ -82,25 +158,26 @@ impl Throttle {
             return 0.0;
         }
         let accepts = (requests - refused).max(0.0);
-        ((requests - Self::K * accepts) / (requests + 1.0)).clamp(0.0, Self::CAP)
+        ((requests - self.k * accepts) / (requests + 1.0)).clamp(0.0, Self::CAP)
     }
 
     fn was_overloaded(&self, now: Moment) -> bool {
         let last = self.last_overload.load(Relaxed);
-        last > 0 && now.since(Moment::from_nanos(last)) < Self::WINDOW.as_nanos() as u64
+        last > 0 && now.since(Moment::from_nanos(last)) < self.slice * (SLICES as u64 - 1)
     }
 
     #[inline]
     fn count(&self, refused: u32, requests: u32, now: Moment) {
-        let number = slice_at(now);
+        let number = self.slice_at(now);
         let add = |word| Some(Slice::unpack(word).at(number).plus(refused, requests).pack());
         // Always some, so it never fails.
         let _ = self.slices[number as usize % SLICES].fetch_update(Relaxed, Relaxed, add);
     }
-}
 
-fn slice_at(now: Moment) -> u32 {
-    (now.nanos() / SLICE) as u32 & MOST
+    #[inline]
+    fn slice_at(&self, now: Moment) -> u32 {
+        (now.nanos() / self.slice) as u32 & MOST
+    }
 }
 
 /// What happened in one slice of the window.
@@ -111,7 +188,8 @@ struct Slice {
     refused: u32,
 }
 
-/// Numbers and counts have 21 bits: a day and a half of slices, 30 million attempts a second.
+/// Numbers and counts have 21 bits: with a window of a second a day and a half of slices, and 30
+/// million attempts a second; with one of two minutes half a year, and a quarter of a million.
 const MOST: u32 = (1 << 21) - 1;
 
 impl Slice {
@@ -169,6 +247,28 @@ mod tests {
         }
     }
 
+    /// The policy says how much is let through, and for how long an overload is remembered.
+    #[test]
+    fn the_policy_counts() {
+        let start = Instant::now();
+        let share_after = |policy: ThrottlePolicy, wait: Duration| {
+            let throttle = Throttle::by(&policy, start);
+            for attempt in 0..1_000 {
+                throttle.count(u32::from(attempt % 2 == 0), 1, Moment::of(start, start));
+            }
+            throttle.refused_share(start + wait)
+        };
+        let policy = |k, window| ThrottlePolicy::new(k, Duration::from_secs(window));
+        assert!((0.39..0.41).contains(&share_after(policy(1.2, 1), Duration::ZERO)));
+        assert_eq!(share_after(policy(2.0, 1), Duration::ZERO), 0.0);
+        assert!(share_after(policy(1.2, 60), Duration::from_secs(59)) > 0.3);
+        assert_eq!(share_after(policy(1.2, 1), Duration::from_secs(2)), 0.0);
+        for absurd in [policy(f64::NAN, 0), policy(f64::INFINITY, u64::MAX), policy(-1.0, 1)] {
+            assert!(absurd.check().is_err());
+            assert!(share_after(absurd, Duration::ZERO).is_finite());
+        }
+    }
+
     /// A service that refuses everything still gets one in ten, and everything again after the
     /// window.
     #[test]
@@ -184,7 +284,7 @@ mod tests {
             }
         }
         assert!((800..1_500).contains(&sent), "{sent}");
-        let later = start + Duration::from_secs(10) + 2 * Throttle::WINDOW;
+        let later = start + Duration::from_secs(10) + Duration::from_secs(2);
         assert!((0..1_000).all(|_| throttle.admit(later)));
     }
 

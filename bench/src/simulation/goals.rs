@@ -3,11 +3,12 @@
 use std::str::FromStr;
 
 use super::policy::Policy;
-use super::report::Row;
 use super::server::Mood;
 use super::tiers::{Tiers, load_of_the_leaf};
 use super::world::{Act, Record, Scenario, Sent, play};
 use super::{MS, Nanos, S};
+use crate::rows::Target::{Least, Most};
+use crate::rows::{Figures, Row, sum_up};
 
 /// A goal by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,11 +24,12 @@ pub enum Goal {
     G10,
     G12,
     G14,
+    G15,
 }
 
 impl Goal {
     /// All that can be simulated.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::G1,
         Self::G2,
         Self::G3,
@@ -38,6 +40,7 @@ impl Goal {
         Self::G10,
         Self::G12,
         Self::G14,
+        Self::G15,
     ];
 
     /// Plays the goal's scenarios once for each seed and policy.
@@ -53,6 +56,7 @@ impl Goal {
             Self::G10 => g10(seeds),
             Self::G12 => g12(seeds),
             Self::G14 => g14(seeds),
+            Self::G15 => g15(seeds),
         }
     }
 }
@@ -67,37 +71,26 @@ impl FromStr for Goal {
     }
 }
 
-/// What is measured in one run: some figures, by name and target.
-type Figures = Vec<(&'static str, Target, f64)>;
-
-/// What a figure is to be.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Target {
-    /// At most.
-    Most(f64),
-    /// At least.
-    Least(f64),
-}
-
-use Target::{Least, Most};
-
 /// Calls before this are warming up.
 const WARM: Nanos = 5 * S;
 
 /// Takes the figures of each compared policy, for each seed.
 fn rows(goal: &'static str, seeds: u64, figures: impl Fn(Policy, u64) -> Figures) -> Vec<Row> {
-    let mut rows = Vec::new();
-    for policy in Policy::COMPARED {
+    rows_of(&Policy::COMPARED, goal, seeds, figures)
+}
+
+fn rows_of(
+    policies: &[Policy],
+    goal: &'static str,
+    seeds: u64,
+    figures: impl Fn(Policy, u64) -> Figures,
+) -> Vec<Row> {
+    let rows = policies.iter().copied().flat_map(|policy| {
         let runs: Vec<Figures> = (1..=seeds).map(|seed| figures(policy, seed)).collect();
-        for (index, (measure, target, _)) in runs[0].iter().enumerate() {
-            let values = runs.iter().map(|run| run[index].2).collect();
-            rows.push(Row::new(goal, measure, &policy.to_string(), *target, values));
-        }
-    }
-    // Stable: by measure, and within each in the order of the policies.
-    let order: Vec<_> = rows.iter().map(|row: &Row| row.measure).collect();
-    rows.sort_by_key(|row| order.iter().position(|measure| *measure == row.measure));
-    rows
+        let rows = sum_up(goal, &policy.to_string(), &runs);
+        rows.into_iter().map(move |row| row.because(policy.weakness()))
+    });
+    rows.collect()
 }
 
 fn slow_nodes(count: usize, times: f64) -> Scenario {
@@ -152,7 +145,7 @@ fn g4(seeds: u64) -> Vec<Row> {
         nodes: 11,
         clients: 1,
         workers: 1_000,
-        mean: 100 * MS,
+        methods: vec![(1.0, 100 * MS)],
         deadline: Some(S),
         idempotent: false,
         length: 60 * S,
@@ -245,7 +238,8 @@ fn g10(seeds: u64) -> Vec<Row> {
     let measure = "attempts at the leaf per call";
     vec![
         Row::new("G10", measure, "micro", Most(1.3), run(Tiers::Micro)),
-        Row::new("G10", measure, "naive", Most(1.3), run(Tiers::Naive)),
+        Row::new("G10", measure, "naive", Most(1.3), run(Tiers::Naive))
+            .because("each tier repeats what the one before it repeats"),
     ]
 }
 
@@ -270,6 +264,30 @@ fn g14(seeds: u64) -> Vec<Row> {
         let at = healed.filter(|(_, share)| *share >= 0.05).map(|(at, _)| at).next();
         let seconds = at.map_or(f64::INFINITY, |at| (at - 10 * S) as f64 / S as f64);
         vec![("seconds to half of its fair share", Most(6.0), seconds)]
+    })
+}
+
+/// Most calls take a millisecond, the others a hundred.
+fn g15(seeds: u64) -> Vec<Row> {
+    let scenario = |long: f64, times: f64| {
+        let methods = vec![(1.0 - long, MS), (long, 100 * MS)];
+        let mut scenario = Scenario { methods, ..Scenario::default() };
+        let rate = 0.7 * scenario.capacity() * (9.0 + 1.0 / times);
+        scenario.script = vec![(0, Act::Mood(0, Mood::Serving(times))), (0, Act::Rate(rate))];
+        scenario
+    };
+    let policies = [Policy::Micro, Policy::Unaware, Policy::Fewest, Policy::RoundRobin];
+    rows_of(&policies, "G15", seeds, |policy, seed| {
+        let against_oracle = |long, times| {
+            let scenario = scenario(long, times);
+            let p99 = |policy| p99(&play(&scenario, policy, seed).of_method(0));
+            p99(policy) / p99(Policy::Oracle)
+        };
+        vec![
+            ("short calls' p99, a tenth are long, × oracle", Most(1.3), against_oracle(0.1, 1.0)),
+            ("the same with a node 5 × slow", Most(1.5), against_oracle(0.1, 5.0)),
+            ("that with a hundredth long", Most(1.15), against_oracle(0.01, 5.0)),
+        ]
     })
 }
 

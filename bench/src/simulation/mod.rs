@@ -8,7 +8,6 @@
 
 pub mod goals;
 pub mod policy;
-pub mod report;
 pub mod server;
 pub mod tiers;
 pub mod world;

@@ -20,6 +20,10 @@ use super::{Nanos, S};
 pub enum Policy {
     /// The default of this crate's clients.
     Micro,
+    /// The same, not told which method is called.
+    Unaware,
+    /// Ours with the strategy `least-loaded`.
+    Fewest,
     /// Each node in turn.
     RoundRobin,
     /// The node with fewer attempts in flight, of two.
@@ -35,10 +39,27 @@ impl Policy {
     pub const COMPARED: [Self; 4] =
         [Self::Micro, Self::RoundRobin, Self::LeastLoaded, Self::PeakEwma];
 
+    /// Why it misses goals, as far as it always does.
+    pub fn weakness(self) -> &'static str {
+        match self {
+            Self::Micro | Self::Oracle => "",
+            Self::Unaware => "a long call makes its node look slow",
+            Self::Fewest => "a slow node has to be loaded before it is seen",
+            Self::RoundRobin => "looks at nothing",
+            Self::LeastLoaded => "two choices; a node that fails is soon idle; spares nobody",
+            Self::PeakEwma => "two choices; a node that fails looks quick; spares nobody",
+        }
+    }
+
     /// A client of so many nodes that goes by it.
     pub fn client(self, nodes: usize) -> Client {
+        let micro = |strategy: StrategyKind, knows_methods| {
+            Client::Micro(Box::new(Micro::new(nodes, &strategy, knows_methods)))
+        };
         match self {
-            Self::Micro => Client::Micro(Box::new(Micro::new(nodes))),
+            Self::Micro => micro(StrategyKind::Ewma, true),
+            Self::Fewest => micro(StrategyKind::LeastLoaded, true),
+            Self::Unaware => micro(StrategyKind::Ewma, false),
             Self::RoundRobin => Client::Textbook(Textbook::new(Rule::RoundRobin, nodes)),
             Self::LeastLoaded => Client::Textbook(Textbook::new(Rule::LeastLoaded, nodes)),
             Self::PeakEwma => Client::Textbook(Textbook::new(Rule::PeakEwma, nodes)),
@@ -51,6 +72,8 @@ impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Micro => "micro",
+            Self::Fewest => "least-loaded, of five",
+            Self::Unaware => "ewma, no methods",
             Self::RoundRobin => "round-robin",
             Self::LeastLoaded => "least-loaded",
             Self::PeakEwma => "peak-ewma",
@@ -107,11 +130,12 @@ impl Client {
     pub fn attempt(
         &mut self,
         course: &mut Course,
+        method: usize,
         servers: &[Server],
         now: Nanos,
     ) -> Option<Attempt> {
         match self {
-            Self::Micro(micro) => micro.attempt(course, now).map(Attempt::Micro),
+            Self::Micro(micro) => micro.attempt(course, method, now).map(Attempt::Micro),
             Self::Textbook(textbook) => {
                 let node = textbook.pick(&course.nodes, servers, now)?;
                 course.nodes.push(node);
@@ -163,12 +187,13 @@ pub struct Micro {
     retry: RetryPolicy,
     budget: Budget,
     throttle: Throttle,
+    knows_methods: bool,
 }
 
 impl Micro {
-    fn new(nodes: usize) -> Self {
+    fn new(nodes: usize, strategy: &StrategyKind, knows_methods: bool) -> Self {
         let start = Instant::now();
-        let picker = Picker::new(&StrategyKind::Ewma, start);
+        let picker = Picker::new(strategy, start);
         let mut cache = Cache::new(&picker);
         let nodes = (0..nodes).map(|node| registration(node).into()).collect();
         cache.apply(&Update::reset(nodes, EmptyReason::Unknown), start);
@@ -182,6 +207,7 @@ impl Micro {
             retry: RetryPolicy::default(),
             budget: Budget::new(0.2, 10, start),
             throttle: Throttle::new(start),
+            knows_methods,
         }
     }
 
@@ -189,8 +215,9 @@ impl Micro {
         self.start + Duration::from_nanos(now)
     }
 
-    fn attempt(&mut self, course: &mut Course, now: Nanos) -> Option<Picked<usize>> {
+    fn attempt(&mut self, course: &mut Course, method: usize, now: Nanos) -> Option<Picked<usize>> {
         let now = self.at(now);
+        self.options.method = self.knows_methods.then_some(method as u64 + 1);
         if !self.throttle.admit(now) {
             return None;
         }

@@ -20,8 +20,9 @@ pub struct Scenario {
     pub workers: usize,
     /// Calls that wait at a node at most; more are refused as overloaded.
     pub queue: usize,
-    /// The mean demand of a call, exponentially distributed.
-    pub mean: Nanos,
+    /// The methods that are called: the share of each among the calls, which add up to one, and the
+    /// mean of what one demands, exponentially distributed.
+    pub methods: Vec<(f64, Nanos)>,
     /// When a call is given up.
     pub deadline: Option<Nanos>,
     /// Whether calls may be repeated after they may have been executed.
@@ -50,7 +51,7 @@ impl Default for Scenario {
             clients: 20,
             workers: 16,
             queue: usize::MAX,
-            mean: 10 * MS,
+            methods: vec![(1.0, 10 * MS)],
             deadline: None,
             idempotent: true,
             length: 25 * S,
@@ -62,13 +63,32 @@ impl Default for Scenario {
 impl Scenario {
     /// Calls per second that a healthy node serves.
     pub fn capacity(&self) -> f64 {
-        self.workers as f64 * S as f64 / self.mean as f64
+        self.workers as f64 * S as f64 / self.mean() as f64
+    }
+
+    /// What a call demands in the mean over all methods.
+    pub fn mean(&self) -> Nanos {
+        self.methods.iter().map(|(share, mean)| share * *mean as f64).sum::<f64>() as Nanos
+    }
+
+    /// One of the methods, as often as each is called.
+    fn method(&self, rng: &mut fastrand::Rng) -> usize {
+        let last = self.methods.len() - 1;
+        // Nothing is drawn where there is no choice, so that what else is drawn stays the same.
+        let mut drawn = if last > 0 { rng.f64() } else { 0.0 };
+        let is_it = |(share, _): &(f64, Nanos)| {
+            drawn -= share;
+            drawn < 0.0
+        };
+        self.methods.iter().position(is_it).unwrap_or(last)
     }
 }
 
 /// One call that ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Call {
+    /// Which method was called, by its place in the scenario.
+    pub method: usize,
     /// When it was made.
     pub at: Nanos,
     /// How long it took.
@@ -95,6 +115,14 @@ pub struct Record {
     pub calls: Vec<Call>,
     /// Attempts in the order in which they were sent.
     pub sent: Vec<Sent>,
+}
+
+impl Record {
+    /// The calls of one method alone.
+    pub fn of_method(mut self, method: usize) -> Self {
+        self.calls.retain(|call| call.method == method);
+        self
+    }
 }
 
 /// Plays a scenario with clients of one policy.
@@ -137,6 +165,7 @@ struct World<'a> {
 /// A call as long as the simulation runs.
 struct Open {
     client: usize,
+    method: usize,
     at: Nanos,
     demand: Nanos,
     course: Course,
@@ -218,10 +247,13 @@ impl World<'_> {
     fn call(&mut self, now: Nanos) {
         self.next_call = now + self.gap();
         let client = self.demand.usize(..self.clients.len());
-        let demand = (exponential(&mut self.demand) * self.scenario.mean as f64) as Nanos;
+        let method = self.scenario.method(&mut self.demand);
+        let (_, mean) = self.scenario.methods[method];
+        let demand = (exponential(&mut self.demand) * mean as f64) as Nanos;
         let call = self.calls.len();
         self.calls.push(Open {
             client,
+            method,
             at: now,
             demand,
             course: Course::default(),
@@ -242,7 +274,8 @@ impl World<'_> {
             return;
         }
         let client = &mut self.clients[open.client];
-        let Some(attempt) = client.attempt(&mut open.course, &self.servers, now) else {
+        let Some(attempt) = client.attempt(&mut open.course, open.method, &self.servers, now)
+        else {
             return self.over(call, false, now);
         };
         let node = attempt.node();
@@ -250,7 +283,7 @@ impl World<'_> {
         open.turn += 1;
         let (turn, demand, client) = (open.turn, open.demand, open.client);
         self.record.sent.push(Sent { at: now, client, node });
-        match self.servers[node].arrive(call, demand, self.scenario.mean, now) {
+        match self.servers[node].arrive(call, demand, self.scenario.mean(), now) {
             Arrival::Done(at) => self.at(at, Event::Served { node, call, turn }),
             Arrival::Failed(at) => self.at(at, Event::Failed { call, turn }),
             Arrival::Shed => self.ended(call, turn, Err(Class::Overloaded), now),
@@ -288,7 +321,12 @@ impl World<'_> {
     fn over(&mut self, call: usize, is_ok: bool, now: Nanos) {
         let open = &mut self.calls[call];
         open.is_over = true;
-        self.record.calls.push(Call { at: open.at, took: now - open.at, is_ok });
+        self.record.calls.push(Call {
+            method: open.method,
+            at: open.at,
+            took: now - open.at,
+            is_ok,
+        });
     }
 
     fn at(&mut self, at: Nanos, event: Event) {

@@ -8,12 +8,13 @@ use micro_registry::{Endpoints, Node, NodeState, Registration, Registry, validat
 use micro_rpc::{Address, Limits, Listener, MemoryNetwork, Server};
 
 use super::Service;
+use crate::balancing::Balancing;
 use crate::describe::describe;
 use crate::health::HealthCheck;
 use crate::registrar::Timing;
 use crate::running::Ending;
 use crate::settings::{Beneath, Explanation, Resolved, Settings};
-use crate::{Contract, Error, Result, client, duration, mount, open};
+use crate::{Contract, Error, Result, duration, mount, open};
 
 /// Everything settled that can be before anything happens.
 pub(super) struct Plan {
@@ -56,7 +57,7 @@ impl Service {
         self.limits.check().map_err(|error| Error::invalid(format!("limit from code: {error}")))?;
         let ending = Ending { drain_delay: self.delay(&settings)?, grace: self.grace() };
         // The client this service gives would refuse it, perhaps in the middle of the night.
-        settings.resolve("selector", None, client::parse_strategy)?;
+        Balancing::default().settle(&settings)?;
         let registration = self.registration(&settings)?;
         validate::registration(&registration, timing.ttl)?;
         let description = describe(&registration, &self.contracts);

@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn every_value_has_its_origin() {
         let text = settings().explain().to_string();
-        let expected: [[&str; 3]; 12] = [
+        let expected: [[&str; 3]; 17] = [
             ["registry", "etcd://***@h:1/x?token=***", "environment variable MICRO_REGISTRY"],
             ["namespace", "(the registry's own)", "default"],
             ["name", "shop", "environment variable MICRO_NAME"],
@@ -93,6 +93,11 @@ mod tests {
             ["register_interval", "10s", "default"],
             ["drain_delay", "2s", "default"],
             ["selector", "random", "flag --selector"],
+            ["hash_by", "(none)", "default"],
+            ["filter", "(all)", "default"],
+            ["attempts", "3", "default"],
+            ["retry_budget", "20% + 10/s", "default"],
+            ["throttle", "1.7 over 1s", "default"],
         ];
         assert_eq!(lines(&text), expected);
         let odd = Settings::none().flag("registry", "etcd?password=secret").unwrap();

@@ -2,7 +2,7 @@
 //! as usage is made from.
 
 /// Every key, in the order in which people see them.
-pub(crate) const KEYS: [Key; 12] = [
+pub(crate) const KEYS: [Key; 17] = [
     Key {
         name: "registry",
         value: "URL",
@@ -55,7 +55,7 @@ pub(crate) const KEYS: [Key; 12] = [
     Key {
         name: "zone",
         value: "ZONE",
-        about: "the failure domain it runs in",
+        about: "the failure domain it runs in, whose nodes a client prefers",
         unset: Unset::Follows("none"),
         is_identity: false,
     },
@@ -86,6 +86,41 @@ pub(crate) const KEYS: [Key; 12] = [
         about: "how a client picks a node: ewma, least-loaded, round-robin, random, weighted or \
                 consistent-hash",
         unset: Unset::Is("least-loaded"),
+        is_identity: false,
+    },
+    Key {
+        name: "hash_by",
+        value: "KEY",
+        about: "the metadata whose value consistent-hash goes by, such as baggage.user",
+        unset: Unset::Follows("none"),
+        is_identity: false,
+    },
+    Key {
+        name: "filter",
+        value: "FILTER",
+        about: "which nodes a client calls, such as version=^1.4; zone=a; label.track=canary",
+        unset: Unset::Follows("all"),
+        is_identity: false,
+    },
+    Key {
+        name: "attempts",
+        value: "NUMBER",
+        about: "how often a call is tried, 1 to 8",
+        unset: Unset::Is("3"),
+        is_identity: false,
+    },
+    Key {
+        name: "retry_budget",
+        value: "BUDGET",
+        about: "how much of the calls, and how many a second, may be retries",
+        unset: Unset::Is("20% + 10/s"),
+        is_identity: false,
+    },
+    Key {
+        name: "throttle",
+        value: "THROTTLE",
+        about: "attempts an overloaded service gets for each that it accepts, over how long; or off",
+        unset: Unset::Is("1.7 over 1s"),
         is_identity: false,
     },
 ];
@@ -133,7 +168,7 @@ pub(super) fn find(name: &str) -> Option<&'static Key> {
 }
 
 /// The value a key has when nobody says anything, if there is one.
-pub(super) fn default(name: &str) -> Option<&'static str> {
+pub(crate) fn default(name: &str) -> Option<&'static str> {
     match find(name)?.unset {
         Unset::Is(value) => Some(value),
         Unset::Follows(_) => None,
@@ -168,6 +203,7 @@ mod tests {
     fn documented_variables_exist() {
         let pages = [
             include_str!("../../../README.md"),
+            include_str!("../../../docs/src/how-to/balancing.md"),
             include_str!("../../../docs/src/how-to/configuration.md"),
             include_str!("../../../docs/src/how-to/troubleshooting.md"),
             include_str!("../../../docs/src/tutorial.md"),

@@ -25,8 +25,7 @@ where
     Req: RequestName + Serialize,
     Resp: DeserializeOwned,
 {
-    let target = Target::new(client, service);
-    let plan = Plan { target, wait_for_ready: None, retry: None };
+    let plan = Plan::to(Target::new(client, service));
     let named = |shape: Shape| (Name::from(shape.contract("Response")), shape);
     Stub { plan, contract: Shape::of::<Resp>().map(named), types: PhantomData }
 }

@@ -156,10 +156,11 @@ fn the_limiter_knows_no_other_crate() {
     Workspace::load().assert_knows("micro-overload", &[]);
 }
 
-/// The selector chooses among what the registry tells, and knows neither engine nor backends.
+/// The selector chooses among what the registry tells, and knows neither engine nor backends; one of
+/// its layers is the limit of `overload`.
 #[test]
-fn the_selector_knows_the_registry_only() {
-    Workspace::load().assert_knows("micro-selector", &["micro-registry"]);
+fn the_selector_knows_registry_and_overload_only() {
+    Workspace::load().assert_knows("micro-selector", &["micro-overload", "micro-registry"]);
 }
 
 /// The macros generate names of `micro`, and depend on none.

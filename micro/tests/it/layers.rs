@@ -183,6 +183,46 @@ async fn towers_layers_fit() {
     assert_eq!(error.code(), Code::DeadlineExceeded, "{error}");
 }
 
+/// The selector's layers fit, on both sides, and their errors have codes and say what was executed.
+#[tokio::test(start_paused = true)]
+async fn the_selectors_layers_fit() {
+    use micro::selector::layer::limit::Config;
+    use micro::selector::layer::{self, DeadlineLayer, LimitLayer, LoadShedLayer};
+    use tower::ServiceBuilder;
+    let second = Duration::from_secs(1);
+    let deadline = || {
+        ServiceBuilder::new().map_err(layer::Error::into_boxed).layer(DeadlineLayer::within(second))
+    };
+    let full =
+        || ServiceBuilder::new().map_err(layer::Error::into_boxed).layer(LoadShedLayer::new(0));
+    let town = Town::default();
+    let service = town.service("a").layer(deadline());
+    let _node = registered(service.serve(ShopServer::new(Corner::default()))).await;
+    let service = town.service("full").name("full").layer(full());
+    let _full = registered(service.serve(ShopServer::new(Corner::default()))).await;
+
+    let client = town.client().await;
+    let error = rpc_error(ShopClient::new(&client).wait(5_000).await);
+    assert_eq!(error.code(), Code::DeadlineExceeded, "{error}");
+    assert_eq!(error.execution(), Execution::MaybeExecuted, "{error}");
+    let error = rpc_error(ShopClient::named(&client, "full").price("tea").await);
+    assert_eq!(error.code(), Code::ResourceExhausted, "{error}");
+    assert_eq!(error.execution(), Execution::Refused, "{error}");
+
+    let client = client_with(&town, |client| client.layer(full())).await;
+    let error = rpc_error(ShopClient::new(&client).price("tea").await);
+    assert_eq!(error.code(), Code::ResourceExhausted, "{error}");
+    assert_eq!(error.execution(), Execution::Refused, "{error}");
+    // One call at once, which is over before the next one: what passes is unchanged.
+    let config = Config { max: 1, ..Config::default() };
+    let one =
+        ServiceBuilder::new().map_err(layer::Error::into_boxed).layer(LimitLayer::new(&config));
+    let client = client_with(&town, |client| client.attempt_layer(one)).await;
+    for _ in 0..3 {
+        ShopClient::new(&client).price("tea").await.expect("there is a place");
+    }
+}
+
 /// A layer of either kind that waits for something has until the call's deadline, not for ever.
 #[tokio::test(start_paused = true)]
 async fn layers_end_with_the_deadline() {

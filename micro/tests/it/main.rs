@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod architecture;
+mod balancing;
 mod calls;
 mod contracts;
 mod drain;
@@ -26,6 +27,7 @@ mod settings;
 pub mod strict;
 #[cfg(feature = "tarpc")]
 mod tarpc;
+mod tiers;
 mod warnings;
 
 use std::sync::Arc;

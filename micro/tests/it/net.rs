@@ -1,8 +1,11 @@
 //! `micro::test`: what callers see when a node dies, hangs, is cut off or slow, and when the registry
 //! is away.
 
+use std::sync::atomic::AtomicUsize;
+
+use micro::layer::{self, Next};
 use micro::registry::{ErrorKind, Registry};
-use micro::rpc::{ChannelConfig, Execution};
+use micro::rpc::{Address, ChannelConfig, Execution, Request};
 use micro::test::{Net, Node};
 use micro::{CallError, Code, Error, Phase};
 use tokio::task::JoinSet;
@@ -187,6 +190,39 @@ async fn a_node_that_is_cut_off() {
     for shop in [&connected, &fresh] {
         until_answered_by(shop, "a").await;
     }
+}
+
+/// A node that cannot be reached is tried only to see whether it is back, which is ever more seldom.
+#[tokio::test(start_paused = true)]
+async fn a_node_out_of_reach_is_left_alone() {
+    let net = Net::new();
+    let (a, _b) = (open(&net, "a").await, open(&net, "b").await);
+    let address = a.service().registration().node.address.clone();
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let counted = attempts.clone();
+    let count = layer::from_fn(move |request: Request, next: Next| {
+        let is_to_it = request.extensions.get::<Address>().map(ToString::to_string);
+        counted.fetch_add(usize::from(is_to_it.as_ref() == Some(&address)), Ordering::Relaxed);
+        next.run(request)
+    });
+    let client = net.connect().attempt_layer(count).await.expect("nothing is wrong");
+    let shop = ShopClient::named(&client, "shop");
+    for _ in 0..50 {
+        who_answers(&shop).await.expect("both serve");
+    }
+    a.cut_off();
+    // Its connection is given up, and the first backoffs are short.
+    for _ in 0..100 {
+        shop.price("tea").await.expect("b serves");
+        sleep(Duration::from_millis(100)).await;
+    }
+    let before = attempts.load(Ordering::Relaxed);
+    for _ in 0..200 {
+        shop.price("tea").await.expect("b serves");
+        sleep(Duration::from_millis(100)).await;
+    }
+    let later = attempts.load(Ordering::Relaxed) - before;
+    assert!(later <= 20, "{later} of 200 calls");
 }
 
 /// Two faults of one node are ended one by one.

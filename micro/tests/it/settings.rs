@@ -63,6 +63,12 @@ async fn bad_values_are_refused() {
             "register_interval 99.999ms from code",
             "expected 100ms or more",
         ),
+        (
+            flag("selector", "consistent-hash"),
+            "selector consistent-hash from flag --selector",
+            "expected hash_by with the metadata key",
+        ),
+        (flag("throttle", "1 over 1s"), "throttle \"1 over 1s\" from flag --throttle", "than 1"),
         (flag("selector", "ewwma"), "selector \"ewwma\" from flag --selector", "round-robin"),
         (
             flag("drain_delay", "-1s"),

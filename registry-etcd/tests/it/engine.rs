@@ -65,7 +65,9 @@ async fn put_list_follow_remove() {
     assert!(!etcd.renew("n/s/1", &second).await.unwrap());
     assert!(matches!(&next(&mut changes).await[..], [Change::Put(e)] if e.value == b"a"));
     assert!(matches!(&next(&mut changes).await[..], [Change::Put(e)] if e.value == b"b"));
-    assert!(matches!(&next(&mut changes).await[..], [Change::Gone { key }] if key == "n/s/1"));
+    let gone = next(&mut changes).await;
+    assert!(matches!(&gone[..], [Change::Gone { key, .. }] if key == "n/s/1"));
+    assert_eq!(gone[0].revision(), etcd.list(&all()).await.unwrap().revision);
     assert_eq!(server.leases(), Vec::<String>::new());
 }
 

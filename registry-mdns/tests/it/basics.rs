@@ -37,6 +37,10 @@ async fn endpoints_are_omitted_when_they_do_not_fit() {
     endpoint.doc = "x".repeat(2_000);
     large.endpoints = Endpoints::Listed(vec![endpoint]);
     owner.register(&large, HOUR).await.unwrap();
+    eventually("it is found by both", async || {
+        owner.get("greeter").await.is_ok() && reader.get("greeter").await.is_ok()
+    })
+    .await;
     for registry in [&owner, &reader] {
         assert_eq!(registry.get("greeter").await.unwrap()[0].endpoints, Endpoints::Omitted);
     }

@@ -129,6 +129,7 @@ pub(crate) const ALL: &[Case] = &[
     case!(watching::a_node_is_followed_alone, Line::Watch, [Writes]),
     case!(watching::nothing_is_lost_while_opening, Line::Watch, [Writes]),
     case!(watching::nothing_is_older_than_the_reset, Line::Watch, [Writes]),
+    case!(watching::a_later_watch_is_as_new_as_get, Line::Watch, [Writes]),
     case!(watching::two_watchers_agree, Line::Watch, [Writes]),
     case!(outage::a_watch_opens_in_an_outage, Line::Watch, []),
     case!(outage::an_outage_is_stale_then_reset, Line::Outage, []),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use micro_registry::Registration;
+use micro_registry::{Registration, View};
 use tokio::time::Instant;
 
 use crate::Line;
@@ -140,11 +140,13 @@ pub(super) async fn an_expired_node_comes_back(stage: &Stage<'_>) -> Verdict {
     let (writer, reader) = (stage.open().await, stage.open().await);
     let (node, ttl) = (registration("shop", "a"), stage.profile.min_ttl);
     let mut follower = stage.follow(&reader, "shop").await?;
+    // Followed through its disappearance, so that its return is one.
+    stage.register(&writer, &node, LONG).await?;
+    follower.until(Line::Watch, "the node", |view| view.len() == 1).await?;
     stage.register(&writer, &node, ttl).await?;
     let patience = stage.expiry_patience(ttl);
     stage.until_nodes_within(patience, Line::Expiry, &reader, "shop", &[]).await?;
-    // Followed through its disappearance, so that its return is one.
-    follower.pending();
+    follower.until(Line::Expiry, "the removal of a silent node", View::is_empty).await?;
     stage.register(&writer, &node, LONG).await?;
     stage.until_nodes(Line::Register, &reader, "shop", &[&node]).await?;
     follower.until(Line::Register, "the node, again", |view| view.len() == 1).await?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use micro_registry::{Registration, Scope, Update, View};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::Line;
 use crate::follower::{Follower, ensure_only};
@@ -146,6 +147,24 @@ pub(super) async fn nothing_is_older_than_the_reset(stage: &Stage<'_>) -> Verdic
     Ok(())
 }
 
+/// A watch opened beside another begins with nothing older than what its handle answered before.
+pub(super) async fn a_later_watch_is_as_new_as_get(stage: &Stage<'_>) -> Verdict {
+    let (owner, reader) = (stage.open().await, stage.open().await);
+    let _early = stage.follow(&reader, "shop").await?;
+    let start = Instant::now();
+    // Who lags does so for a moment, hence so often; a slow backend has longer moments.
+    for round in (0..JOINS).take_while(|_| start.elapsed() < ENOUGH) {
+        let [joins, changed] = [1, 2].map(|step| with_weight("shop", "a", 2 * round + step));
+        for node in [&joins, &changed] {
+            stage.register(&owner, node, LONG).await?;
+            begins_as_read(stage, Line::Register, &reader, &[node]).await?;
+        }
+        stage.deregister(&owner, &changed).await?;
+        begins_as_read(stage, Line::Deregister, &reader, &[]).await?;
+    }
+    Ok(())
+}
+
 /// Watches of one service, opened at different times through different handles, end up the same.
 pub(super) async fn two_watchers_agree(stage: &Stage<'_>) -> Verdict {
     let (one, two) = (stage.open().await, stage.open().await);
@@ -197,6 +216,24 @@ pub(super) async fn a_slow_consumer_gets_state(stage: &Stage<'_>) -> Verdict {
     })
 }
 
+/// Reads until there are exactly these nodes of `shop`, and has a watch begin with them.
+async fn begins_as_read(
+    stage: &Stage<'_>,
+    written: Line,
+    reader: &Handle,
+    nodes: &[&Registration],
+) -> Verdict {
+    stage.until_nodes(written, reader, "shop", nodes).await?;
+    let mut follower = stage.follow(reader, "shop").await?;
+    let (found, expected) = (std::mem::take(&mut follower.view), view(nodes.iter().copied()));
+    ensure(Line::Watch, found == expected, || {
+        format!("get gave {expected:?}, the first reset of a later watch tells {found:?}")
+    })
+}
+
+/// How often a later watch is opened, three times each, and for how long at most.
+const JOINS: u16 = 33;
+const ENOUGH: Duration = Duration::from_secs(1);
 /// How many write at the same time.
 const WRITERS: usize = 10;
 /// How often each changes its node.

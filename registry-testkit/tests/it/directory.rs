@@ -270,6 +270,71 @@ async fn a_running_watch_knows_why_there_is_none() {
     assert_eq!(next(&mut watch(&open(&engine)).await).await, empty(EmptyReason::Unknown));
 }
 
+/// A watch that opens beside one which lags behind the engine begins with what a call answered; whoever
+/// watched is told at once, and nobody of it again when the engine tells.
+#[tokio::test(start_paused = true)]
+async fn who_comes_later_knows_what_was_read() {
+    let engine = Engine::default();
+    let (owner, reader) = (open(&engine), open(&engine));
+    let mut early = watch(&reader).await;
+    assert_eq!(next(&mut early).await, empty(EmptyReason::Unknown));
+    engine.lag(true);
+    owner.register(&node(1, 1), TTL).await.unwrap();
+    assert_eq!(stored(&reader).await, Some(node(1, 1).node));
+    let mut second = watch(&reader).await;
+    assert_eq!(next(&mut second).await, reset(node(1, 1)));
+    assert_eq!(next(&mut early).await, Update::Put(node(1, 1).into()));
+    owner.deregister(&node(1, 1)).await.unwrap();
+    assert_eq!(stored(&reader).await, None);
+    let mut third = watch(&reader).await;
+    assert_eq!(next(&mut third).await, empty(EmptyReason::Unknown));
+    for watch in [&mut early, &mut second] {
+        assert_eq!(next(watch).await, Update::remove(&node(1, 1), RemoveReason::Unknown));
+    }
+    engine.lag(false);
+    owner.register(&node(1, 2), TTL).await.unwrap();
+    for watch in [&mut early, &mut second, &mut third] {
+        assert_eq!(next(watch).await, Update::Put(node(1, 2).into()));
+    }
+}
+
+/// A watch that opens while the engine is listed for another, as of before, waits for a listing of its
+/// own.
+#[tokio::test(start_paused = true)]
+async fn a_listing_is_for_those_who_came_before_it() {
+    let engine = Engine::default();
+    let (owner, reader) = (open(&engine), open(&engine));
+    engine.hold_next_list();
+    engine.lag(true);
+    let mut early = watch(&reader).await;
+    while !engine.has_held_a_list() {
+        tokio::task::yield_now().await;
+    }
+    owner.register(&node(1, 1), TTL).await.unwrap();
+    let mut late = watch(&reader).await;
+    engine.restore();
+    assert_eq!(next(&mut late).await, reset(node(1, 1)));
+    assert!(matches!(next(&mut early).await, Update::Reset { .. }));
+}
+
+/// An engine that cannot be listed for who comes is lost, and all are told.
+#[tokio::test(start_paused = true)]
+async fn who_comes_later_finds_an_outage() {
+    let engine = Engine::default();
+    let registry = open(&engine);
+    let mut early = watch(&registry).await;
+    next(&mut early).await;
+    engine.hang();
+    let mut late = watch(&registry).await;
+    for watch in [&mut early, &mut late] {
+        assert!(is_stale(&next(watch).await));
+    }
+    engine.restore();
+    for watch in [&mut early, &mut late] {
+        assert_eq!(next(watch).await, empty(EmptyReason::Unknown));
+    }
+}
+
 /// An engine that forgot what changed, or everything, is listed again, and what was registered is
 /// registered again by the next renewal.
 #[tokio::test(start_paused = true)]

@@ -33,18 +33,22 @@ struct State {
     leases: HashMap<u64, (Duration, Instant)>,
     last_lease: u64,
     revision: u64,
-    history: Vec<(u64, Change<u64>)>,
+    history: Vec<Change<u64>>,
     forgotten: u64,
     followers: Vec<Follower>,
     fault: Fault,
     next_put: Option<NextPut>,
     expiry: Option<JoinHandle<()>>,
     lets_others_in: bool,
+    /// What followers are not told yet, while they lag.
+    withheld: Option<Vec<Change<u64>>>,
+    holds_next_list: bool,
 }
 
 #[derive(Debug)]
 struct Follower {
     keys: Keys,
+    after: u64,
     sender: mpsc::UnboundedSender<Result<Vec<Change<u64>>, Error>>,
 }
 
@@ -125,6 +129,22 @@ impl Engine {
         self.lock().next_put = Some(what);
     }
 
+    /// Whether who follows is told of changes later, which all listings show at once.
+    pub(crate) fn lag(&self, lags: bool) {
+        let mut state = self.lock();
+        let withheld = std::mem::replace(&mut state.withheld, lags.then(Vec::new));
+        withheld.iter().flatten().for_each(|change| state.tell(change));
+    }
+
+    /// The next listing is answered when it is [restored](Self::restore), as of before.
+    pub(crate) fn hold_next_list(&self) {
+        self.lock().holds_next_list = true;
+    }
+
+    pub(crate) fn has_held_a_list(&self) -> bool {
+        !self.lock().holds_next_list
+    }
+
     /// How many follow it.
     pub(crate) fn follows(&self) -> usize {
         self.lock().followers.iter().filter(|follower| !follower.sender.is_closed()).count()
@@ -146,7 +166,7 @@ impl Engine {
             }
             _ => None,
         };
-        self.lock().history.iter().filter_map(|(_, change)| of_key(change)).collect()
+        self.lock().history.iter().filter_map(of_key).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -220,16 +240,15 @@ impl Directory for Engine {
     }
 
     async fn list(&self, keys: &Keys) -> Result<Listing<u64>, Error> {
-        let state = self.reach().await?;
-        let entries = match keys {
-            Keys::One(key) => state.entries.get(key).cloned().into_iter().collect(),
-            Keys::Below(prefix) => {
-                let from = state.entries.range(prefix.clone()..);
-                let below = from.take_while(|(key, _)| key.starts_with(prefix));
-                below.map(|(_, entry)| entry.clone()).collect()
-            }
+        let (listing, is_held, restored) = {
+            let mut state = self.reach().await?;
+            let is_held = std::mem::take(&mut state.holds_next_list);
+            (state.list(keys), is_held, self.shared.restored.notified())
         };
-        Ok(Listing { entries, revision: state.revision })
+        if is_held {
+            restored.await;
+        }
+        Ok(listing)
     }
 
     async fn follow(&self, keys: &Keys, after: u64) -> Result<Changes<u64>, Error> {
@@ -238,11 +257,11 @@ impl Directory for Engine {
             return Err(lost());
         }
         let (sender, mut changes) = mpsc::unbounded_channel();
-        let missed = state.history.iter().filter(|(revision, _)| *revision > after);
-        let missed: Vec<_> = missed.map(|(_, change)| change.clone()).collect();
         state.followers.retain(|follower| !follower.sender.is_closed());
-        let follower = Follower { keys: keys.clone(), sender };
-        missed.iter().for_each(|change| follower.tell(change));
+        let follower = Follower { keys: keys.clone(), after, sender };
+        let withheld = state.withheld.iter().flatten().count();
+        let told = &state.history[..state.history.len().saturating_sub(withheld)];
+        told.iter().for_each(|change| follower.tell(change));
         state.followers.push(follower);
         Ok(futures::stream::poll_fn(move |cx| changes.poll_recv(cx)).boxed())
     }
@@ -286,8 +305,20 @@ impl State {
     fn delete(&mut self, key: &str) {
         if self.entries.remove(key).is_some() {
             self.revision += 1;
-            self.publish(Change::Gone { key: key.to_owned() });
+            self.publish(Change::Gone { key: key.to_owned(), revision: self.revision });
         }
+    }
+
+    fn list(&self, keys: &Keys) -> Listing<u64> {
+        let entries = match keys {
+            Keys::One(key) => self.entries.get(key).cloned().into_iter().collect(),
+            Keys::Below(prefix) => {
+                let from = self.entries.range(prefix.clone()..);
+                let below = from.take_while(|(key, _)| key.starts_with(prefix));
+                below.map(|(_, entry)| entry.clone()).collect()
+            }
+        };
+        Listing { entries, revision: self.revision }
     }
 
     fn is_held(&self, key: &str, held: &Held<u64>) -> bool {
@@ -315,8 +346,15 @@ impl State {
     }
 
     fn publish(&mut self, change: Change<u64>) {
-        self.followers.iter().for_each(|follower| follower.tell(&change));
-        self.history.push((self.revision, change));
+        match &mut self.withheld {
+            Some(withheld) => withheld.push(change.clone()),
+            None => self.tell(&change),
+        }
+        self.history.push(change);
+    }
+
+    fn tell(&self, change: &Change<u64>) {
+        self.followers.iter().for_each(|follower| follower.tell(change));
     }
 
     fn break_follows(&mut self) {
@@ -328,12 +366,12 @@ impl State {
 
 impl Follower {
     fn tell(&self, change: &Change<u64>) {
-        let (Change::Put(Entry { key, .. }) | Change::Gone { key }) = change;
+        let (Change::Put(Entry { key, .. }) | Change::Gone { key, .. }) = change;
         let is_followed = match &self.keys {
             Keys::One(one) => key == one,
             Keys::Below(prefix) => key.starts_with(prefix),
         };
-        if is_followed {
+        if is_followed && change.revision() > self.after {
             let _ = self.sender.send(Ok(vec![change.clone()]));
         }
     }

@@ -72,6 +72,7 @@ const FLAWS: &[(Flaw, Line)] = &[
     (Flaw::ReplaysHistory, Line::Watch),
     (Flaw::TellsInPieces, Line::Watch),
     (Flaw::KeepsTheFirstReset, Line::Watch),
+    (Flaw::LagsForLatecomers, Line::Watch),
     (Flaw::LosesTheLastGoodbye, Line::Watch),
     (Flaw::FollowsTheKnownOnly, Line::Watch),
     (Flaw::FollowsTheNeighbours, Line::Watch),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::reading::Reader;
-use super::{Change, Entry};
+use super::{Change, Entry, Listing};
 use crate::encoding::Stored;
 use crate::{EmptyReason, Registration, RemoveReason, Update, View};
 
@@ -11,13 +11,18 @@ use crate::{EmptyReason, Registration, RemoveReason, Update, View};
 #[derive(Debug)]
 pub(super) struct Known {
     view: View,
-    /// Why the last one left since the listing, of which none says why another is missing.
+    /// The revision of the listing.
+    listed: u64,
+    /// The revision of the last change that was told, of which others may still come.
+    changed: u64,
+    /// Why the last one left since the first listing, of which none says why another is missing.
     last_left: Option<RemoveReason>,
 }
 
 impl Known {
-    pub(super) fn new(view: View) -> Self {
-        Self { view, last_left: None }
+    pub(super) fn new<L>(listing: &Listing<L>, reader: &Reader) -> Self {
+        let view = reader.view(listing);
+        Self { view, listed: listing.revision, changed: 0, last_left: None }
     }
 
     pub(super) fn reset(&self) -> Update {
@@ -25,13 +30,29 @@ impl Known {
         Update::reset(self.view.iter().cloned().collect(), why_empty)
     }
 
-    /// What a batch of changes means.
+    /// What a later listing means, which may be ahead of the changes, or behind them.
+    pub(super) fn catch_up<L>(&mut self, listing: &Listing<L>, reader: &Reader) -> Vec<Update> {
+        if listing.revision < self.changed.max(self.listed) {
+            return vec![];
+        }
+        self.listed = listing.revision;
+        let listed = reader.view(listing);
+        let updates = self.view.diff(&listed, |_| RemoveReason::Unknown);
+        if updates.iter().any(|update| matches!(update, Update::Remove { .. })) {
+            self.last_left = Some(RemoveReason::Unknown);
+        }
+        self.view = listed;
+        updates
+    }
+
+    /// What a batch of changes means; those that a listing was ahead of mean nothing any more.
     pub(super) fn take_in<L>(&mut self, batch: &[Change<L>], reader: &Reader) -> Vec<Update> {
-        let mut updates = vec![];
-        for change in batch {
+        let (listed, mut updates) = (self.listed, vec![]);
+        for change in batch.iter().filter(|change| change.revision() > listed) {
+            self.changed = change.revision();
             match change {
                 Change::Put(entry) => self.put(entry, reader, &mut updates),
-                Change::Gone { key } => {
+                Change::Gone { key, .. } => {
                     self.remove(key, RemoveReason::Expired, reader, &mut updates);
                 }
             }
@@ -81,49 +102,136 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::directory::{Held, Listing};
+    use crate::directory::Held;
     use crate::{Node, encoding};
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
-    fn entry(id: u8, epoch: u64, form: u8) -> Entry<()> {
+    /// What happens to an engine and to what is known of it.
+    #[derive(Clone, Debug)]
+    enum Event {
+        /// A key is written, or goes; at the same revision as the change before, where that can be.
+        Change { id: u8, epoch: u64, form: u8, is_together: bool },
+        /// So many changes are told.
+        Tell(usize),
+        /// A listing is answered.
+        List,
+        /// The last listing arrives.
+        CatchUp,
+    }
+
+    /// The changes of an engine, and what it held after each.
+    struct Engine {
+        reader: Reader,
+        changes: Vec<Change<()>>,
+        listings: Vec<Listing<()>>,
+        is_listed: bool,
+    }
+
+    impl Engine {
+        fn new() -> Self {
+            let reader = Reader::new("engine", "default");
+            let listings = vec![Listing { entries: vec![], revision: 0 }];
+            Self { reader, changes: vec![], listings, is_listed: true }
+        }
+
+        fn now(&self) -> usize {
+            self.changes.len()
+        }
+
+        fn change(&mut self, id: u8, epoch: u64, form: u8, is_together: bool) {
+            let last = &self.listings[self.now()];
+            let is_new = self.is_listed || !is_together;
+            let revision = last.revision + u64::from(is_new);
+            let change = change(id, epoch, form, revision);
+            let by_key = |entry: &Entry<()>| (entry.key.clone(), entry.clone());
+            let mut entries: BTreeMap<_, _> = last.entries.iter().map(by_key).collect();
+            match &change {
+                Change::Put(entry) => drop(entries.insert(entry.key.clone(), entry.clone())),
+                Change::Gone { key, .. } => drop(entries.remove(key)),
+            }
+            self.listings.push(Listing { entries: entries.into_values().collect(), revision });
+            self.changes.push(change);
+            self.is_listed = false;
+        }
+    }
+
+    fn change(id: u8, epoch: u64, form: u8, revision: u64) -> Change<()> {
         let mut node = Node::new(format!("n{id}"), "127.0.0.1:1");
         node.epoch = epoch;
         let registration = Registration::new("shop", "1.0.0", node);
+        let key = format!("default/shop/n{id}");
         let value = match form {
             0 => b"{".to_vec(),
             1 => encoding::encode_goodbye(&registration),
+            2 => return Change::Gone { key, revision },
             _ => encoding::encode(&registration),
         };
-        Entry { key: format!("default/shop/n{id}"), value, held: Held { version: 1, lease: () } }
+        Change::Put(Entry { key, value, held: Held { version: revision, lease: () } })
     }
 
-    fn any_change() -> impl Strategy<Value = Change<()>> {
-        (0u8..4, 0u64..3, 0u8..5).prop_map(|(id, epoch, form)| match entry(id, epoch, form) {
-            Entry { key, .. } if form == 4 => Change::Gone { key },
-            entry => Change::Put(entry),
-        })
+    fn any_event() -> impl Strategy<Value = Event> {
+        prop_oneof![
+            4 => (0u8..4, 0u64..3, 0u8..5, any::<bool>()).prop_map(
+                |(id, epoch, form, is_together)| Event::Change { id, epoch, form, is_together }
+            ),
+            2 => (0usize..4).prop_map(Event::Tell),
+            1 => Just(Event::List),
+            1 => Just(Event::CatchUp),
+        ]
     }
 
     proptest! {
-        /// Who applies what is told knows what the engine holds, whatever happened to its keys.
+        /// Who applies what is told knows what the engine held after the last change that was told
+        /// or listed, whichever is the later, whatever happened to its keys: nothing is left out,
+        /// and nothing told is older than what was told before.
         #[test]
-        fn what_is_told_is_what_is_there(changes in proptest::collection::vec(any_change(), 0..40)) {
-            let reader = Reader::new("engine", "default");
-            let (mut known, mut told) = (Known::new(View::new()), View::new());
-            let mut held = BTreeMap::new();
-            for change in changes {
-                for update in known.take_in(std::slice::from_ref(&change), &reader) {
-                    prop_assert!(told.apply(&update), "{update:?} changes nothing");
+        fn what_is_told_is_what_is_there(events in proptest::collection::vec(any_event(), 0..60)) {
+            let mut engine = Engine::new();
+            let mut known = Known::new(&engine.listings[0], &engine.reader);
+            let (mut told, mut listed, mut caught_up) = (0, 0, 0);
+            let mut view = View::new();
+            for event in events {
+                let updates = match event {
+                    Event::Change { id, epoch, form, is_together } => {
+                        engine.change(id, epoch, form, is_together);
+                        vec![]
+                    }
+                    Event::Tell(count) => {
+                        let until = engine.now().min(told + count);
+                        let batch = &engine.changes[told..until];
+                        told = until;
+                        known.take_in(batch, &engine.reader)
+                    }
+                    Event::List => {
+                        (listed, engine.is_listed) = (engine.now(), true);
+                        vec![]
+                    }
+                    Event::CatchUp => {
+                        caught_up = listed;
+                        known.catch_up(&engine.listings[listed], &engine.reader)
+                    }
+                };
+                for update in updates {
+                    prop_assert!(view.apply(&update), "{update:?} changes nothing");
                 }
-                match change {
-                    Change::Put(entry) => drop(held.insert(entry.key.clone(), entry)),
-                    Change::Gone { key } => drop(held.remove(&key)),
-                }
-                let entries = held.values().cloned().collect();
-                let there = reader.view(&Listing { entries, revision: 1 });
-                prop_assert_eq!(&told, &there);
+                let there = engine.reader.view(&engine.listings[told.max(caught_up)]);
+                prop_assert_eq!(&view, &there);
             }
         }
+    }
+
+    /// Who was there before a listing was ahead of the changes left for a reason that nobody knows.
+    #[test]
+    fn a_listing_knows_no_reasons() {
+        let mut engine = Engine::new();
+        engine.change(0, 0, 4, false);
+        engine.change(0, 0, 2, false);
+        let mut known = Known::new(&engine.listings[1], &engine.reader);
+        let updates = known.catch_up(&engine.listings[2], &engine.reader);
+        let reason = RemoveReason::Unknown;
+        assert!(matches!(updates[..], [Update::Remove { reason: said, .. }] if said == reason));
+        assert_eq!(known.reset(), Update::reset(vec![], EmptyReason::Unknown));
+        assert!(known.take_in(&engine.changes, &engine.reader).is_empty());
     }
 }

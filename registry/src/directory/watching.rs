@@ -1,12 +1,11 @@
 //! Following keys, and telling who watches what that means.
 
-use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::StreamExt;
+use futures::future::{Fuse, FusedFuture};
+use futures::{FutureExt, StreamExt};
 
 use super::known::Known;
 use super::reading::Reader;
@@ -47,40 +46,48 @@ impl<D: Directory> feed::Source for Source<D> {
             Ok(listing) => listing,
             Err(error) => return Some(error),
         };
-        let mut known = Known::new(self.reader.view(&listing));
+        let known = Known::new(&listing, &self.reader);
         audience.reset(|_| known.reset());
-        let mut changes = match serve(audience, &known, self.changes(listing.revision)).await? {
-            Ok(changes) => changes,
-            Err(error) => return Some(error),
-        };
-        loop {
-            match serve(audience, &known, changes.next()).await? {
-                Some(Ok(batch)) => {
-                    let updates = known.take_in(&batch, &self.reader);
-                    audience.send(&updates);
-                }
-                Some(Err(error)) => return Some(error),
-                None => return Some(Error::new(ErrorKind::Unavailable, "the watch ended")),
-            }
+        match audience.meanwhile(self.changes(listing.revision)).await? {
+            Ok(changes) => self.serve(known, changes, audience).await,
+            Err(error) => Some(error),
         }
     }
 }
 
-/// Waits for news, telling those who come meanwhile what is known; `None` when nobody watches any
-/// more. Every arm is cancel-safe, and what is waited for is polled to its end.
-async fn serve<T>(
-    audience: &mut Audience,
-    known: &Known,
-    news: impl Future<Output = T>,
-) -> Option<T> {
-    let mut news = pin!(news);
-    loop {
-        tokio::select! {
-            news = &mut news => return Some(news),
-            () = audience.changed() => audience.admit(|_| known.reset()),
-        }
-        if audience.is_over() {
-            return None;
+impl<D: Directory> Source<D> {
+    /// Tells what changes. For those who come it lists again: what changed before they came may not
+    /// have been told yet, though a call has answered it.
+    async fn serve(
+        &self,
+        mut known: Known,
+        mut changes: Changes<D::Lease>,
+        audience: &mut Audience,
+    ) -> Option<Error> {
+        let mut look = Fuse::terminated();
+        loop {
+            if look.is_terminated() && audience.begin_look() {
+                look = self.list().boxed().fuse();
+            }
+            // Every arm is cancel-safe. Changes come first: they say why a node left.
+            tokio::select! {
+                biased;
+                batch = changes.next() => match batch {
+                    Some(Ok(batch)) => audience.send(&known.take_in(&batch, &self.reader)),
+                    Some(Err(error)) => return Some(error),
+                    None => return Some(Error::new(ErrorKind::Unavailable, "the watch ended")),
+                },
+                listing = &mut look => match listing {
+                    Ok(listing) => {
+                        audience.send(&known.catch_up(&listing, &self.reader));
+                        audience.admit(|_| known.reset());
+                    }
+                    Err(error) => return Some(error),
+                },
+                () = audience.changed() => if audience.is_over() {
+                    return None;
+                },
+            }
         }
     }
 }

@@ -13,8 +13,9 @@ use crate::outbox::lock;
 #[derive(Debug, Default)]
 pub(super) struct Health {
     state: Mutex<State>,
-    /// Whether the state may say that the node drains: what every pick asks, without the lock.
-    may_drain: AtomicBool,
+    /// Whether the state may say that calls had better go elsewhere: what every pick asks, without the
+    /// lock.
+    may_be_away: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -53,7 +54,7 @@ impl Health {
 
     /// A connection could not be made, or was of no use.
     pub(super) fn failed(&self, now: Instant, reason: String) {
-        lock(&self.state).failed(now, reason);
+        self.change(|state| state.failed(now, reason));
     }
 
     /// The node answered something for the first time on a connection: it is up; and it takes calls
@@ -79,13 +80,18 @@ impl Health {
 
     /// Whether the node said, not long ago, that it wants no new calls.
     pub(super) fn is_draining(&self, now: impl FnOnce() -> Instant) -> bool {
-        self.may_drain.load(Ordering::Relaxed) && lock(&self.state).is_draining(now())
+        self.may_be_away.load(Ordering::Relaxed) && lock(&self.state).is_draining(now())
+    }
+
+    /// Whether the node said so, or could not be reached and it is too early to try again.
+    pub(super) fn is_away(&self, now: impl FnOnce() -> Instant) -> bool {
+        self.may_be_away.load(Ordering::Relaxed) && lock(&self.state).is_away(now())
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
         let mut state = lock(&self.state);
         change(&mut state);
-        self.may_drain.store(state.may_drain(), Ordering::Relaxed);
+        self.may_be_away.store(state.may_be_away(), Ordering::Relaxed);
     }
 }
 
@@ -135,8 +141,12 @@ impl State {
         self.is_believed || self.hold.is_some_and(|until| until > now)
     }
 
-    fn may_drain(&self) -> bool {
-        self.is_believed || self.hold.is_some()
+    fn is_away(&self, now: Instant) -> bool {
+        self.is_draining(now) || self.may_connect(now).is_err()
+    }
+
+    fn may_be_away(&self) -> bool {
+        self.is_believed || self.hold.is_some() || self.retry_at.is_some()
     }
 
     /// Holds at least as long as no connection is attempted anyway.
@@ -179,6 +189,22 @@ mod tests {
         assert_eq!(health.may_connect(now + Duration::from_millis(121)), Ok(()));
         health.answered(false);
         assert_eq!(health.may_connect(now), Ok(()));
+    }
+
+    /// A node that cannot be reached is away, and does not drain, until it may be tried again or
+    /// answers.
+    #[test]
+    fn away_while_backing_off() {
+        let now = Instant::now();
+        let health = Health::default();
+        assert!(!health.is_away(|| now));
+        health.failed(now, "refused".into());
+        assert!(health.is_away(|| now) && !health.is_draining(|| now));
+        assert!(!health.is_away(|| now + Duration::from_millis(121)));
+        health.answered(false);
+        assert!(!health.is_away(|| now));
+        health.announced();
+        assert!(health.is_away(|| now));
     }
 
     /// A go-away on a used connection lets a new one be tried at once; on an unused one it does not,

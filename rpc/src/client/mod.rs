@@ -142,6 +142,16 @@ impl Channel {
         self.inner.health.is_draining(Instant::now)
     }
 
+    /// Returns whether calls had better go elsewhere at present: the node [drains](Self::is_draining),
+    /// or could not be reached and it is too early to try again.
+    ///
+    /// A call that is made nevertheless while the node is out of reach fails at once, unsent. As cheap
+    /// to ask.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        self.inner.health.is_away(Instant::now)
+    }
+
     /// Stops accepting calls; those in flight finish, then the connections close.
     pub fn close(&self) {
         self.inner.closed.store(true, Ordering::Release);

@@ -9,7 +9,7 @@ use crate::{Candidates, NodeStats, Strategy};
 /// Five choices rather than the textbook's two: with two, a pair of slow nodes is all a draw sees
 /// often enough to hold up one call in a hundred. What an attempt is expected to take is a
 /// peak-sensitive mean (Finagle's `PeakEwma`) with repairs for nodes that fail fast, hang, idle or
-/// are new.
+/// are new, of times in relation to what is normal for each [method](crate::CallOptions::method).
 #[derive(Debug)]
 pub struct Ewma;
 

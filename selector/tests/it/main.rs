@@ -1,6 +1,7 @@
 //! The selector over a real registry in memory, on paused time.
 
 mod field;
+mod layer;
 mod picking;
 
 use std::sync::Arc;
@@ -9,14 +10,14 @@ use std::time::Duration;
 
 use micro_registry::{MemoryRegistry, Node, NodeState, Registration, Registry};
 use micro_selector::{
-    Attempt, Balance, CallOptions, Class, Classify, Failure, Filter, Policy, RetryPolicy, Selector,
-    SelectorConfig, StrategyKind, Subscription,
+    Attempt, BudgetPolicy, CallOptions, Class, Classify, Failure, Filter, RetryPolicy, Selector,
+    SelectorConfig, Stats, StrategyKind, Subscription, ThrottlePolicy,
 };
 use tokio::time::{Instant, sleep};
 
 const TTL: Duration = Duration::from_secs(3_600);
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, PartialEq, thiserror::Error)]
 #[error("{0:?}")]
 struct Broken(Class);
 
@@ -29,15 +30,16 @@ impl Classify for Broken {
 /// An attempt that is over at once.
 struct Try<F>(F);
 
-impl<R, F> Attempt<String> for Try<F>
+impl<R, E, F> Attempt<String> for Try<F>
 where
     R: Send,
-    F: FnMut(&String) -> Result<R, Broken> + Send,
+    E: Classify + Send,
+    F: FnMut(&String) -> Result<R, E> + Send,
 {
     type Response = R;
-    type Error = Broken;
+    type Error = E;
 
-    async fn make(&mut self, id: &String, _: u32) -> Result<R, Broken> {
+    async fn make(&mut self, id: &String, _: u32) -> Result<R, E> {
         (self.0)(id)
     }
 }
@@ -270,13 +272,41 @@ async fn repeats_by_class() {
     }
 }
 
+/// A call on behalf of a retry is repeated where that is free alone, and pays nothing into the
+/// budget.
+#[tokio::test(start_paused = true)]
+async fn retries_do_not_breed() {
+    let mut config = SelectorConfig::default();
+    config.budget = BudgetPolicy::new(1.0, 0);
+    let registry = Arc::new(registry_of(&["a", "b", "c"]).await);
+    let selector = Selector::new(registry, config, |r| Ok(r.node.id.clone()));
+    let subscription = selector.subscribe("greeter").unwrap();
+    let attempts = async |class, is_retry| {
+        let mut options = within(10);
+        (options.idempotent, options.is_retry) = (true, is_retry);
+        let mut attempt = Try(|_: &String| Err::<(), _>(Broken(class)));
+        match subscription.call(&options, &mut attempt).await.unwrap_err() {
+            Failure::Attempts(attempts) => attempts.len(),
+            other => panic!("{other}"),
+        }
+    };
+    assert_eq!(attempts(Class::Executed, false).await, 1, "it pays for one retry");
+    assert_eq!(attempts(Class::NotSent, true).await, 3);
+    assert_eq!(attempts(Class::Refused, true).await, 3);
+    assert_eq!(attempts(Class::MaybeExecuted, true).await, 1);
+    assert_eq!(attempts(Class::Overloaded, true).await, 1);
+    assert_eq!(attempts(Class::MaybeExecuted, false).await, 3, "with one that it pays itself");
+    assert_eq!(attempts(Class::Executed, true).await, 1, "it pays for none");
+    assert_eq!(attempts(Class::MaybeExecuted, false).await, 2, "it has what it paid itself");
+}
+
 /// A service that refuses everything as overloaded is spared most attempts, but not all; one call
 /// that only sometimes is refused never is. It can be turned off.
 #[tokio::test(start_paused = true)]
 async fn overloaded_services_are_spared() {
     for throttle in [true, false] {
         let mut config = SelectorConfig::default();
-        config.throttle = throttle;
+        config.throttle = throttle.then(ThrottlePolicy::default);
         let registry = Arc::new(registry_of(&["a", "b"]).await);
         let selector = Selector::new(registry, config, |r| Ok(r.node.id.clone()));
         let subscription = selector.subscribe("greeter").unwrap();
@@ -290,6 +320,121 @@ async fn overloaded_services_are_spared() {
         sleep(Duration::from_secs(3)).await;
         call(&subscription, &within(1)).await.expect("it recovered");
     }
+}
+
+/// An error that says when to come back.
+#[derive(Debug)]
+struct Later(Class, Option<Duration>);
+
+impl Classify for Later {
+    fn class(&self) -> Class {
+        self.0
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        self.1
+    }
+}
+
+/// A node that says when to come back is not asked sooner by that call; another one is at once.
+#[tokio::test(start_paused = true)]
+async fn nodes_are_asked_again_when_they_say() {
+    let millis = Duration::from_millis;
+    let mut config = SelectorConfig::default();
+    config.throttle = None;
+    let registry = Arc::new(registry_of(&["a", "b"]).await);
+    let selector = Selector::new(registry, config, |r| Ok(r.node.id.clone()));
+    let subscription = selector.subscribe("greeter").unwrap();
+    call(&subscription, &within(1)).await.expect("it is known from here on");
+    let start = Instant::now();
+    for class in [Class::Overloaded, Class::Refused] {
+        let asked = std::sync::Mutex::new(Vec::new());
+        let begin = Instant::now();
+        let mut options = CallOptions::default();
+        // Enough to come back in, not to come later than that.
+        options.deadline = Some(begin + millis(201));
+        let mut attempt = Try(|id: &String| {
+            let mut asked = asked.lock().unwrap();
+            asked.push((id.clone(), begin.elapsed()));
+            match asked.len() {
+                1 => Err(Later(class, Some(millis(200)))),
+                2 => Err(Later(class, Some(millis(500)))),
+                _ => Ok(()),
+            }
+        });
+        subscription.call(&options, &mut attempt).await.expect("the third answers");
+        let asked = asked.into_inner().unwrap();
+        assert_ne!(asked[0].0, asked[1].0);
+        assert_eq!((asked[1].1, &asked[2].0), (Duration::ZERO, &asked[0].0), "{asked:?}");
+        assert!((millis(200)..=millis(201)).contains(&asked[2].1), "{asked:?}");
+    }
+
+    // With less time, or fewer attempts, the call ends with what it was told; so it does when nobody
+    // says when, and a node may say what is no time.
+    let begin = Instant::now();
+    for (within, attempts, after, expected) in [
+        (millis(199), 3, Some(millis(200)), 2),
+        (millis(1_000), 2, Some(millis(200)), 2),
+        (millis(1_000), 3, None, 2),
+        (millis(1_000), 3, Some(Duration::MAX), 2),
+    ] {
+        let mut options = CallOptions::default();
+        options.deadline = Some(Instant::now() + within);
+        options.retry = RetryPolicy::default().max_attempts(attempts);
+        let mut refuse = Try(|_: &String| Err::<(), _>(Later(Class::Overloaded, after)));
+        let failure = subscription.call(&options, &mut refuse).await.unwrap_err();
+        let Failure::Attempts(made) = failure else { panic!("{failure}") };
+        assert_eq!((made.len(), made[1].error.1), (expected, after));
+    }
+    assert_eq!(begin.elapsed(), Duration::ZERO);
+    assert!(start.elapsed() < Duration::from_secs(1));
+}
+
+/// What happens to calls is counted.
+#[tokio::test(start_paused = true)]
+async fn counts_what_happens() {
+    let mut config = SelectorConfig::default();
+    (config.zone, config.budget) = (Some("x".to_owned()), BudgetPolicy::new(0.0, 1));
+    let registry = MemoryRegistry::new();
+    for (id, zone) in [("a", "x"), ("b", "x"), ("c", "x"), ("d", "y")] {
+        let mut registration = Registration::new("greeter", "1.0.0", Node::new(id, "h:1"));
+        registration.node.zone = Some(zone.to_owned());
+        registry.register(&registration, TTL).await.unwrap();
+    }
+    let selector = Selector::new(Arc::new(registry), config, |r| Ok(r.node.id.clone()));
+    let subscription = selector.subscribe("greeter").unwrap();
+    assert_eq!(subscription.stats(), Stats::default());
+    for _ in 0..100 {
+        call(&subscription, &within(1)).await.expect("it answers");
+    }
+    let stats = subscription.stats();
+    assert_eq!((stats.attempts, stats.retries, stats.ejections), (100, 0, 0));
+    assert!((80..=100).contains(&stats.near), "{stats:?}");
+
+    let mut options = within(1_000);
+    options.idempotent = true;
+    let mut made = 0;
+    for _ in 0..20 {
+        let mut fail = Try(|_: &String| Err::<(), _>(Broken(Class::MaybeExecuted)));
+        match subscription.call(&options, &mut fail).await.unwrap_err() {
+            Failure::Attempts(attempts) => made += attempts.len() as u64,
+            other => panic!("{other}"),
+        }
+    }
+    let stats = subscription.stats();
+    assert_eq!((stats.attempts, stats.retries), (100 + made, made - 20));
+    assert_eq!((stats.over_budget > 0, stats.throttled), (true, 0));
+    assert_eq!(stats.ejections, 2, "half of them may be");
+
+    // Longer than the throttle looks back.
+    sleep(Duration::from_secs(3)).await;
+    let mut refuse = Try(|_: &String| Err::<(), _>(Broken(Class::Overloaded)));
+    let mut unsent = 0;
+    for _ in 0..100 {
+        let failure = subscription.call(&within(1), &mut refuse).await.unwrap_err();
+        unsent += u64::from(matches!(failure, Failure::Throttled));
+    }
+    assert!(unsent > 0 && subscription.stats().throttled >= unsent);
 }
 
 /// A node that fails calls is left out, though the registry still names it.
@@ -480,32 +625,6 @@ async fn dropping_it_stops_everything() {
     assert_eq!(call(&subscription, &within(1)).await.unwrap(), "a", "what was known stays");
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Numbers;
-
-impl Policy<u32> for Numbers {
-    fn options(&self, _: &u32) -> CallOptions {
-        within(1)
-    }
-
-    fn attempt(&self, request: &u32, number: u32) -> u32 {
-        request + number
-    }
-}
-
-/// As a `tower::Service` it is ready at once and makes its attempts on different nodes.
-#[tokio::test(start_paused = true)]
-async fn balances_as_a_tower_service() {
-    use tower::{ServiceExt, service_fn};
-    let registry = registry_of(&["a", "b"]).await;
-    let node = service_fn(|number: u32| async move {
-        if number == 10 { Err(Broken(Class::NotSent)) } else { Ok(number) }
-    });
-    let selector = Selector::new(Arc::new(registry), SelectorConfig::default(), move |_| Ok(node));
-    let balance = Balance::new(selector.subscribe("greeter").unwrap(), Numbers);
-    assert_eq!(balance.oneshot(10).await.unwrap(), 11);
-}
-
 /// A panic in what makes targets costs time, not the service: the watch starts again by itself.
 #[tokio::test(start_paused = true)]
 async fn a_panic_is_survived() {
@@ -519,6 +638,53 @@ async fn a_panic_is_survived() {
     assert_eq!(call(&subscription, &within(10)).await.expect("it recovers"), "a");
 }
 
+/// What makes no sense is named, with what would.
+#[test]
+fn absurd_configuration_is_named() {
+    let config = |change: fn(&mut SelectorConfig)| {
+        let mut config = SelectorConfig::default();
+        change(&mut config);
+        config.check().unwrap_err().to_string()
+    };
+    let second = Duration::from_secs(1);
+    for (error, expected) in [
+        (config(|c| c.zone = Some(String::new())), "zone \"\" is invalid: expected a zone: 1 to"),
+        (config(|c| c.filter = c.filter.clone().zone("a b")), "zone \"a b\" is invalid"),
+        (config(|c| c.filter = c.filter.clone().label("", "x")), "label \"\" is invalid: expected"),
+        (
+            config(|c| c.budget.share = -0.1),
+            "share -0.1 is invalid: expected 0.0 to 1.0 of the calls",
+        ),
+        (config(|c| c.budget.share = f64::NAN), "share NaN is invalid"),
+        (config(|c| c.budget.share = f64::INFINITY), "share inf is invalid"),
+        (
+            ThrottlePolicy::new(1.0, second).check().unwrap_err().to_string(),
+            "k 1 is invalid: expected more than 1 attempt",
+        ),
+        (ThrottlePolicy::new(f64::NAN, second).check().unwrap_err().to_string(), "k NaN is"),
+        (
+            ThrottlePolicy::new(2.0, Duration::ZERO).check().unwrap_err().to_string(),
+            "window 0ns is invalid: expected a window of 100ms to 2m",
+        ),
+        (
+            RetryPolicy::default().max_attempts(0).check().unwrap_err().to_string(),
+            "max_attempts 0 is invalid: expected 1, which is never to try again, to 8",
+        ),
+        (
+            RetryPolicy::default().max_attempts(9).check().unwrap_err().to_string(),
+            "max_attempts 9 is invalid",
+        ),
+        (
+            RetryPolicy::default().backoff(second).check().unwrap_err().to_string(),
+            "backoff 1s is invalid: expected at most max_backoff, which is 250ms",
+        ),
+    ] {
+        assert!(error.starts_with(expected), "{error}");
+    }
+    SelectorConfig::default().check().expect("the defaults make sense");
+    RetryPolicy::none().check().expect("it does");
+}
+
 /// Absurd configuration is brought into range instead of overflowing a clock.
 #[tokio::test(start_paused = true)]
 async fn absurd_configuration_does_no_harm() {
@@ -527,7 +693,9 @@ async fn absurd_configuration_does_no_harm() {
         config.reread_interval = span;
         config.idle_timeout = span;
         config.negative_timeout = span;
-        config.retry_share = share;
+        config.budget.share = share;
+        config.throttle = Some(ThrottlePolicy::new(share, span));
+        assert!(config.check().is_err());
         let registry = Arc::new(registry_of(&["a"]).await);
         let selector = Selector::new(registry, config, |r| Ok(r.node.id.clone()));
         let subscription = selector.subscribe("greeter").expect("a good name");

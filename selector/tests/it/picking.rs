@@ -369,6 +369,62 @@ fn hanging_nodes_are_suspect() {
     }
 }
 
+/// The node that served a long call gets its share of the short ones after it; a node that is slow
+/// gets next to none.
+#[test]
+fn long_methods_do_not_make_their_node_look_slow() {
+    // The shares of the node that served the last long call, and of the first.
+    let shares = |slow: f64| {
+        let mut caller = Caller::of("ewma", 3);
+        let (mut short, mut after_long, mut first, mut served) = (0.0, 0.0, 0.0, 0);
+        for turn in 0..3_000 {
+            let is_long = turn % 100 == 99;
+            caller.options.method = Some(1 + u64::from(is_long));
+            let picked = caller.pick().expect("there are nodes");
+            let node = *picked.member().target();
+            let seconds = if is_long { 0.1 } else { 0.001 } * if node == 0 { slow } else { 1.0 };
+            caller.now += Duration::from_secs_f64(seconds);
+            picked.finish(Ok(()), caller.now);
+            if is_long {
+                served = node;
+            } else if turn > 500 {
+                short += 1.0;
+                after_long += f64::from(node == served);
+                first += f64::from(node == 0);
+            }
+        }
+        (after_long / short, first / short)
+    };
+    let (after_long, _) = shares(1.0);
+    assert!((0.25..0.45).contains(&after_long), "{after_long}");
+    let (_, slow) = shares(20.0);
+    assert!(slow < 0.05, "{slow}");
+}
+
+/// A node that works on a call which takes a minute on any node is not suspect.
+#[test]
+fn long_polls_are_no_stall() {
+    for strategy in ["round-robin", "random", "weighted"] {
+        let mut caller = Caller::of(strategy, 4);
+        let poll = |caller: &mut Caller| {
+            caller.options.method = Some(2);
+            let picked = caller.pick().expect("there are nodes");
+            caller.options.method = Some(1);
+            picked
+        };
+        (0..100).for_each(|_| _ = caller.call(|_| Ok(())));
+        let first = poll(&mut caller);
+        caller.wait(60_000);
+        first.finish(Ok(()), caller.now);
+        (0..100).for_each(|_| _ = caller.call(|_| Ok(())));
+        let second = poll(&mut caller);
+        caller.wait(30_000);
+        let busy = *second.member().target();
+        let called = (0..400).filter(|_| caller.call(|_| Ok(())) == busy).count();
+        assert!(called > 50, "{strategy}: {called} of 400");
+    }
+}
+
 /// The nodes of the caller's zone are preferred, until they are too few or much too slow.
 #[test]
 fn zones_are_preferred_and_left() {

@@ -49,6 +49,8 @@ pub(crate) enum Flaw {
     TellsInPieces,
     /// Who watches later begins with what the first was told.
     KeepsTheFirstReset,
+    /// Who watches beside another begins with what was before.
+    LagsForLatecomers,
     LosesTheLastGoodbye,
     /// A watch of everything is one of all services there were at first.
     FollowsTheKnownOnly,

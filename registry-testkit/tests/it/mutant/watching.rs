@@ -17,7 +17,7 @@ impl Mutant {
     pub(super) fn forward(&self, scope: Scope, inner: Watch) -> Watch {
         let (sender, watch) = Watch::channel(scope);
         let counted = self.store.watches.clone();
-        let is_one_of_many = Arc::strong_count(&counted) > 40;
+        let watches = Arc::strong_count(&counted) - 1;
         let feed = Feed {
             flaw: self.flaw,
             store: self.store.clone(),
@@ -26,7 +26,8 @@ impl Mutant {
             view: View::new(),
             at_first: HashSet::new(),
             is_away: false,
-            is_one_of_many,
+            is_late: watches > 1,
+            is_one_of_many: watches > 40,
         };
         self.tasks.lock().unwrap().spawn(async move {
             feed.run().await;
@@ -69,6 +70,7 @@ struct Feed {
     /// The services there were at first.
     at_first: HashSet<String>,
     is_away: bool,
+    is_late: bool,
     is_one_of_many: bool,
 }
 
@@ -150,6 +152,13 @@ impl Feed {
             Flaw::GivesNoReason => *empty = empty.map(|_| EmptyReason::Unknown),
             Flaw::TellsInPieces => rest = registrations.split_off(registrations.len().div_ceil(2)),
             Flaw::KeepsTheFirstReset => self.store.keep_first(self.sender.scope(), registrations),
+            Flaw::LagsForLatecomers if self.is_late => {
+                for registration in registrations {
+                    if let Some(known) = self.store.known(&key(registration)) {
+                        rest.push(std::mem::replace(registration, Arc::new(known.first)));
+                    }
+                }
+            }
             Flaw::ReplaysHistory => {
                 let known = registrations.iter().filter_map(|r| self.store.known(&key(r)));
                 let changed = known.filter(|known| known.first != known.now);

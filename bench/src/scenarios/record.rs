@@ -1,0 +1,196 @@
+//! What all callers of a scenario did, and the figures that are taken from it.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::caller::{Attempted, Called, End, Report};
+use super::clock::{Nanos, S};
+
+/// What all callers did. Nodes are named by their number on the stage.
+#[derive(Clone, Debug, Default)]
+pub struct Record {
+    /// All calls.
+    pub calls: Vec<Called>,
+    /// All attempts, of each caller.
+    pub attempts: Vec<Vec<Attempted>>,
+    failures: BTreeMap<String, (u64, String)>,
+}
+
+impl Record {
+    /// Adds what one caller did; `nodes` are the addresses of the nodes by number.
+    pub fn add(&mut self, report: Report, nodes: &[String]) {
+        for error in report.calls.iter().filter_map(|call| call.error) {
+            let failed = &report.errors[error];
+            let group = self.failures.entry(failed.shape.clone());
+            group.or_insert_with(|| (0, failed.first.clone())).0 += 1;
+        }
+        self.calls.extend(&report.calls);
+        let number = |index: usize| {
+            let address = &report.nodes[index];
+            nodes.iter().position(|node| node == address).unwrap_or(usize::MAX)
+        };
+        let numbers: Vec<_> = (0..report.nodes.len()).map(number).collect();
+        let attempts = report.attempts.into_iter();
+        self.attempts.push(attempts.map(|a| Attempted { node: numbers[a.node], ..a }).collect());
+    }
+
+    /// The errors of failed calls, grouped, with the first of each group verbatim.
+    pub fn failures(&self) -> String {
+        let groups = self.failures.values();
+        groups.map(|(count, first)| format!("{count} × {first}")).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Failed calls that were made in that time.
+    pub fn failed(&self, time: Range<Nanos>) -> f64 {
+        self.made(time).filter(|call| call.error.is_some()).count() as f64
+    }
+
+    /// The share of calls made in that time that were answered; all, if none was made.
+    pub fn answered(&self, time: Range<Nanos>) -> f64 {
+        let made = self.made(time.clone()).count();
+        if made == 0 { 1.0 } else { 1.0 - self.failed(time) / made as f64 }
+    }
+
+    /// Calls answered in that time, per second.
+    pub fn throughput(&self, time: Range<Nanos>) -> f64 {
+        let is_served =
+            |call: &&Called| call.error.is_none() && time.contains(&(call.at + call.took));
+        let seconds = (time.end - time.start) as f64 / S as f64;
+        self.calls.iter().filter(is_served).count() as f64 / seconds
+    }
+
+    /// Attempts made in that time per call made in it.
+    pub fn attempts_per_call(&self, time: Range<Nanos>) -> f64 {
+        self.sent(time.clone()).count() as f64 / self.made(time).count() as f64
+    }
+
+    /// The 99th percentile of how long calls took that were made in that time, in nanoseconds; one
+    /// that failed took for ever.
+    pub fn p99(&self, time: Range<Nanos>) -> f64 {
+        let took = |call: &Called| if call.error.is_some() { Nanos::MAX } else { call.took };
+        let mut took: Vec<_> = self.made(time).map(took).collect();
+        let index = took.len() * 99 / 100;
+        let is_some = index < took.len();
+        let p99 = is_some.then(|| *took.select_nth_unstable(index).1);
+        p99.filter(|p99| *p99 < Nanos::MAX).map_or(f64::INFINITY, |p99| p99 as f64)
+    }
+
+    /// A node's share of the attempts made in that time.
+    pub fn share(&self, node: usize, time: Range<Nanos>) -> f64 {
+        let to_it = self.sent(time.clone()).filter(|attempt| attempt.node == node).count();
+        to_it as f64 / self.sent(time).count() as f64
+    }
+
+    /// The attempts each caller lost at a node that were made in that time.
+    pub fn lost_at(&self, node: usize, time: Range<Nanos>) -> Vec<f64> {
+        let is_lost = |attempt: &&Attempted| {
+            attempt.node == node && attempt.end == End::Lost && time.contains(&attempt.at)
+        };
+        let lost = |attempts: &Vec<Attempted>| attempts.iter().filter(is_lost).count() as f64;
+        self.attempts.iter().map(lost).collect()
+    }
+
+    /// How long a node was still in somebody's rotation after a moment, in nanoseconds: until the
+    /// last attempt at it that was no probe, which is one that follows another after [`REST`].
+    pub fn in_rotation(&self, node: usize, since: Nanos) -> f64 {
+        let last = |attempts: &Vec<Attempted>| {
+            let at: Vec<_> = attempts.iter().filter(|a| a.node == node).map(|a| a.at).collect();
+            let is_regular = |pair: &&[Nanos]| pair[1] >= since && pair[1] - pair[0] < REST;
+            at.windows(2).filter(is_regular).map(|pair| pair[1] - since).next_back()
+        };
+        self.attempts.iter().filter_map(last).max().unwrap_or(0) as f64
+    }
+
+    /// When the first attempt at a node failed after a moment; that moment if none did.
+    pub fn first_lost_at(&self, node: usize, since: Nanos) -> Nanos {
+        let all = self.attempts.iter().flatten();
+        let lost = all.filter(|a| a.node == node && a.end == End::Lost && a.took < Nanos::MAX);
+        lost.map(|a| a.at + a.took).filter(|end| *end >= since).min().unwrap_or(since)
+    }
+
+    /// What became of the attempts at a node from a moment on, for people.
+    pub fn attempts_at(&self, node: usize, since: Nanos) -> String {
+        let at = || self.sent(since..Nanos::MAX).filter(|attempt| attempt.node == node);
+        let unsent = at().filter(|attempt| attempt.end == End::Unsent).count();
+        let waited = at().filter(|a| a.end == End::Unsent && a.took >= S / 10).count();
+        format!(
+            "{} attempts at it from then on, {unsent} of them unsent, {waited} after waiting for a connection",
+            at().count()
+        )
+    }
+
+    fn made(&self, time: Range<Nanos>) -> impl Iterator<Item = &Called> {
+        self.calls.iter().filter(move |call| time.contains(&call.at))
+    }
+
+    fn sent(&self, time: Range<Nanos>) -> impl Iterator<Item = &Attempted> {
+        let all = self.attempts.iter().flatten();
+        all.filter(move |attempt| time.contains(&attempt.at))
+    }
+}
+
+/// The shortest time for which an ejected node rests before it is probed.
+pub const REST: Nanos = S * 3 / 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenarios::caller::Failed;
+
+    const MS: Nanos = S / 1_000;
+
+    fn attempts(node: usize, end: End, at: impl IntoIterator<Item = Nanos>) -> Vec<Attempted> {
+        at.into_iter().map(|at| Attempted { at: at * MS, node, took: MS, end }).collect()
+    }
+
+    fn record(attempts: Vec<Attempted>) -> Record {
+        Record { attempts: vec![attempts], ..Record::default() }
+    }
+
+    /// A node is in rotation until the last attempt that follows another soon; what comes later is a
+    /// probe, and what comes before the moment does not count.
+    #[test]
+    fn probes_are_no_rotation() {
+        let all = record(attempts(0, End::Lost, [100, 200, 300, 1_300, 2_400, 2_500, 4_000]));
+        assert_eq!(all.in_rotation(0, 250 * MS), 2_250e6);
+        assert_eq!(all.in_rotation(0, 2_600 * MS), 0.0);
+        assert_eq!(all.in_rotation(1, 0), 0.0);
+    }
+
+    /// The first loss is the earliest end of an attempt at the node that was sent and not answered.
+    #[test]
+    fn the_first_loss_is_found() {
+        let mut all = attempts(0, End::Answered, [10]);
+        all.extend(attempts(0, End::Unsent, [20]));
+        all.extend(attempts(1, End::Lost, [30]));
+        all.extend(attempts(0, End::Lost, [50, 40]));
+        let all = record(all);
+        assert_eq!(all.first_lost_at(0, 15 * MS), 41 * MS);
+        assert_eq!(all.first_lost_at(0, 60 * MS), 60 * MS);
+        assert_eq!(all.lost_at(0, 0..45 * MS), [1.0]);
+    }
+
+    /// Reports of several callers add up: nodes are matched by address, errors by what they say, and
+    /// a failed call takes for ever.
+    #[test]
+    fn reports_add_up() {
+        let report = |nodes: [&str; 2], first: &str| Report {
+            calls: (0..60)
+                .map(|at| Called { at, took: 7, error: (at == 0).then_some(0) })
+                .collect(),
+            attempts: attempts(0, End::Answered, [1]),
+            nodes: nodes.map(str::to_owned).to_vec(),
+            errors: vec![Failed { shape: "it failed".into(), first: first.into() }],
+        };
+        let (mut all, nodes) = (Record::default(), ["a".to_owned(), "b".to_owned()]);
+        all.add(report(["a", "b"], "first"), &nodes);
+        all.add(report(["b", "a"], "second"), &nodes);
+        assert_eq!(all.share(1, 0..S), 0.5);
+        assert_eq!(all.failed(0..1), 2.0);
+        assert_eq!(all.failures(), "2 × first");
+        assert_eq!((all.p99(1..60), all.p99(0..60)), (7.0, f64::INFINITY));
+        assert_eq!(all.answered(0..4), 0.75);
+        assert_eq!(all.answered(70..80), 1.0);
+        assert_eq!(all.throughput(0..S), 118.0);
+    }
+}

@@ -1,0 +1,71 @@
+//! What retries and the balancer behind them tell each other.
+//!
+//! Both go over services and requests of any type, with any other layers between them, so it is
+//! neither in the request nor in the error: it is with the task, for as long as an attempt runs.
+
+use std::cell::RefCell;
+use std::pin::Pin;
+
+use tokio::task::futures::TaskLocalFuture;
+
+use crate::Tried;
+
+tokio::task_local! {
+    /// `None` behind a balancer: what is called there is no attempt of this call.
+    static ROUND: RefCell<Option<Round>>;
+}
+
+/// The attempt that a task makes.
+#[derive(Debug, Default)]
+pub(super) struct Round {
+    /// The nodes that the call must not go to; the balancer adds the one that it picks.
+    pub(super) tried: Tried,
+    /// That one.
+    pub(super) node: Option<u64>,
+    /// There was none but those.
+    pub(super) is_over: bool,
+}
+
+/// An attempt that a balancer behind it keeps from those nodes.
+pub(super) type Attempt<F> = TaskLocalFuture<RefCell<Option<Round>>, F>;
+
+/// Makes an attempt of `future`, of a call that tried these.
+pub(super) fn attempt<F: Future>(tried: Tried, future: F) -> Attempt<F> {
+    ROUND.scope(RefCell::new(Some(Round { tried, ..Round::default() })), future)
+}
+
+/// What became of the attempt, once it is over.
+pub(super) fn ended<F: Future>(attempt: Pin<&mut Attempt<F>>) -> Round {
+    attempt.take_value().and_then(RefCell::into_inner).unwrap_or_default()
+}
+
+/// The nodes that this call tried; none when it is made without retries.
+pub(super) fn tried() -> Tried {
+    with(|round| round.tried.clone()).unwrap_or_default()
+}
+
+/// The attempt goes to this node.
+pub(super) fn goes_to(key: u64) {
+    with(|round| {
+        round.tried.insert(key);
+        round.node = Some(key);
+    });
+}
+
+/// The attempt goes nowhere: all nodes were tried.
+pub(super) fn is_over() {
+    with(|round| round.is_over = true);
+}
+
+/// Runs what lies behind the balancer.
+pub(super) fn behind<R>(poll: impl FnOnce() -> R) -> R {
+    match with(|_| ()) {
+        Some(()) => ROUND.sync_scope(RefCell::new(None), poll),
+        None => poll(),
+    }
+}
+
+/// Without retries nobody wants to know.
+fn with<R>(tell: impl FnOnce(&mut Round) -> R) -> Option<R> {
+    ROUND.try_with(|round| round.borrow_mut().as_mut().map(tell)).ok().flatten()
+}

@@ -1,0 +1,423 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::channel::mpsc;
+use futures::future::{BoxFuture, join_all};
+use futures::stream::{self, StreamExt};
+use micro_selector::layer::{Balance, Classified, DeadlineLayer, RetryLayer};
+use micro_selector::{CallOptions, Class, Failure, Selector, SelectorConfig, StrategyKind};
+use tokio::time::{Instant, advance, sleep};
+use tower::discover::Change;
+use tower::util::BoxCloneSyncService;
+use tower::{Layer, Service, ServiceBuilder, ServiceExt};
+
+use super::{Ask, Node, assert_ready, panics};
+use crate::{Broken, registry_of, within};
+
+type Changes = mpsc::UnboundedSender<Result<Change<usize, Node>, &'static str>>;
+
+fn discovered() -> (Changes, Balance<Node>) {
+    let (sender, changes) = mpsc::unbounded();
+    (sender, Balance::discover(changes, &StrategyKind::default()))
+}
+
+fn insert(changes: &Changes, id: usize) -> Node {
+    let node = Node::new(id);
+    changes.unbounded_send(Ok(Change::Insert(id, node.clone()))).expect("it is heard");
+    node
+}
+
+fn remove(changes: &Changes, id: usize) {
+    changes.unbounded_send(Ok(Change::Remove(id))).expect("it is heard");
+}
+
+/// The nodes that answer.
+async fn answering(balance: &Balance<Node>) -> BTreeSet<usize> {
+    let mut ids = BTreeSet::new();
+    for _ in 0..200 {
+        ids.extend(balance.clone().oneshot(Ask::Answer).await.ok());
+    }
+    ids
+}
+
+/// Nodes come, go and are replaced as the stream says, under calls that go on.
+#[tokio::test(start_paused = true)]
+async fn follows_the_stream() {
+    let (changes, balance) = discovered();
+    assert_ready(&balance);
+    let first = insert(&changes, 1);
+    assert_eq!(answering(&balance).await, [1].into());
+    let running = balance.clone().oneshot(Ask::Answer);
+    insert(&changes, 2);
+    assert_eq!(answering(&balance).await, [1, 2].into());
+    remove(&changes, 1);
+    assert_eq!(running.await.unwrap(), 2, "it was not begun");
+    let mut hanging = Box::pin(balance.clone().oneshot(Ask::Hang));
+    assert!(hanging.as_mut().now_or_never().is_none());
+    remove(&changes, 2);
+    let failure = balance.clone().oneshot(Ask::Answer).await.unwrap_err();
+    assert!(matches!(failure, Failure::NotFound), "{failure}");
+    assert!(hanging.as_mut().now_or_never().is_none(), "what runs on a node that left goes on");
+    let before = first.calls();
+    let second = insert(&changes, 1);
+    assert_eq!(answering(&balance).await, [1].into());
+    let between = second.calls();
+    let (third, fourth) = (insert(&changes, 1), insert(&changes, 1));
+    assert_eq!(answering(&balance).await, [1].into());
+    assert_eq!((first.calls(), second.calls(), third.calls()), (before, between, 0));
+    assert_eq!(fourth.calls(), 200, "the last one inserted is called");
+}
+
+/// While nothing was named yet calls wait, all of them, and each gets its answer although another
+/// polled the stream for it and was dropped; with a deadline they wait no longer than that.
+#[tokio::test(start_paused = true)]
+async fn waits_for_the_first_node() {
+    let (changes, balance) = discovered();
+    let mut dropped = Box::pin(balance.clone().oneshot(Ask::Answer));
+    assert!(dropped.as_mut().now_or_never().is_none());
+    let waiting: Vec<_> =
+        (0..50).map(|_| tokio::spawn(balance.clone().oneshot(Ask::Answer))).collect();
+    tokio::task::yield_now().await;
+    drop(dropped);
+    let late = balance.clone().options(within(1)).oneshot(Ask::Answer).await.unwrap_err();
+    assert!(matches!(late, Failure::Unresolved { answered: false }), "{late}");
+    insert(&changes, 7);
+    for answer in join_all(waiting).await {
+        assert_eq!(answer.unwrap().unwrap(), 7);
+    }
+}
+
+fn patient() -> CallOptions {
+    let mut options = within(60);
+    options.wait_for_ready = true;
+    options
+}
+
+/// Calls that wait for a node when all have left are told of the next one.
+#[tokio::test(start_paused = true)]
+async fn waits_for_the_next_node() {
+    let (changes, balance) = discovered();
+    insert(&changes, 1);
+    assert_eq!(answering(&balance).await, [1].into());
+    remove(&changes, 1);
+    let call = tokio::spawn(balance.clone().options(patient()).oneshot(Ask::Answer));
+    sleep(Duration::from_secs(1)).await;
+    insert(&changes, 2);
+    assert_eq!(call.await.unwrap().unwrap(), 2);
+}
+
+/// A stream that fails is heard again; one that ends, panics or does nothing but fail leaves the
+/// nodes that it named, and none to be waited for if it named none.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_fails_takes_no_node_out() {
+    let (changes, balance) = discovered();
+    insert(&changes, 1);
+    changes.unbounded_send(Err("shaky")).unwrap();
+    insert(&changes, 2);
+    assert_eq!(answering(&balance).await, [1, 2].into());
+    changes.unbounded_send(Err("shakier")).unwrap();
+    assert_eq!(answering(&balance).await, [1, 2].into());
+    insert(&changes, 3);
+    assert_eq!(answering(&balance).await, [1, 2, 3].into());
+    drop(changes);
+    assert_eq!(answering(&balance).await, [1, 2, 3].into());
+
+    type Item = Result<Change<usize, Node>, &'static str>;
+    let ends: [fn() -> stream::BoxStream<'static, Item>; 3] = [
+        || stream::empty().boxed(),
+        || stream::repeat_with(|| Err("broken")).boxed(),
+        || stream::once(async { panic!("as asked") }).boxed(),
+    ];
+    for end in ends {
+        let named = stream::iter([Ok(Change::Insert(1, Node::new(1)))]);
+        let balance = Balance::discover(named.chain(end()), &StrategyKind::default());
+        assert_eq!(answering(&balance).await, [1].into());
+        let balance = Balance::<Node>::discover(end(), &StrategyKind::default());
+        let failure = balance.oneshot(Ask::Answer).await.unwrap_err();
+        assert!(matches!(failure, Failure::NotFound), "{failure}");
+    }
+}
+
+/// A stream that never pauses holds up no call for ever, not even one that waits for a node.
+#[tokio::test]
+async fn a_stream_that_never_pauses() {
+    let ids = (0..10_000usize).cycle();
+    let changes = stream::iter(ids.map(|id| match id % 2 {
+        0 => Ok::<_, &str>(Change::Insert(id, Node::new(id))),
+        _ => Ok(Change::Remove(id - 1)),
+    }));
+    let changes = stream::iter([Ok(Change::Insert(99_999, Node::new(99_999)))]).chain(changes);
+    let balance = Balance::discover(changes, &StrategyKind::default());
+    for _ in 0..20 {
+        answering_once(&balance).await;
+    }
+
+    let nobody = stream::iter((0..).map(|id: usize| Ok::<_, &str>(Change::Remove(id))));
+    let balance = Balance::<Node>::discover(nobody, &StrategyKind::default()).options(|_: &Ask| {
+        let mut options = CallOptions::default();
+        options.deadline = Some(Instant::now() + Duration::from_millis(50));
+        options.wait_for_ready = true;
+        options
+    });
+    let late = balance.oneshot(Ask::Answer).await.unwrap_err();
+    assert!(matches!(late, Failure::Unresolved { answered: true }), "{late}");
+}
+
+/// Of a stream that has much to say at once, all is heard in the end, by one caller alone too.
+#[tokio::test(start_paused = true)]
+async fn much_at_once() {
+    let changes = stream::iter((0..5_000).map(|id| Ok::<_, &str>(Change::Remove(id))));
+    let last = stream::iter([Ok(Change::Insert(7, Node::new(7)))]).chain(stream::pending());
+    let balance =
+        Balance::discover(changes.chain(last), &StrategyKind::default()).options(patient());
+    assert_eq!(balance.oneshot(Ask::Answer).await.unwrap(), 7);
+}
+
+/// Of nodes that come and go by the thousand, what was kept for those that left is dropped.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_kept_of_nodes_that_left() {
+    let (changes, balance) = discovered();
+    let stays = insert(&changes, 0);
+    let mut left = Vec::new();
+    for id in 1..5_000 {
+        let node = insert(&changes, id % 7 + 1);
+        left.push(Arc::downgrade(&node.calls));
+        if id % 3 == 0 {
+            answering_once(&balance).await;
+        }
+        remove(&changes, id % 7 + 1);
+    }
+    // Not all are taken in at once.
+    for _ in 0..10 {
+        answering_once(&balance).await;
+    }
+    assert_eq!(left.iter().filter(|calls| calls.upgrade().is_some()).count(), 0);
+    assert_eq!(balance.subscription().snapshot().members().len(), 1);
+    assert!(stays.calls() > 0);
+}
+
+async fn answering_once(balance: &Balance<Node>) {
+    balance.clone().oneshot(Ask::Answer).await.expect("there is a node");
+}
+
+/// Dropping a balancer drops its stream, although the stream holds what wakes it.
+#[tokio::test(start_paused = true)]
+async fn dropping_it_drops_the_stream() {
+    let (changes, balance) = discovered();
+    insert(&changes, 1);
+    answering_once(&balance).await;
+    drop(balance);
+    assert!(changes.is_closed());
+}
+
+/// Threads that call while nodes come and go lose no change: once the stream is silent, all call
+/// what it named last.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_change_is_lost_between_threads() {
+    let (changes, balance) = discovered();
+    insert(&changes, 0);
+    let callers: Vec<_> = (0..4)
+        .map(|_| {
+            let balance = balance.clone();
+            tokio::spawn(async move {
+                for _ in 0..2_000 {
+                    answering_once(&balance).await;
+                    tokio::task::yield_now().await;
+                }
+            })
+        })
+        .collect();
+    for id in 1..500 {
+        insert(&changes, id);
+        remove(&changes, id - 1);
+        tokio::task::yield_now().await;
+    }
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    assert_eq!(answering(&balance).await, [499].into());
+}
+
+/// Fails on every node, and notes which.
+#[derive(Clone)]
+struct Failing {
+    id: usize,
+    tried: Arc<std::sync::Mutex<Vec<usize>>>,
+}
+
+impl Service<Class> for Failing {
+    type Response = ();
+    type Error = Broken;
+    type Future = BoxFuture<'static, Result<(), Broken>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, class: Class) -> Self::Future {
+        self.tried.lock().expect("no panic").push(self.id);
+        Box::pin(async move { Err(Broken(class)) })
+    }
+}
+
+fn failing(count: usize) -> (Arc<std::sync::Mutex<Vec<usize>>>, Balance<Failing>) {
+    let tried = Arc::default();
+    let nodes = (0..count).map(|id| Failing { id, tried: Arc::clone(&tried) });
+    let changes: Vec<_> = nodes.map(|node| Ok::<_, &str>(Change::Insert(node.id, node))).collect();
+    (tried, Balance::discover(stream::iter(changes), &StrategyKind::default()))
+}
+
+/// With retries around it, whatever is between, no attempt goes to a node that was tried while there
+/// is another; what was surely not executed goes to the next one at once, and round again after a
+/// wait when none is left.
+#[tokio::test(start_paused = true)]
+async fn retries_go_elsewhere() {
+    for (nodes, attempts, class) in [
+        (10, 3, Class::Refused),
+        (10, 8, Class::NotSent),
+        (3, 3, Class::MaybeExecuted),
+        (2, 2, Class::MaybeExecuted),
+        (2, 3, Class::Refused),
+        (1, 3, Class::Refused),
+        (1, 1, Class::MaybeExecuted),
+        (10, 1, Class::Executed),
+    ] {
+        for _ in 0..50 {
+            let (tried, balance) = failing(nodes);
+            let service = ServiceBuilder::new()
+                .layer(RetryLayer::new(|_| true))
+                .layer(DeadlineLayer::within(Duration::from_secs(60)))
+                .service(BoxCloneSyncService::new(balance));
+            let start = Instant::now();
+            let failed = service.oneshot(class).await.unwrap_err();
+            let tried = tried.lock().unwrap().clone();
+            let context = format!("{class:?} on {nodes}: {tried:?}");
+            assert_eq!(tried.len(), attempts, "{context}");
+            assert_eq!(failed.attempts().len(), attempts, "{context}");
+            let different: BTreeSet<_> = tried.iter().take(nodes).collect();
+            assert_eq!(different.len(), attempts.min(nodes), "{context}");
+            let waits = attempts > nodes || class == Class::MaybeExecuted;
+            assert_eq!(!start.elapsed().is_zero(), waits, "{context}");
+        }
+    }
+}
+
+/// A node that says when it wants to be asked again is asked no sooner by that call, and another one
+/// at once; over one service the next attempt waits as long.
+#[tokio::test(start_paused = true)]
+async fn nodes_are_asked_again_when_they_say() {
+    let wait = Duration::from_secs(5);
+    for nodes in [2, 1] {
+        let asked = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let start = Instant::now();
+        let node = |id: usize| {
+            let asked = asked.clone();
+            tower::service_fn(move |()| {
+                asked.lock().expect("no panic").push((id, start.elapsed()));
+                let error = Classified::new(Class::Overloaded, "busy").with_retry_after(wait);
+                async move { Err::<(), _>(error) }
+            })
+        };
+        let failed = if nodes == 1 {
+            RetryLayer::new(|&()| false).layer(node(0)).oneshot(()).await.is_err()
+        } else {
+            let changes = [0, 1].map(|id| Ok::<_, &str>(Change::Insert(id, node(id))));
+            let balance = Balance::discover(stream::iter(changes), &StrategyKind::default());
+            RetryLayer::new(|&()| false).layer(balance).oneshot(()).await.is_err()
+        };
+        let asked = asked.lock().expect("no panic").clone();
+        assert!(failed && asked.len() == 3, "{asked:?}");
+        assert_eq!((asked[0].0 == asked[1].0, asked[0].0), (nodes == 1, asked[2].0), "{asked:?}");
+        assert_eq!(asked[1].1.is_zero(), nodes == 2, "{asked:?}");
+        let last = if nodes == 2 { Duration::ZERO } else { asked[1].1 };
+        assert!(asked[2].1 - last >= wait, "{asked:?}");
+    }
+}
+
+/// A node's own calls, to a balancer behind it, are no attempts of the call that it serves.
+#[tokio::test(start_paused = true)]
+async fn calls_within_calls_are_their_own() {
+    let (tried, behind) = failing(1);
+    let nodes = (0..3).map(|id| {
+        let behind = behind.clone();
+        let node = tower::service_fn(move |class: Class| {
+            let behind = behind.clone();
+            async move {
+                for _ in 0..10 {
+                    let _ = behind.clone().oneshot(Class::Executed).await;
+                }
+                Err::<(), _>(Broken(class))
+            }
+        });
+        Ok::<_, &str>(Change::Insert(id, node))
+    });
+    let outer = Balance::discover(stream::iter(nodes.collect::<Vec<_>>()), &Default::default());
+    let service = RetryLayer::new(|_: &Class| false).layer(outer);
+    let failed = service.oneshot(Class::Refused).await.unwrap_err();
+    let nodes: BTreeSet<_> = failed.attempts().map(Failure::to_string).collect();
+    assert_eq!((nodes.len(), tried.lock().unwrap().len()), (3, 30));
+}
+
+/// A call that is dropped, or whose node panics, is in flight no more.
+#[tokio::test(start_paused = true)]
+async fn dropped_calls_are_not_in_flight() {
+    let (changes, balance) = discovered();
+    insert(&changes, 1);
+    answering_once(&balance).await;
+    let in_flight = || balance.subscription().snapshot().members()[0].stats().in_flight();
+    let mut call = Box::pin(balance.clone().oneshot(Ask::Hang));
+    assert!(call.as_mut().now_or_never().is_none());
+    assert_eq!(in_flight(), 1);
+    drop(call);
+    panics(balance.clone(), Ask::Panic).await;
+    panics(balance.clone(), Ask::PanicAtOnce).await;
+    assert_eq!(in_flight(), 0);
+}
+
+/// A node that fails is ejected and probed, as over a registry.
+#[tokio::test(start_paused = true)]
+async fn ejects_nodes_that_fail() {
+    let is_down = Arc::new(AtomicU32::new(1));
+    let nodes = (0..4u32).map(|id| {
+        let is_down = is_down.clone();
+        let node = tower::service_fn(move |()| {
+            let fails = id == 0 && is_down.load(Relaxed) == 1;
+            async move { if fails { Err(Broken(Class::MaybeExecuted)) } else { Ok(id) } }
+        });
+        Ok::<_, &str>(Change::Insert(id, node))
+    });
+    let nodes = stream::iter(nodes.collect::<Vec<_>>());
+    let balance = Balance::discover(nodes, &StrategyKind::RoundRobin);
+    for _ in 0..100 {
+        let _ = balance.clone().oneshot(()).await;
+    }
+    let snapshot = balance.subscription().snapshot();
+    let bad = snapshot.members().iter().find(|member| member.stats().is_ejected());
+    assert_eq!(bad.map(|member| &*member.registration().node.id), Some("0"));
+    is_down.store(0, Relaxed);
+    advance(Duration::from_secs(2)).await;
+    for _ in 0..100 {
+        balance.clone().oneshot(()).await.unwrap();
+    }
+    assert!(!snapshot.members().iter().any(|member| member.stats().is_ejected()));
+}
+
+/// Over a registry it is the same service, with the same retries.
+#[tokio::test(start_paused = true)]
+async fn balances_over_a_registry() {
+    let registry = registry_of(&["a", "b"]).await;
+    let asked = Arc::new(AtomicU32::new(0));
+    let node = tower::service_fn(move |()| {
+        let number = asked.fetch_add(1, Relaxed);
+        async move { if number == 0 { Err(Broken(Class::NotSent)) } else { Ok(number) } }
+    });
+    let selector =
+        Selector::new(Arc::new(registry), SelectorConfig::default(), move |_| Ok(node.clone()));
+    let balance = Balance::new(selector.subscribe("greeter").unwrap()).options(within(1));
+    let retry = RetryLayer::new(|&()| false).layer(balance);
+    assert_eq!(retry.oneshot(()).await.unwrap(), 1);
+}

@@ -1,0 +1,93 @@
+use std::time::Duration;
+
+use micro_selector::layer::ejection::{Ejected, Ejection};
+use micro_selector::layer::{DeadlineLayer, EjectionLayer, Error};
+use micro_selector::{Class, Classify};
+use tokio::time::{advance, timeout};
+use tower::{Layer, Service, ServiceExt};
+
+use super::{Ask, Node, assert_ready, panics};
+
+const FAIL: Ask = Ask::Fail(Class::MaybeExecuted);
+
+/// How long the service is out; fails when it is not.
+async fn rest(service: &Ejection<Node>) -> Duration {
+    match service.clone().oneshot(Ask::Answer).await {
+        Err(Error::Ended(ended @ Ejected { rest, .. })) => {
+            assert_eq!(ended.class(), Class::NotSent);
+            rest
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn ejected(node: &Node) -> Ejection<Node> {
+    let service = EjectionLayer::new().layer(node.clone());
+    for _ in 0..5 {
+        assert!(!service.is_ejected());
+        assert!(matches!(service.clone().oneshot(FAIL).await, Err(Error::Inner(_))));
+    }
+    assert!(service.is_ejected());
+    service
+}
+
+/// After five failures in a row calls end unsent; after a second or so one of them is the probe,
+/// whose failure doubles the rest and whose answer takes the service in again.
+#[tokio::test(start_paused = true)]
+async fn fails_fast_and_probes() {
+    let node = Node::default();
+    let service = ejected(&node).await;
+    assert_ready(&service);
+    for seconds in [1.0, 2.0, 4.0] {
+        let rest = rest(&service).await;
+        assert!((0.74 * seconds..1.26 * seconds).contains(&rest.as_secs_f64()), "{rest:?}");
+        let before = node.calls();
+        advance(rest).await;
+        service.clone().oneshot(FAIL).await.unwrap_err();
+        assert_eq!(node.calls(), before + 1, "it was the probe");
+    }
+    advance(rest(&service).await).await;
+    assert_eq!(service.clone().oneshot(Ask::Answer).await.unwrap(), 0);
+    assert!(!service.is_ejected());
+}
+
+/// One probe at a time: while it is under way calls end at once; dropped or panicked it leaves the
+/// next one to be made.
+#[tokio::test(start_paused = true)]
+async fn one_probe_at_a_time() {
+    let service = ejected(&Node::default()).await;
+    advance(rest(&service).await).await;
+    let probe = service.clone().call(Ask::Hang);
+    assert_eq!(rest(&service).await, Duration::ZERO);
+    drop(probe);
+    panics(service.clone(), Ask::Panic).await;
+    assert!(service.is_ejected());
+    assert_eq!(service.clone().oneshot(Ask::Answer).await.unwrap(), 0);
+}
+
+/// What the service answers never ejects it, nor do calls that it refuses or that are dropped; what
+/// cannot be sent does, and a time limit behind the layer.
+#[tokio::test(start_paused = true)]
+async fn what_counts_as_a_failure() {
+    let fails = |ask| async move {
+        let service = EjectionLayer::new().layer(Node::default());
+        for _ in 0..100 {
+            let _ = timeout(Duration::from_millis(1), service.clone().oneshot(ask)).await;
+        }
+        service.is_ejected()
+    };
+    for class in [Class::Executed, Class::Refused, Class::Overloaded] {
+        assert!(!fails(Ask::Fail(class)).await, "{class:?}");
+    }
+    assert!(!fails(Ask::Answer).await);
+    assert!(!fails(Ask::Hang).await);
+    for class in [Class::NotSent, Class::MaybeExecuted] {
+        assert!(fails(Ask::Fail(class)).await, "{class:?}");
+    }
+    let limited = DeadlineLayer::within(Duration::from_millis(10)).layer(Node::default());
+    let service = EjectionLayer::new().layer(limited);
+    for _ in 0..5 {
+        service.clone().oneshot(Ask::Hang).await.unwrap_err();
+    }
+    assert!(service.is_ejected());
+}
