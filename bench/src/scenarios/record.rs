@@ -91,12 +91,16 @@ impl Record {
     }
 
     /// How long a node was still in somebody's rotation after a moment, in nanoseconds: until the
-    /// last attempt at it that was no probe, which is one that follows another after [`REST`].
+    /// last attempt at it that was no probe, which is one that follows another after [`REST`], or
+    /// after [`BACKOFF`] if it found no connection.
     pub fn in_rotation(&self, node: usize, since: Nanos) -> f64 {
         let last = |attempts: &Vec<Attempted>| {
-            let at: Vec<_> = attempts.iter().filter(|a| a.node == node).map(|a| a.at).collect();
-            let is_regular = |pair: &&[Nanos]| pair[1] >= since && pair[1] - pair[0] < REST;
-            at.windows(2).filter(is_regular).map(|pair| pair[1] - since).next_back()
+            let at: Vec<_> = attempts.iter().filter(|a| a.node == node).collect();
+            let is_regular = |pair: &&[&Attempted]| {
+                let pause = if pair[1].end == End::Unsent { BACKOFF } else { REST };
+                pair[1].at >= since && pair[1].at - pair[0].at < pause
+            };
+            at.windows(2).filter(is_regular).map(|pair| pair[1].at - since).next_back()
         };
         self.attempts.iter().filter_map(last).max().unwrap_or(0) as f64
     }
@@ -131,6 +135,8 @@ impl Record {
 
 /// The shortest time for which an ejected node rests before it is probed.
 pub const REST: Nanos = S * 3 / 4;
+/// The shortest time after a lost connection for which no other is tried.
+pub const BACKOFF: Nanos = S * 8 / 100;
 
 #[cfg(test)]
 mod tests {
@@ -155,6 +161,8 @@ mod tests {
         assert_eq!(all.in_rotation(0, 250 * MS), 2_250e6);
         assert_eq!(all.in_rotation(0, 2_600 * MS), 0.0);
         assert_eq!(all.in_rotation(1, 0), 0.0);
+        let unsent = record(attempts(0, End::Unsent, [100, 110, 190, 350, 600]));
+        assert_eq!(unsent.in_rotation(0, 50 * MS), 60e6);
     }
 
     /// The first loss is the earliest end of an attempt at the node that was sent and not answered.
