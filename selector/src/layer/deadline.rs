@@ -195,8 +195,7 @@ pub enum Missed {
 impl Classify for Missed {
     fn class(&self) -> Class {
         match self {
-            // Nothing helps against it.
-            Self::Before => Class::Executed,
+            Self::Before => Class::Unsent,
             Self::During { .. } => Class::MaybeExecuted,
         }
     }

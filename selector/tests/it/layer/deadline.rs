@@ -52,7 +52,7 @@ async fn what_is_late_is_not_sent() {
     advance(SOON).await;
     let missed = layer.layer(node.clone()).oneshot(Ask::Answer).await.unwrap_err();
     assert!(matches!(missed, Error::Ended(Missed::Before)), "{missed:?}");
-    assert_eq!((missed.class(), node.calls()), (Class::Executed, 0));
+    assert_eq!((missed.class(), node.calls()), (Class::Unsent, 0));
 }
 
 /// Without a deadline, or with one beyond all time, a call takes as long as it takes; an answer in
