@@ -158,6 +158,22 @@ async fn a_stream_that_never_pauses() {
         answering_once(&balance).await;
     }
 
+    let polls = Arc::new(AtomicU32::new(0));
+    let counted = polls.clone();
+    let restless = stream::poll_fn(move |cx: &mut Context<'_>| {
+        cx.waker().wake_by_ref();
+        match counted.fetch_add(1, Relaxed) {
+            0 => Poll::Ready(Some(Ok::<_, &str>(Change::Insert(7, Node::new(7))))),
+            1..10_000 => Poll::Pending,
+            _ => Poll::Ready(None),
+        }
+    });
+    let balance = Balance::discover(restless, &StrategyKind::default());
+    for _ in 0..20 {
+        answering_once(&balance).await;
+    }
+    assert!(polls.load(Relaxed) < 1_000, "each call polls it a few times");
+
     let nobody = stream::iter((0..).map(|id: usize| Ok::<_, &str>(Change::Remove(id))));
     let balance = Balance::<Node>::discover(nobody, &StrategyKind::default()).options(|_: &Ask| {
         let mut options = CallOptions::default();

@@ -44,6 +44,22 @@ async fn ends_at_the_deadline() {
     }
 }
 
+/// A call that always has something to do ends at its deadline all the same.
+#[tokio::test]
+async fn ends_what_never_rests() {
+    let busy = tower::service_fn(async |()| {
+        let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
+        let start = Instant::now();
+        while start.elapsed() < 20 * SOON {
+            sender.send(()).expect("it is heard");
+            receiver.recv().await.expect("it was sent");
+        }
+        Ok::<_, crate::Broken>(())
+    });
+    let limited = DeadlineLayer::within(Duration::from_millis(10)).layer(busy);
+    assert!(matches!(limited.oneshot(()).await, Err(Error::Ended(Missed::During { .. }))));
+}
+
 /// What comes after its deadline is not sent, nor is it to be repeated.
 #[tokio::test(start_paused = true)]
 async fn what_is_late_is_not_sent() {
