@@ -368,7 +368,7 @@ impl Classify for AttemptError {
             // Of what a layer says in its own words nothing is known.
             (Execution::NotSent, Code::Unknown) => Class::MaybeExecuted,
             // What cannot be sent to one node, too large for example, cannot to another.
-            (Execution::NotSent, _) => Class::Executed,
+            (Execution::NotSent, _) => Class::Unsent,
             (Execution::Refused, Code::ResourceExhausted) => Class::Overloaded,
             (Execution::Refused, _) => Class::Refused,
             (Execution::Executed, _) => Class::Executed,

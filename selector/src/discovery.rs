@@ -26,6 +26,8 @@ pub(crate) struct Discovery<T> {
 
 /// So many changes are taken in at once, by one caller.
 const AT_ONCE: usize = 1_024;
+/// So often one caller polls, of a stream that asks for it while it is polled.
+const TURNS: usize = 8;
 /// So many errors in a row, with neither a change nor a pause between them, and the stream is given
 /// up.
 const ERRORS: usize = 8;
@@ -62,16 +64,16 @@ impl<T: Clone> Discovery<T> {
     /// atomic read while it is silent.
     #[inline]
     pub(crate) fn poll(&self, publish: impl Fn(Snapshot<T>)) {
-        while let Some(turn) = self.bell.begin() {
+        for _ in 0..TURNS {
+            let Some(turn) = self.bell.begin() else { return };
             let is_more =
                 self.feed.lock().unwrap_or_else(PoisonError::into_inner).poll(&turn, &publish);
-            drop(turn);
             if is_more {
-                // After the turn: who hears it finds it free.
-                self.bell.ring();
-                return;
+                break;
             }
         }
+        // After the turn: who hears it finds it free.
+        self.bell.ring();
     }
 }
 

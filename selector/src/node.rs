@@ -186,6 +186,9 @@ impl NodeStats {
     /// An attempt has ended; the class is that of its failure.
     #[inline]
     pub(crate) fn end(&self, begun: Begun, outcome: Result<(), Class>, now: Instant) {
+        if outcome == Err(Class::Unsent) {
+            return self.cancel(begun, now);
+        }
         let now = self.peers.at(now);
         let sample = match outcome {
             Ok(()) | Err(Class::Executed) => Sample::Answered,

@@ -19,9 +19,11 @@ pub enum Class {
     Overloaded,
     /// It may have been executed: the connection broke after it was written.
     MaybeExecuted,
-    /// It was executed, or is wrong, or nothing helps against it: the answer is an error and would
-    /// be again.
+    /// It was executed, or is wrong: the answer is an error and would be again.
     Executed,
+    /// Nothing was sent, and again it would not be: the deadline has passed, or the call is spared
+    /// the service. It tells nothing about the node it was meant for.
+    Unsent,
 }
 
 impl Class {
@@ -172,7 +174,7 @@ impl RetryPolicy {
             Class::MaybeExecuted if idempotent && budget.withdraw(now) => {
                 Decision::Retry(self.wait_before(attempts))
             }
-            Class::Overloaded | Class::MaybeExecuted | Class::Executed => Decision::GiveUp,
+            _ => Decision::GiveUp,
         }
     }
 
@@ -213,6 +215,7 @@ mod tests {
             assert!(retried(Class::Refused, idempotent));
             assert!(retried(Class::Overloaded, idempotent));
             assert!(!retried(Class::Executed, idempotent));
+            assert!(!retried(Class::Unsent, idempotent));
         }
         assert!(retried(Class::MaybeExecuted, true));
         assert!(!retried(Class::MaybeExecuted, false));

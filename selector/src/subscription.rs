@@ -175,10 +175,8 @@ impl<E: Classify> Classify for Failure<E> {
     /// That of the last attempt; who found no node to try would not find one at once.
     fn class(&self) -> Class {
         match self {
-            Self::Attempts(attempts) => {
-                attempts.last().map_or(Class::Executed, |a| a.error.class())
-            }
-            _ => Class::Executed,
+            Self::Attempts(attempts) => attempts.last().map_or(Class::Unsent, |a| a.error.class()),
+            _ => Class::Unsent,
         }
     }
 

@@ -1,11 +1,12 @@
 //! An end to each call: a moment that the request names, or so long after it began.
 
 use std::fmt;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use pin_project::pin_project;
+use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tower::util::Oneshot;
 use tower::{Layer, Service};
@@ -159,7 +160,8 @@ impl<S: Service<Req>, Req> Future for ResponseFuture<S, Req> {
         if let Poll::Ready(outcome) = call.poll(cx) {
             return Poll::Ready(outcome.map_err(Error::Inner));
         }
-        match this.end.as_pin_mut().map(|end| end.poll(cx)) {
+        // A call that used up the task's budget of polls must not put off its own end.
+        match this.end.as_pin_mut().map(|end| pin!(unconstrained(end)).poll(cx)) {
             Some(Poll::Ready(())) => {
                 this.call.set(None);
                 let is_callers = *this.is_callers;
@@ -195,8 +197,7 @@ pub enum Missed {
 impl Classify for Missed {
     fn class(&self) -> Class {
         match self {
-            // Nothing helps against it.
-            Self::Before => Class::Executed,
+            Self::Before => Class::Unsent,
             Self::During { .. } => Class::MaybeExecuted,
         }
     }

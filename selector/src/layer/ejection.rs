@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tower::{Layer, Service};
 
-use super::{Error, gate};
+use super::{Error, gate, round};
 use crate::ejection::Ejection as Core;
 use crate::node::PATIENCE;
 use crate::peers::Peers;
@@ -24,7 +24,8 @@ use crate::{Class, Classify};
 /// Failures are what was [not sent](Class::NotSent) or [may have been
 /// executed](Class::MaybeExecuted). What the service answers is none, be it an error, nor is a call
 /// that its caller's [deadline](Classify::is_late) ended within 100 ms. A call that is dropped tells
-/// nothing, so a time limit belongs behind this layer.
+/// nothing, so a time limit belongs behind this layer; nor does one that a layer behind this one
+/// leaves [unsent](Class::Unsent).
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -123,7 +124,7 @@ impl Circuit {
     fn ejected(&self, now: Instant) -> Ejected {
         let now = self.peers.at(now);
         let rest = self.core.due().map(|due| Duration::from_nanos(due.since(now)));
-        Ejected { rest: rest.unwrap_or_default() }
+        Ejected { rest: rest.unwrap_or_default(), is_alone: round::is_alone() }
     }
 
     fn answered(&self, is_probe: bool) {
@@ -167,6 +168,7 @@ impl<E: Classify> gate::Pass<E> for Watched {
             }
             Err((Class::NotSent | Class::MaybeExecuted, _)) => circuit.failed(self.is_probe),
             Ok(()) | Err((Class::Executed, _)) => circuit.answered(self.is_probe),
+            Err((Class::Unsent, _)) => circuit.told_nothing(self.is_probe),
             // It is there, and sent the call away for a reason of its own.
             Err(_) if self.is_probe => circuit.answered(true),
             Err(_) => {}
@@ -184,15 +186,18 @@ impl Drop for Watched {
 
 /// Nothing was sent: the service failed too often of late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the service fails too often to be called")]
+#[error("the service fails too often to be called, and is probed in {rest:?}")]
 #[non_exhaustive]
 pub struct Ejected {
     /// How long until the next probe; zero while one is under way.
     pub rest: Duration,
+    /// Retries around it have no other service to go to.
+    is_alone: bool,
 }
 
 impl Classify for Ejected {
+    /// Unsent where retries around it come here again; behind a balancer they go elsewhere.
     fn class(&self) -> Class {
-        Class::NotSent
+        if self.is_alone { Class::Unsent } else { Class::NotSent }
     }
 }

@@ -50,11 +50,12 @@
 //! |---|---|---|
 //! | [`Full`](load_shed::Full) | `Refused` | repeat it |
 //! | [`Overloaded`](limit::Overloaded) | `Overloaded` | repeat it within the budget |
-//! | [`Ejected`](ejection::Ejected) | `NotSent` | repeat it |
-//! | [`Throttled`](throttle::Throttled) | `Executed` | leave it |
-//! | [`Missed::Before`](deadline::Missed::Before) | `Executed` | leave it |
+//! | [`Ejected`](ejection::Ejected) | `NotSent` behind a balancer | repeat it elsewhere |
+//! | | `Unsent` where retries would come here again | leave it |
+//! | [`Throttled`](throttle::Throttled) | `Unsent` | leave it |
+//! | [`Missed::Before`](deadline::Missed::Before) | `Unsent` | leave it |
 //! | [`Missed::During`](deadline::Missed::During) | `MaybeExecuted` | repeat it if it is idempotent |
-//! | no node, of [`Balance`] | `Executed` | leave it |
+//! | no node, of [`Balance`] | `Unsent` | leave it |
 //!
 //! # Defaults
 //!

@@ -22,7 +22,7 @@ pub(super) struct Round {
     pub(super) tried: Tried,
     /// That one.
     pub(super) node: Option<u64>,
-    /// There was none but those.
+    /// There was none but those, where the attempt went last.
     pub(super) is_over: bool,
 }
 
@@ -48,7 +48,7 @@ pub(super) fn tried() -> Tried {
 pub(super) fn goes_to(key: u64) {
     with(|round| {
         round.tried.insert(key);
-        round.node = Some(key);
+        (round.node, round.is_over) = (Some(key), false);
     });
 }
 
@@ -57,11 +57,16 @@ pub(super) fn is_over() {
     with(|round| round.is_over = true);
 }
 
+/// Whether an attempt runs here that no balancer has picked a node for.
+pub(super) fn is_alone() -> bool {
+    with(|_| ()).is_some()
+}
+
 /// Runs what lies behind the balancer.
 pub(super) fn behind<R>(poll: impl FnOnce() -> R) -> R {
-    match with(|_| ()) {
-        Some(()) => ROUND.sync_scope(RefCell::new(None), poll),
-        None => poll(),
+    match is_alone() {
+        true => ROUND.sync_scope(RefCell::new(None), poll),
+        false => poll(),
     }
 }
 

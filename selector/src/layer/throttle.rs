@@ -115,8 +115,8 @@ impl<E: Classify> gate::Pass<E> for Sent {
 pub struct Throttled;
 
 impl Classify for Throttled {
-    /// Executed, since it must not be repeated: the same service would be asked after all.
+    /// Unsent, since it must not be repeated: the same service would be asked after all.
     fn class(&self) -> Class {
-        Class::Executed
+        Class::Unsent
     }
 }

@@ -16,8 +16,9 @@ use crate::{CallOptions, Classify, Failure, StrategyKind, Subscription};
 
 /// A service over nodes: each call goes to the one that is picked for it.
 ///
-/// It picks inside `call`, when it knows the request, from an immutable snapshot: it is always
-/// ready, needs no `Buffer`, and takes no lock. `T` is the service kept per node, a clone of which
+/// It picks when its future is first polled, by the request and from an immutable snapshot: it is
+/// always ready, needs no `Buffer`, and waits for no lock; only whoever takes in what a stream of
+/// changes has to say holds one meanwhile. `T` is the service kept per node, a clone of which
 /// makes the call; clones of the balancer share nodes and what is known of them.
 ///
 /// Nodes that fail are ejected and probed, those that hang come last, newcomers start slowly: see

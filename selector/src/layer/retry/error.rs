@@ -55,6 +55,7 @@ impl<E: Classify> Classify for Failed<E> {
         let may_be_executed = |error: &E| error.class() == Class::MaybeExecuted;
         match self.last.class() {
             Class::Executed => Class::Executed,
+            // Of those, what was sent says more than what was not.
             _ if self.earlier.iter().any(may_be_executed) => Class::MaybeExecuted,
             class => class,
         }

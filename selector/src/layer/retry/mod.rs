@@ -24,7 +24,7 @@ use crate::{Budget, CallOptions, Classify, RetryPolicy};
 /// | `NotSent`, `Refused` | yes |
 /// | `Overloaded` | within the budget |
 /// | `MaybeExecuted` | idempotent requests, within the budget |
-/// | `Executed` | never |
+/// | `Executed`, `Unsent` | never |
 ///
 /// Over a [`Balance`](super::Balance), whatever layers are between, no attempt goes to a node that
 /// was tried while there is another, and what surely was not executed goes to the next one at once.

@@ -9,7 +9,9 @@ use futures::channel::mpsc;
 use futures::future::{BoxFuture, join_all};
 use futures::stream::{self, StreamExt};
 use micro_selector::layer::{Balance, Classified, DeadlineLayer, RetryLayer};
-use micro_selector::{CallOptions, Class, Failure, Selector, SelectorConfig, StrategyKind};
+use micro_selector::{
+    CallOptions, Class, Classify, Failure, Selector, SelectorConfig, StrategyKind,
+};
 use tokio::time::{Instant, advance, sleep};
 use tower::discover::Change;
 use tower::util::BoxCloneSyncService;
@@ -155,6 +157,22 @@ async fn a_stream_that_never_pauses() {
     for _ in 0..20 {
         answering_once(&balance).await;
     }
+
+    let polls = Arc::new(AtomicU32::new(0));
+    let counted = polls.clone();
+    let restless = stream::poll_fn(move |cx: &mut Context<'_>| {
+        cx.waker().wake_by_ref();
+        match counted.fetch_add(1, Relaxed) {
+            0 => Poll::Ready(Some(Ok::<_, &str>(Change::Insert(7, Node::new(7))))),
+            1..10_000 => Poll::Pending,
+            _ => Poll::Ready(None),
+        }
+    });
+    let balance = Balance::discover(restless, &StrategyKind::default());
+    for _ in 0..20 {
+        answering_once(&balance).await;
+    }
+    assert!(polls.load(Relaxed) < 1_000, "each call polls it a few times");
 
     let nobody = stream::iter((0..).map(|id: usize| Ok::<_, &str>(Change::Remove(id))));
     let balance = Balance::<Node>::discover(nobody, &StrategyKind::default()).options(|_: &Ask| {
@@ -306,6 +324,26 @@ async fn retries_go_elsewhere() {
     }
 }
 
+/// A balancer with no node left says nothing about what may have been executed by the one that the
+/// same attempt went to instead.
+#[tokio::test(start_paused = true)]
+async fn a_fallback_is_an_attempt() {
+    let (_, first) = failing(1);
+    let (tried, second) = failing(10);
+    let made = tried.clone();
+    let either = tower::service_fn(move |()| {
+        let (first, second, number) = (first.clone(), second.clone(), made.lock().unwrap().len());
+        async move {
+            first.oneshot(Class::Refused).await.unwrap_err();
+            let class = if number == 0 { Class::Refused } else { Class::MaybeExecuted };
+            second.oneshot(class).await
+        }
+    });
+    let failed = RetryLayer::new(|&()| false).layer(either).oneshot(()).await.unwrap_err();
+    assert_eq!((failed.attempts().len(), tried.lock().unwrap().len()), (2, 2));
+    assert_eq!(failed.last().class(), Class::MaybeExecuted);
+}
+
 /// A node that says when it wants to be asked again is asked no sooner by that call, and another one
 /// at once; over one service the next attempt waits as long.
 #[tokio::test(start_paused = true)]
@@ -404,6 +442,37 @@ async fn ejects_nodes_that_fail() {
         balance.clone().oneshot(()).await.unwrap();
     }
     assert!(!snapshot.members().iter().any(|member| member.stats().is_ejected()));
+}
+
+/// What a layer behind it leaves unsent tells nothing about the node: it neither saves one that
+/// fails nor takes one in.
+#[tokio::test(start_paused = true)]
+async fn what_is_unsent_tells_nothing() {
+    let (changes, balance) = discovered();
+    (0..2).for_each(|id| drop(insert(&changes, id)));
+    let balance_of = |class| balance.clone().oneshot(Ask::Fail(class));
+    let is_out = || {
+        let snapshot = balance.subscription().snapshot();
+        snapshot.members().iter().any(|member| member.stats().is_ejected())
+    };
+    for _ in 0..100 {
+        if is_out() {
+            break;
+        }
+        balance_of(Class::MaybeExecuted).await.unwrap_err();
+        for _ in 0..10 {
+            balance_of(Class::Unsent).await.unwrap_err();
+        }
+    }
+    advance(Duration::from_secs(2)).await;
+    for _ in 0..100 {
+        balance_of(Class::Unsent).await.unwrap_err();
+    }
+    assert!(is_out(), "no probe was answered");
+    for _ in 0..100 {
+        balance.clone().oneshot(Ask::Answer).await.unwrap();
+    }
+    assert!(!is_out());
 }
 
 /// Over a registry it is the same service, with the same retries.

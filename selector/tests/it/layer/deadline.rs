@@ -44,6 +44,22 @@ async fn ends_at_the_deadline() {
     }
 }
 
+/// A call that always has something to do ends at its deadline all the same.
+#[tokio::test]
+async fn ends_what_never_rests() {
+    let busy = tower::service_fn(async |()| {
+        let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
+        let start = Instant::now();
+        while start.elapsed() < 20 * SOON {
+            sender.send(()).expect("it is heard");
+            receiver.recv().await.expect("it was sent");
+        }
+        Ok::<_, crate::Broken>(())
+    });
+    let limited = DeadlineLayer::within(Duration::from_millis(10)).layer(busy);
+    assert!(matches!(limited.oneshot(()).await, Err(Error::Ended(Missed::During { .. }))));
+}
+
 /// What comes after its deadline is not sent, nor is it to be repeated.
 #[tokio::test(start_paused = true)]
 async fn what_is_late_is_not_sent() {
@@ -52,7 +68,7 @@ async fn what_is_late_is_not_sent() {
     advance(SOON).await;
     let missed = layer.layer(node.clone()).oneshot(Ask::Answer).await.unwrap_err();
     assert!(matches!(missed, Error::Ended(Missed::Before)), "{missed:?}");
-    assert_eq!((missed.class(), node.calls()), (Class::Executed, 0));
+    assert_eq!((missed.class(), node.calls()), (Class::Unsent, 0));
 }
 
 /// Without a deadline, or with one beyond all time, a call takes as long as it takes; an answer in

@@ -1,9 +1,11 @@
 use std::time::Duration;
 
+use futures::stream;
 use micro_selector::layer::ejection::{Ejected, Ejection};
-use micro_selector::layer::{DeadlineLayer, EjectionLayer, Error};
-use micro_selector::{Class, Classify};
-use tokio::time::{advance, timeout};
+use micro_selector::layer::{Balance, DeadlineLayer, EjectionLayer, Error, RetryLayer};
+use micro_selector::{Class, Classify, StrategyKind};
+use tokio::time::{Instant, advance, timeout};
+use tower::discover::Change;
 use tower::{Layer, Service, ServiceExt};
 
 use super::{Ask, Node, assert_ready, panics};
@@ -15,6 +17,7 @@ async fn rest(service: &Ejection<Node>) -> Duration {
     match service.clone().oneshot(Ask::Answer).await {
         Err(Error::Ended(ended @ Ejected { rest, .. })) => {
             assert_eq!(ended.class(), Class::NotSent);
+            assert!(ended.to_string().ends_with(&format!("probed in {rest:?}")), "{ended}");
             rest
         }
         other => panic!("{other:?}"),
@@ -90,4 +93,42 @@ async fn what_counts_as_a_failure() {
         service.clone().oneshot(Ask::Hang).await.unwrap_err();
     }
     assert!(service.is_ejected());
+}
+
+/// What a layer behind it leaves unsent is neither an answer nor a failure: it saves no service that
+/// fails, takes none in, and leaves the probe to be made.
+#[tokio::test(start_paused = true)]
+async fn what_is_unsent_tells_nothing() {
+    let service = EjectionLayer::new().layer(Node::default());
+    for ask in [FAIL, FAIL, FAIL, FAIL, Ask::Fail(Class::Unsent), FAIL] {
+        assert!(!service.is_ejected());
+        service.clone().oneshot(ask).await.unwrap_err();
+    }
+    assert!(service.is_ejected());
+    advance(rest(&service).await).await;
+    service.clone().oneshot(Ask::Fail(Class::Unsent)).await.unwrap_err();
+    assert!(service.is_ejected());
+    assert_eq!(service.clone().oneshot(Ask::Answer).await.unwrap(), 0, "it is the probe");
+    for _ in 0..100 {
+        service.clone().oneshot(Ask::Fail(Class::Unsent)).await.unwrap_err();
+    }
+    assert!(!service.is_ejected());
+}
+
+/// Retries around a service that is ejected end at once; behind a balancer they go to the others.
+#[tokio::test(start_paused = true)]
+async fn retries_go_elsewhere_or_nowhere() {
+    let out = ejected(&Node::new(0)).await;
+    let (start, retry) = (Instant::now(), RetryLayer::new(|_: &Ask| true));
+    let failed = retry.layer(out.clone()).oneshot(Ask::Answer).await.unwrap_err();
+    assert_eq!((failed.attempts().len(), failed.class()), (1, Class::Unsent));
+
+    let nodes = [out.clone(), EjectionLayer::new().layer(Node::new(1))];
+    let changes: Vec<_> =
+        (0..).zip(nodes).map(|(id, node)| Ok::<_, &str>(Change::Insert(id, node))).collect();
+    let both = Balance::discover(stream::iter(changes), &StrategyKind::default());
+    for _ in 0..100 {
+        assert_eq!(retry.layer(both.clone()).oneshot(Ask::Answer).await.unwrap(), 1);
+    }
+    assert_eq!(start.elapsed(), Duration::ZERO);
 }

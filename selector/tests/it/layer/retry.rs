@@ -33,6 +33,7 @@ async fn repeats_by_class() {
             (Class::Overloaded, 3),
             (Class::MaybeExecuted, maybe),
             (Class::Executed, 1),
+            (Class::Unsent, 1),
         ] {
             let before = node.calls();
             assert_eq!(attempts(&retry, class).await, expected, "{class:?}");
