@@ -34,13 +34,14 @@ pub struct Config {
     pub max: usize,
     /// The fewest calls at once that the limit goes down to: at least 1, at most `max`, default 32.
     /// It is also as many as are taken for few: how long calls take while no more run is how long
-    /// they should take.
+    /// they should take. Where more run from the start, the first calls of all say it instead.
     pub min: usize,
     /// Whether the limit moves; without that it stays at `max`, and nothing is measured. Default
     /// `true`.
     ///
     /// It shrinks when more than `min` calls run at once and take more than twice as long as they do
-    /// when few run, and more than 20 ms, for two windows of 100 ms to 1 s each.
+    /// when few run, and more than 20 ms, for two windows of 100 ms to 1 s each. Compared are
+    /// geometric means, to which rare long calls matter little.
     pub adaptive: bool,
 }
 
@@ -53,9 +54,10 @@ impl Default for Config {
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// By itself or at its deadline.
+    /// With an answer: what it took is what such a call takes.
     Ended,
-    /// Its caller gave it up, so it would have taken longer.
+    /// Given up by its caller, at its deadline or with an error: an answer would have taken no less.
+    /// So it counts if it was slow, and nobody learns from it how quick calls should be.
     GivenUp,
 }
 
@@ -153,14 +155,18 @@ impl Limiter {
     ///
     /// When there is no such kind.
     pub fn end(&self, kind: usize, since: Instant, end: End) {
-        if let Some(measure) = &self.measure
-            && self.is_sampled()
-        {
-            let now = Instant::now();
-            self.latencies[kind].note(now.saturating_duration_since(since), end);
-            self.measure(measure, now);
+        if self.measure.is_some() && self.is_sampled() {
+            self.learn(kind, since, end, Instant::now());
         }
         self.release();
+    }
+
+    /// Learns from a call that ends now.
+    pub(crate) fn learn(&self, kind: usize, since: Instant, end: End, now: Instant) {
+        let Some(measure) = &self.measure else { return };
+        let began = nanos(since.saturating_duration_since(measure.epoch));
+        self.latencies[kind].note(began, now.saturating_duration_since(since), end);
+        self.measure(measure, nanos(now.saturating_duration_since(measure.epoch)));
     }
 
     /// Counts a call out that never ran, or from which nothing can be learned.
@@ -183,8 +189,7 @@ impl Limiter {
     }
 
     /// Ends the window if it is time.
-    fn measure(&self, measure: &Measure, now: Instant) {
-        let elapsed = nanos(now.saturating_duration_since(measure.epoch));
+    fn measure(&self, measure: &Measure, elapsed: u64) {
         if elapsed < measure.due.load(Relaxed) {
             return;
         }
@@ -193,8 +198,9 @@ impl Limiter {
         if self.latencies.iter().map(Latency::count).sum::<u64>() >= ENOUGH {
             let peak = measure.peak.swap(self.running(), Relaxed);
             let calm = course.is_calm(peak);
-            let ended: Ended = self.latencies.iter().map(|latency| latency.take(calm)).sum();
-            course.gradient.observe(Window { peak, spent: ended.spent, unloaded: ended.unloaded });
+            let ended: Ended =
+                self.latencies.iter().map(|latency| latency.take(calm, elapsed)).sum();
+            course.gradient.observe(Window { peak, spent: ended.loaded, unloaded: ended.unloaded });
             self.limit.store(course.gradient.limit(), Relaxed);
             let pace = Duration::from_nanos(ended.mean() as u64);
             self.pace.store(nanos(pace), Relaxed);
@@ -239,7 +245,7 @@ impl Permit {
         Self { limiter, kind, since: Instant::now(), end: End::GivenUp }
     }
 
-    /// Says that the call has ended; dropped without that, it was given up.
+    /// Says that the call was answered; dropped without that, it was given up.
     pub fn finish(mut self) {
         self.end = End::Ended;
     }
