@@ -29,5 +29,7 @@
 mod gradient;
 mod latency;
 mod limiter;
+#[cfg(test)]
+mod simulation;
 
 pub use limiter::{Config, End, Limiter, Permit};

@@ -34,13 +34,14 @@ pub struct Config {
     pub max: usize,
     /// The fewest calls at once that the limit goes down to: at least 1, at most `max`, default 32.
     /// It is also as many as are taken for few: how long calls take while no more run is how long
-    /// they should take.
+    /// they should take. Where more run from the start, the first calls of all say it instead.
     pub min: usize,
     /// Whether the limit moves; without that it stays at `max`, and nothing is measured. Default
     /// `true`.
     ///
     /// It shrinks when more than `min` calls run at once and take more than twice as long as they do
-    /// when few run, and more than 20 ms, for two windows of 100 ms to 1 s each.
+    /// when few run, and more than 20 ms, for two windows of 100 ms to 1 s each. Compared are
+    /// geometric means, to which rare long calls matter little.
     pub adaptive: bool,
 }
 
@@ -53,9 +54,10 @@ impl Default for Config {
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// By itself or at its deadline.
+    /// With an answer: what it took is what such a call takes.
     Ended,
-    /// Its caller gave it up, so it would have taken longer.
+    /// Given up by its caller, at its deadline or with an error: an answer would have taken no less.
+    /// So it counts if it was slow, and nobody learns from it how quick calls should be.
     GivenUp,
 }
 
@@ -124,8 +126,13 @@ impl Limiter {
     }
 
     /// Takes a place for a call of this kind, unless there is none.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such kind.
     #[must_use = "dropped, it gives the place back"]
     pub fn try_acquire(self: &Arc<Self>, kind: usize) -> Option<Permit> {
+        assert!(kind < self.latencies.len(), "calls of {} kinds, not {kind}", self.latencies.len());
         let begun = self.try_begin(self.limit());
         begun.then(|| Permit::new(Arc::clone(self), kind))
     }
@@ -147,25 +154,31 @@ impl Limiter {
         self.note_peak(self.running.fetch_add(1, SeqCst) + 1);
     }
 
-    /// Counts a call out, learns from how long it ran, and moves the limit if it is time.
+    /// Counts a call out, learns from how long it ran, and moves the limit if it is time. Once for
+    /// each call that began, as with [`release`](Self::release).
     ///
     /// # Panics
     ///
-    /// When there is no such kind.
+    /// When there is no such kind; the call is counted out all the same.
     pub fn end(&self, kind: usize, since: Instant, end: End) {
-        if let Some(measure) = &self.measure
-            && self.is_sampled()
-        {
-            let now = Instant::now();
-            self.latencies[kind].note(now.saturating_duration_since(since), end);
-            self.measure(measure, now);
-        }
         self.release();
+        if self.measure.is_some() && self.is_sampled() {
+            self.learn(kind, since, end, Instant::now());
+        }
     }
 
-    /// Counts a call out that never ran, or from which nothing can be learned.
+    /// Learns from a call that ends now.
+    pub(crate) fn learn(&self, kind: usize, since: Instant, end: End, now: Instant) {
+        let Some(measure) = &self.measure else { return };
+        let began = nanos(since.saturating_duration_since(measure.epoch));
+        self.latencies[kind].note(began, now.saturating_duration_since(since), end);
+        self.measure(measure, nanos(now.saturating_duration_since(measure.epoch)));
+    }
+
+    /// Counts a call out that never ran, or from which nothing can be learned. Where none has begun
+    /// there is nothing to count.
     pub fn release(&self) {
-        self.running.fetch_sub(1, SeqCst);
+        let _ = self.running.fetch_update(SeqCst, SeqCst, |running| running.checked_sub(1));
     }
 
     /// Of short calls there are so many that some say as much as all, for which looking at the clock
@@ -183,8 +196,7 @@ impl Limiter {
     }
 
     /// Ends the window if it is time.
-    fn measure(&self, measure: &Measure, now: Instant) {
-        let elapsed = nanos(now.saturating_duration_since(measure.epoch));
+    fn measure(&self, measure: &Measure, elapsed: u64) {
         if elapsed < measure.due.load(Relaxed) {
             return;
         }
@@ -193,8 +205,9 @@ impl Limiter {
         if self.latencies.iter().map(Latency::count).sum::<u64>() >= ENOUGH {
             let peak = measure.peak.swap(self.running(), Relaxed);
             let calm = course.is_calm(peak);
-            let ended: Ended = self.latencies.iter().map(|latency| latency.take(calm)).sum();
-            course.gradient.observe(Window { peak, spent: ended.spent, unloaded: ended.unloaded });
+            let ended: Ended =
+                self.latencies.iter().map(|latency| latency.take(calm, elapsed)).sum();
+            course.gradient.observe(Window { peak, spent: ended.loaded, unloaded: ended.unloaded });
             self.limit.store(course.gradient.limit(), Relaxed);
             let pace = Duration::from_nanos(ended.mean() as u64);
             self.pace.store(nanos(pace), Relaxed);
@@ -239,7 +252,7 @@ impl Permit {
         Self { limiter, kind, since: Instant::now(), end: End::GivenUp }
     }
 
-    /// Says that the call has ended; dropped without that, it was given up.
+    /// Says that the call was answered; dropped without that, it was given up.
     pub fn finish(mut self) {
         self.end = End::Ended;
     }
@@ -253,6 +266,8 @@ impl Drop for Permit {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
     use tokio::time::advance;
 
     use super::*;
@@ -283,6 +298,20 @@ mod tests {
         assert_eq!(limiter.running(), 1);
         drop(second);
         assert_eq!(limiter.running(), 0);
+    }
+
+    /// A kind that there is not takes no place, also where it is seen only at the end; and what never
+    /// began frees none.
+    #[test]
+    fn what_makes_no_sense_leaves_the_count_right() {
+        let limiter = limiter(&Config { max: 2, ..Config::default() });
+        let attempt = |call: &dyn Fn()| catch_unwind(AssertUnwindSafe(call)).is_err();
+        assert!(attempt(&|| drop(limiter.try_acquire(2))));
+        limiter.begin();
+        assert!(attempt(&|| limiter.end(2, Instant::now(), End::Ended)));
+        assert_eq!(limiter.running(), 0);
+        limiter.release();
+        assert!(limiter.running() == 0 && limiter.try_begin(1));
     }
 
     /// A share of the places may be full while another has room, and what has begun already is

@@ -62,7 +62,7 @@ pub(super) async fn queued(route: &Arc<Route>, request: Request, waiting: Box<Wa
     let mut running = waiting.turn(request.deadline).await?;
     running.begins();
     let outcome = Call::new(route, request).finish().await;
-    running.ended();
+    running.ended(&outcome);
     outcome
 }
 

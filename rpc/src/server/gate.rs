@@ -8,7 +8,7 @@ use micro_overload::{Config, End, Limiter};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-use super::call;
+use super::call::{self, Outcome};
 use super::queue::{Queue, Ticket};
 use super::shared::Shared;
 use crate::outbox::lock;
@@ -249,9 +249,13 @@ impl Running {
         (self.since, self.end) = (Instant::now(), Some(End::GivenUp));
     }
 
-    /// The call has an outcome; dropped without one, it was given up.
-    pub(super) fn ended(mut self) {
-        self.end = Some(End::Ended);
+    /// The call has an outcome; dropped without one, it was given up. How long an error took says
+    /// nothing of how long an answer takes: those come at once while something is away that the
+    /// handler needs.
+    pub(super) fn ended(mut self, outcome: &Outcome) {
+        if outcome.is_ok() {
+            self.end = Some(End::Ended);
+        }
     }
 }
 

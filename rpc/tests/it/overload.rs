@@ -1,11 +1,12 @@
 //! What a server does with more calls than it can run: which wait, which run, which are refused.
 
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use micro_rpc::{
     Channel, ChannelConfig, Code, Criticality, Error, Execution, Limits, MemoryNetwork, Request,
-    Response, Router, Server, ServerConfig, ServerHandle,
+    Response, Router, Server, ServerConfig, ServerHandle, Status,
 };
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -73,6 +74,33 @@ async fn an_overload_costs_little() {
     sleep(Duration::from_secs(1)).await;
     let (served, offered) = offer(&channel, PER_SECOND * 8 / 10, Duration::from_secs(5)).await;
     assert!(served * 100 >= offered * 99, "{served} of {offered}");
+    drop(server);
+}
+
+/// While something is away that a method needs, it fails at once, and little runs. That teaches
+/// nothing of how quick it should be: when it is back, no call is refused.
+#[tokio::test(start_paused = true)]
+async fn an_outage_behind_the_server_is_over_when_it_is() {
+    let is_away = Arc::new(AtomicBool::new(false));
+    let away = Arc::clone(&is_away);
+    let router = Router::new().route("test", "work", move |request: Request| {
+        let is_away = away.load(SeqCst);
+        async move {
+            sleep(if is_away { 20 * MS } else { 200 * MS }).await;
+            match is_away {
+                true => Err(Status::new(Code::Unavailable, "the database is away")),
+                false => Ok(Response::new(request.codec, request.body)),
+            }
+        }
+    });
+    let network = MemoryNetwork::new();
+    let server = Server::new(router).unwrap().start(vec![network.listen("node").unwrap()]);
+    let channel = channel_to_node(&network);
+    for (away, time) in [(false, 3), (true, 10), (false, 5)] {
+        is_away.store(away, SeqCst);
+        let (served, offered) = offer(&channel, 500, Duration::from_secs(time)).await;
+        assert_eq!(served, if away { 0 } else { offered });
+    }
     drop(server);
 }
 

@@ -100,10 +100,12 @@ impl<S: Service<Req> + Clone, Req> Service<Req> for Limit<S> {
 /// The future of [`Limit`].
 pub type ResponseFuture<S, Req> = gate::ResponseFuture<S, Req, Permit, Overloaded>;
 
-/// Dropped before the call has ended, it says that the caller gave up.
+/// Dropped without an answer, it says that one would have taken no less.
 impl<E> gate::Pass<E> for Permit {
-    fn end(self, _: Result<(), &E>) {
-        self.finish();
+    fn end(self, result: Result<(), &E>) {
+        if result.is_ok() {
+            self.finish();
+        }
     }
 }
 

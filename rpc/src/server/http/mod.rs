@@ -184,7 +184,7 @@ async fn outcome(
     }
     let running = Running::new(shared, *number, Instant::now());
     let outcome = Call::new(route, request).finish().await;
-    running.ended();
+    running.ended(&outcome);
     outcome
 }
 

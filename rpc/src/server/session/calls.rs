@@ -207,7 +207,7 @@ async fn answer(
     owing: Owing,
 ) {
     let outcome = call.finish().await;
-    running.ended();
+    running.ended(&outcome);
     drop(owing);
     deliver(id, &outcome, &exchange, max_frame);
 }

@@ -64,3 +64,19 @@ async fn finds_what_the_service_can_do() {
     assert!((CAPACITY as usize..200).contains(&limit), "{limit}");
     assert_eq!(rush(5).await, 1_000);
 }
+
+/// What fails at once teaches nothing of how quick an answer is.
+#[tokio::test(start_paused = true)]
+async fn quick_errors_teach_nothing() {
+    let service = tower::service_fn(async |fails: bool| {
+        sleep(Duration::from_millis(if fails { 20 } else { 200 })).await;
+        if fails { Err(std::fmt::Error) } else { Ok(()) }
+    });
+    let service = LimitLayer::new(&Config { max: 500, ..Config::default() }).layer(service);
+    for (calls, fails) in [(20, false), (20, true), (500, false)] {
+        for _ in 0..50 {
+            let answers = join_all((0..calls).map(|_| service.clone().oneshot(fails))).await;
+            assert!(answers.iter().all(|answer| answer.is_ok() != fails), "{answers:?}");
+        }
+    }
+}
