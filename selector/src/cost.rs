@@ -119,13 +119,14 @@ impl Cost {
             Sample::Cancelled if took > self.price(median) => self.take_in(took, now),
             Sample::Cancelled => {}
         }
-        let pace = pace(begun.method);
-        let rest = Load::unpack(self.load.load(Relaxed)).without(pace);
+        let load = Load::of(pace(begun.method));
+        // It is in there: nothing is taken off but what was added.
+        let rest = Load::unpack(self.load.load(Relaxed).saturating_sub(load));
         // With the last one in flight the node begins to idle.
         if matches!(sample, Sample::Answered | Sample::Spared) || rest.count == 0 {
             self.advance(now, rest.pace());
         }
-        self.load.fetch_sub(Load::of(pace), Relaxed);
+        self.load.fetch_sub(load, Relaxed);
     }
 
     #[inline]
@@ -258,20 +259,12 @@ impl Load {
 
     /// One attempt, packed. Packed ones are added and taken off.
     fn of(pace: f32) -> u64 {
-        1 << Self::BITS | Self::units(pace)
-    }
-
-    fn units(pace: f32) -> u64 {
-        (pace.min(Self::LONGEST) * Self::UNITS).max(1.0) as u64
+        let units = (pace.min(Self::LONGEST) * Self::UNITS).max(1.0);
+        1 << Self::BITS | units as u64
     }
 
     fn unpack(word: u64) -> Self {
         Self { count: (word >> Self::BITS) as u32, units: word & ((1 << Self::BITS) - 1) }
-    }
-
-    fn without(self, pace: f32) -> Self {
-        let units = self.units.saturating_sub(Self::units(pace));
-        Self { count: self.count.saturating_sub(1), units }
     }
 
     /// The mean of theirs.
