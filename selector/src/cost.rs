@@ -47,8 +47,9 @@ const TAU: f32 = 10e9;
 /// The time constant by which an idle node's estimate forgets what sets it apart. Ours: shorter, and
 /// slow nodes are asked too often; longer, and one that heals waits for its share.
 const IDLE_TAU: f32 = 3e9;
-/// More failures in a row than these make it no longer.
-const LONGER: u32 = 4;
+/// How many times as long that is after no failure, after one, which may well be the first of many,
+/// and after more in a row.
+const LONGER: [f32; 4] = [1.0, 4.0, 8.0, 16.0];
 /// A failure counts as so many medians, or as its own time if that was longer.
 const FAILURE: f32 = 10.0;
 /// No node is suspect for having made no progress for less than this.
@@ -118,13 +119,14 @@ impl Cost {
             Sample::Cancelled if took > self.price(median) => self.take_in(took, now),
             Sample::Cancelled => {}
         }
-        let pace = pace(begun.method);
-        let rest = Load::unpack(self.load.load(Relaxed)).without(pace);
+        let load = Load::of(pace(begun.method));
+        // It is in there: nothing is taken off but what was added.
+        let rest = Load::unpack(self.load.load(Relaxed).saturating_sub(load));
         // With the last one in flight the node begins to idle.
         if matches!(sample, Sample::Answered | Sample::Spared) || rest.count == 0 {
             self.advance(now, rest.pace());
         }
-        self.load.fetch_sub(Load::of(pace), Relaxed);
+        self.load.fetch_sub(load, Relaxed);
     }
 
     #[inline]
@@ -133,7 +135,7 @@ impl Cost {
     }
 
     /// How long an attempt is expected to take if the node had nothing else to do, in nanoseconds.
-    /// Each failure in a row makes an idle node's penalty last twice as long.
+    /// Failures in a row make an idle node's penalty last longer.
     #[inline]
     pub(crate) fn latency(&self, median: f32, failures: u32, now: Moment) -> f32 {
         let estimate = self.price(median);
@@ -144,7 +146,7 @@ impl Cost {
         let progress = self.progress();
         let still = now.since(progress.at) as f32;
         if is_idle {
-            towards(median, estimate, still / tau(failures))
+            towards(median, estimate, still * decay(failures))
         } else {
             estimate.max(still / progress.pace)
         }
@@ -188,7 +190,7 @@ impl Cost {
             // Most nodes are where the median is, and need no exponential.
             if value > median {
                 let still = now.since(self.progress().at) as f32;
-                let settled = towards(median, value, still / tau(failures));
+                let settled = towards(median, value, still * decay(failures));
                 known.store(settled.to_bits(), Relaxed);
             }
         }
@@ -257,20 +259,12 @@ impl Load {
 
     /// One attempt, packed. Packed ones are added and taken off.
     fn of(pace: f32) -> u64 {
-        1 << Self::BITS | Self::units(pace)
-    }
-
-    fn units(pace: f32) -> u64 {
-        (pace.min(Self::LONGEST) * Self::UNITS).max(1.0) as u64
+        let units = (pace.min(Self::LONGEST) * Self::UNITS).max(1.0);
+        1 << Self::BITS | units as u64
     }
 
     fn unpack(word: u64) -> Self {
         Self { count: (word >> Self::BITS) as u32, units: word & ((1 << Self::BITS) - 1) }
-    }
-
-    fn without(self, pace: f32) -> Self {
-        let units = self.units.saturating_sub(Self::units(pace));
-        Self { count: self.count.saturating_sub(1), units }
     }
 
     /// The mean of theirs.
@@ -308,9 +302,16 @@ impl Progress {
     }
 }
 
-/// The time constant of an idle node that failed so often in a row.
-fn tau(failures: u32) -> f32 {
-    IDLE_TAU * (1u32 << failures.min(LONGER)) as f32
+/// The time constants in a nanosecond, of an idle node that failed so often in a row. Every node that
+/// is looked at asks for it, and a table is quicker than a division.
+fn decay(failures: u32) -> f32 {
+    const DECAY: [f32; LONGER.len()] = [
+        1.0 / (LONGER[0] * IDLE_TAU),
+        1.0 / (LONGER[1] * IDLE_TAU),
+        1.0 / (LONGER[2] * IDLE_TAU),
+        1.0 / (LONGER[3] * IDLE_TAU),
+    ];
+    DECAY[(failures as usize).min(DECAY.len() - 1)]
 }
 
 /// What remains of `from` after it approached `to` for so many time constants.
@@ -513,6 +514,15 @@ mod tests {
         let quick = 1_000.0;
         assert!(cost.latency(quick, 0, at(now + 20_000)) > 2.0 * quick);
         assert_eq!(cost.latency(quick, 0, at(now + 120_000)), quick);
+    }
+
+    /// A node whose only attempt of late timed out costs half a minute later still more than nodes
+    /// with calls waiting, and after two minutes no more than any.
+    #[test]
+    fn one_timeout_is_remembered() {
+        let (cost, now) = after(&[(10, Sample::Answered), (1_000, Sample::Failed)]);
+        assert!(cost.latency(MEDIAN, 1, at(now + 30_000)) > 5.0 * MEDIAN);
+        assert!(cost.latency(MEDIAN, 1, at(now + 120_000)) < 1.01 * MEDIAN);
     }
 
     /// An attempt nobody waited for took at least as long as somebody did.
