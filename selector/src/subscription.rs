@@ -314,14 +314,13 @@ impl<T: Clone> Subscription<T> {
         }
         let (mut so_far, mut failed) = (SoFar::default(), Vec::new());
         loop {
-            let now = Instant::now();
-            if self.throttle.as_ref().is_some_and(|throttle| !throttle.admit(now)) {
-                return Err(ended(failed, Failure::Throttled));
-            }
-            let picked = match self.next(options, &mut so_far, now).await {
+            let picked = match self.next(options, &mut so_far).await {
                 Ok(picked) => picked,
                 Err(nothing) => return Err(ended(failed, nothing.into())),
             };
+            if self.throttle.as_ref().is_some_and(|throttle| !throttle.admit(Instant::now())) {
+                return Err(ended(failed, Failure::Throttled));
+            }
             let (member, number) = (picked.member(), so_far.number);
             self.count(member, number > 0);
             let error = match attempt.make(member.target(), number).await {
@@ -332,15 +331,19 @@ impl<T: Clone> Subscription<T> {
                 }
                 Err(error) => error,
             };
-            let (class, is_late) = (error.class(), error.is_late());
-            so_far.told(member.stats().key(), &error);
+            let (class, is_late, now) = (error.class(), error.is_late(), Instant::now());
+            so_far.told(member.stats().key(), &error, now);
             if failed.len() >= REPORTED {
                 failed.remove(0);
             }
             failed.push(Attempted { node: member.registration().clone(), error });
-            self.tell(picked, class, is_late);
-            match so_far.decide(class, options, &self.budget) {
-                Decision::Retry(wait) if rest(options, wait).await => {}
+            tell(picked, class, is_late, now);
+            if let (Class::Overloaded, Some(throttle)) = (class, &self.throttle) {
+                throttle.overloaded(now);
+            }
+            let is_left = class.is_free() || self.is_left(options, &so_far.tried);
+            match so_far.decide(class, options, is_left, &self.budget, now) {
+                Decision::Retry(wait) if rest(options, wait, now).await => {}
                 _ => return Err(Failure::Attempts(failed)),
             }
         }
@@ -359,17 +362,26 @@ impl<T: Clone> Subscription<T> {
         &self,
         options: &CallOptions,
         so_far: &mut SoFar,
-        now: Instant,
     ) -> Result<Picked<T>, NothingToPick> {
-        let mut picked = self.pick(options, &so_far.tried, now).await;
-        if picked.is_err()
-            && so_far.goes_round
-            && let Some(wait) = so_far.begin_again(options)
-        {
+        loop {
+            let nothing = match self.pick(options, &so_far.tried, Instant::now()).await {
+                Ok(picked) => {
+                    so_far.tried.insert(picked.member().stats().key());
+                    return Ok(picked);
+                }
+                Err(nothing) => nothing,
+            };
+            let wait = so_far.begin_again(options, Instant::now()).ok_or(nothing)?;
             sleep(wait).await;
-            picked = self.pick(options, &so_far.tried, Instant::now()).await;
         }
-        picked.inspect(|picked| so_far.tried.insert(picked.member().stats().key()))
+    }
+
+    /// Whether a call that tried those could go to another node.
+    pub(crate) fn is_left(&self, options: &CallOptions, tried: &Tried) -> bool {
+        let allows = |member: &_| options.filter.as_ref().is_none_or(|f| f.allows(member));
+        let is_new = |member: &Member<T>| !tried.contains(member.stats().key());
+        let snapshot = self.snapshot.load();
+        snapshot.members().iter().any(|member| is_new(member) && allows(member))
     }
 
     /// Says how an attempt that is the only one ended.
@@ -386,21 +398,8 @@ impl<T: Clone> Subscription<T> {
             Err(error) => error,
         };
         let node = picked.member().registration().clone();
-        self.tell(picked, error.class(), error.is_late());
+        tell(picked, error.class(), error.is_late(), Instant::now());
         Err(Failure::Attempts(vec![Attempted { node, error }]))
-    }
-
-    /// Says how a failed attempt ended.
-    fn tell(&self, picked: Picked<T>, class: Class, is_late: bool) {
-        let now = Instant::now();
-        if is_late {
-            picked.expire(class, now);
-        } else {
-            picked.finish(Err(class), now);
-        }
-        if let (Class::Overloaded, Some(throttle)) = (class, &self.throttle) {
-            throttle.overloaded(now);
-        }
     }
 
     /// A node not tried yet, as soon as the snapshot has any at all.
@@ -488,9 +487,18 @@ impl<T: Clone> Subscription<T> {
     }
 }
 
+/// Says how a failed attempt ended.
+fn tell<T>(picked: Picked<T>, class: Class, is_late: bool, now: Instant) {
+    if is_late {
+        picked.expire(class, now);
+    } else {
+        picked.finish(Err(class), now);
+    }
+}
+
 /// Waits, unless the deadline passes before.
-async fn rest(options: &CallOptions, wait: Duration) -> bool {
-    let wait = in_time(options, wait);
+async fn rest(options: &CallOptions, wait: Duration, now: Instant) -> bool {
+    let wait = in_time(options, wait, now);
     if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
         sleep(wait).await;
     }
