@@ -1,6 +1,5 @@
 //! One service as its callers see it: a snapshot to pick from, and the loop of attempts.
 
-use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,11 +14,12 @@ use tower::discover;
 
 use crate::attempts::{SoFar, in_time};
 use crate::discovery::Discovery;
+use crate::failure::NothingToPick;
 use crate::snapshot::Known;
 use crate::stats::Counters;
 use crate::{
-    Avoid, Budget, BudgetPolicy, Class, Classify, Decision, Filter, Member, Picked, Picker,
-    RetryPolicy, Snapshot, Stats, StrategyKind, Throttle, Tried,
+    Attempted, Avoid, Budget, BudgetPolicy, Class, Classify, Decision, Failure, Filter, Member,
+    Picked, Picker, RetryPolicy, Snapshot, Stats, StrategyKind, Throttle, Tried,
 };
 
 /// One service as its callers see it.
@@ -38,6 +38,8 @@ pub struct Subscription<T> {
     budget: Budget,
     throttle: Option<Throttle>,
     zone: Option<String>,
+    /// That of all its calls, by which the snapshot is made.
+    filter: Filter,
     counters: Counters,
     used: AtomicBool,
 }
@@ -97,104 +99,6 @@ pub struct Answered<R> {
     pub attempts: u32,
 }
 
-/// Why a call failed.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Failure<E> {
-    /// The registry answered that nobody is registered.
-    NotFound,
-    /// Nodes are registered, but none of them wants traffic.
-    NoneServing {
-        /// How many there are.
-        registered: usize,
-    },
-    /// Nodes are serving, but the filters leave none of them.
-    NoneMatching {
-        /// How many are serving.
-        serving: usize,
-    },
-    /// The deadline passed before there was a node to try.
-    Unresolved {
-        /// Whether the registry has answered; if so, nobody was there who wanted traffic.
-        answered: bool,
-    },
-    /// Nothing was sent: the service refuses so much as overloaded that this call is spared it.
-    Throttled,
-    /// Attempts were made, and the last ended the call; at least one, in their order. Of more than
-    /// 64 the last ones.
-    Attempts(Vec<Attempted<E>>),
-}
-
-/// One failed attempt.
-#[derive(Debug)]
-pub struct Attempted<E> {
-    /// The node it was made on.
-    pub node: Arc<Registration>,
-    /// What came back.
-    pub error: E,
-}
-
-impl<E> fmt::Display for Failure<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotFound => f.write_str("no node is registered"),
-            Self::NoneServing { registered } => {
-                write!(f, "none of {registered} registered nodes is serving")
-            }
-            Self::NoneMatching { serving } => {
-                write!(
-                    f,
-                    "none of {serving} serving nodes has the version, zone and labels asked for"
-                )
-            }
-            Self::Unresolved { answered: true } => {
-                f.write_str("no node was serving before the deadline")
-            }
-            Self::Unresolved { answered: false } => {
-                f.write_str("the registry did not answer before the deadline")
-            }
-            Self::Throttled => f.write_str("not sent, since the service is overloaded"),
-            Self::Attempts(attempts) => match &attempts[..] {
-                [only] => write!(f, "failed on {}", only.node.node.id),
-                attempts => write!(f, "failed after {} attempts", attempts.len()),
-            },
-        }
-    }
-}
-
-impl<E: StdError + 'static> StdError for Failure<E> {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        match self {
-            Self::Attempts(attempts) => attempts.last().map(|last| &last.error as _),
-            _ => None,
-        }
-    }
-}
-
-impl<E: Classify> Classify for Failure<E> {
-    /// That of the last attempt; who found no node to try would not find one at once.
-    fn class(&self) -> Class {
-        match self {
-            Self::Attempts(attempts) => attempts.last().map_or(Class::Unsent, |a| a.error.class()),
-            _ => Class::Unsent,
-        }
-    }
-
-    fn is_late(&self) -> bool {
-        match self {
-            Self::Attempts(attempts) => attempts.last().is_some_and(|a| a.error.is_late()),
-            _ => false,
-        }
-    }
-
-    fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Attempts(attempts) => attempts.last()?.error.retry_after(),
-            _ => None,
-        }
-    }
-}
-
 /// So many failed attempts a failure tells of.
 const REPORTED: usize = 64;
 
@@ -224,7 +128,7 @@ impl<T: Clone + Send + 'static> Subscription<T> {
         let discovery = Some(Discovery::new(changes, &picker, changed.clone()));
         let BudgetPolicy { share, per_second, .. } = BudgetPolicy::default();
         let budget = Budget::new(share, per_second, now);
-        let subscription = Self::new("".into(), picker, Arc::new(|_| false), budget, None, None);
+        let subscription = Self::new("".into(), picker, Arc::new(|_| false), budget, None);
         Arc::new(Self { changed, discovery, ..subscription })
     }
 }
@@ -236,7 +140,6 @@ impl<T> Subscription<T> {
         avoid: Arc<Avoid<T>>,
         budget: Budget,
         throttle: Option<Throttle>,
-        zone: Option<String>,
     ) -> Self {
         Self {
             service,
@@ -247,10 +150,16 @@ impl<T> Subscription<T> {
             avoid,
             budget,
             throttle,
-            zone,
+            zone: None,
+            filter: Filter::default(),
             counters: Counters::default(),
             used: AtomicBool::new(true),
         }
+    }
+
+    /// The same for a caller in this zone, who calls nothing but what the filter allows.
+    pub(crate) fn within(self, zone: Option<String>, filter: Filter) -> Self {
+        Self { zone, filter, ..self }
     }
 
     /// The service's name; empty for nodes of a stream of changes.
@@ -427,7 +336,7 @@ impl<T: Clone> Subscription<T> {
         let snapshot = self.snapshot.load();
         match self.pick_from(&snapshot, options, tried, now) {
             Some(picked) => Some(Ok(picked)),
-            None => (!tried.is_empty()).then(|| Err(snapshot.nothing())),
+            None => (!tried.is_empty()).then(|| Err(self.nothing(&snapshot, options))),
         }
     }
 
@@ -459,7 +368,7 @@ impl<T: Clone> Subscription<T> {
                     return Ok(picked);
                 }
                 if snapshot.is_answered() && !options.wait_for_ready {
-                    return Err(snapshot.nothing());
+                    return Err(self.nothing(&snapshot, options));
                 }
             }
             changed.await;
@@ -476,6 +385,20 @@ impl<T: Clone> Subscription<T> {
         now: Instant,
     ) -> Option<Picked<T>> {
         self.picker.pick(snapshot, options, tried, &*self.avoid, now)
+    }
+
+    /// Why nothing of a snapshot can be picked.
+    fn nothing(&self, snapshot: &Snapshot<T>, options: &CallOptions) -> NothingToPick {
+        match (snapshot.registered(), snapshot.serving()) {
+            (0, _) => NothingToPick::NotFound,
+            (registered, 0) => NothingToPick::NoneServing { registered },
+            (_, serving) => {
+                let all = [Some(&self.filter), options.filter.as_deref()];
+                let says = |filter: &&Filter| **filter != Filter::default();
+                let filters = all.into_iter().flatten().filter(says).cloned().collect();
+                NothingToPick::NoneMatching { serving, service: self.service.clone(), filters }
+            }
+        }
     }
 
     /// Hears what the source has to say, if it is one that is heard by those who call.
@@ -519,35 +442,5 @@ impl<T> fmt::Debug for Subscription<T> {
             .field("stale", &snapshot.is_stale())
             .field("strategy", self.picker.strategy())
             .finish()
-    }
-}
-
-impl<T> Snapshot<T> {
-    /// Why nothing of it can be picked.
-    fn nothing(&self) -> NothingToPick {
-        match (self.registered(), self.serving()) {
-            (0, _) => NothingToPick::NotFound,
-            (registered, 0) => NothingToPick::NoneServing(registered),
-            (_, serving) => NothingToPick::NoneMatching(serving),
-        }
-    }
-}
-
-#[derive(Debug)]
-pub(crate) enum NothingToPick {
-    NotFound,
-    NoneServing(usize),
-    NoneMatching(usize),
-    Unresolved { answered: bool },
-}
-
-impl<E> From<NothingToPick> for Failure<E> {
-    fn from(nothing: NothingToPick) -> Self {
-        match nothing {
-            NothingToPick::NotFound => Self::NotFound,
-            NothingToPick::NoneServing(registered) => Self::NoneServing { registered },
-            NothingToPick::NoneMatching(serving) => Self::NoneMatching { serving },
-            NothingToPick::Unresolved { answered } => Self::Unresolved { answered },
-        }
     }
 }

@@ -590,7 +590,8 @@ async fn filters_that_leave_nothing() {
     let mut options = within(60);
     options.filter = Some(Arc::new(Filter::default().version("2").expect("a range")));
     let failure = call(&subscription, &options).await.unwrap_err();
-    assert!(matches!(failure, Failure::NoneMatching { serving: 2 }), "{failure}");
+    assert!(matches!(failure, Failure::NoneMatching { serving: 2, .. }), "{failure}");
+    assert_eq!(failure.to_string(), "none of 2 serving nodes of greeter matches version=^2");
     options.wait_for_ready = true;
     let (answer, ()) = tokio::join!(call(&subscription, &options), async {
         sleep(Duration::from_secs(1)).await;

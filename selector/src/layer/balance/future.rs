@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use tower::Service;
 use tower::util::Oneshot;
 
+use crate::failure::NothingToPick;
 use crate::layer::round;
-use crate::subscription::NothingToPick;
 use crate::{CallOptions, Classify, Failure, Picked, Subscription};
 
 /// The future of [`Balance`](super::Balance). It picks when it is first polled; dropped before it is

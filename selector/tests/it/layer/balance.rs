@@ -144,6 +144,44 @@ async fn a_stream_that_fails_takes_no_node_out() {
     }
 }
 
+/// A service whose clone panics costs the call that made it, and takes no node out.
+#[tokio::test(start_paused = true)]
+async fn a_clone_that_panics() {
+    struct Brittle(Arc<AtomicU32>);
+
+    impl Clone for Brittle {
+        fn clone(&self) -> Self {
+            assert!(self.0.fetch_add(1, Relaxed) > 0, "as asked");
+            Self(self.0.clone())
+        }
+    }
+
+    impl Service<Ask> for Brittle {
+        type Response = ();
+        type Error = Broken;
+        type Future = std::future::Ready<Result<(), Broken>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Ask) -> Self::Future {
+            std::future::ready(Ok(()))
+        }
+    }
+
+    let nodes = [1, 2].map(|id: u32| Ok::<_, &str>(Change::Insert(id, Brittle(Arc::default()))));
+    let balance = Balance::discover(stream::iter(nodes), &StrategyKind::RoundRobin);
+    let balance = balance.options(within(60));
+    for _ in 0..2 {
+        panics(balance.clone(), Ask::Answer).await;
+    }
+    for _ in 0..10 {
+        balance.clone().oneshot(Ask::Answer).await.expect("there are two");
+    }
+    assert_eq!(balance.subscription().snapshot().members().len(), 2);
+}
+
 /// A stream that never pauses holds up no call for ever, not even one that waits for a node.
 #[tokio::test]
 async fn a_stream_that_never_pauses() {
