@@ -102,12 +102,12 @@ impl Balancing {
         settings: &Settings,
         strategy: &Resolved<StrategyKind>,
     ) -> Result<Option<String>> {
-        let read = |text: &str| Ok(HashBy::Metadata(text.to_owned()));
+        let read = |text: &str| Ok(HashBy::read(text));
         let hash_by = settings.resolve("hash_by", self.hash_by.clone(), read)?;
         if let Some(Resolved { value: HashBy::Metadata(key), origin }) = &hash_by
             && Metadata::new().insert(key, "").is_err()
         {
-            let expected = "expected a metadata key: 1 to 128 of a-z 0-9 . _ -";
+            let expected = "expected a metadata key: 1 to 128 of a-z 0-9 . _ -, or `call keys` for each call's own";
             return Err(settings::invalid("hash_by", key, origin, expected));
         }
         let hash_by = hash_by.map(|resolved| resolved.value);
@@ -121,7 +121,14 @@ impl Balancing {
     }
 }
 
+/// Each call's own key, in settings: with a space, so that no metadata key is the same.
+const CALL_KEYS: &str = "call keys";
+
 impl HashBy {
+    fn read(text: &str) -> Self {
+        if text == CALL_KEYS { Self::Calls } else { Self::Metadata(text.to_owned()) }
+    }
+
     fn key(self) -> Option<String> {
         match self {
             Self::Metadata(key) => Some(key),
@@ -132,7 +139,7 @@ impl HashBy {
     fn text(&self) -> String {
         match self {
             Self::Metadata(key) => key.clone(),
-            Self::Calls => "(each call's own)".to_owned(),
+            Self::Calls => CALL_KEYS.to_owned(),
         }
     }
 }
@@ -168,7 +175,7 @@ fn check_attempts(attempts: &Resolved<u32>) -> Result<()> {
 fn no_key(origin: &Origin) -> Error {
     Error::invalid(format!(
         "selector consistent-hash from {origin} has nothing to hash: expected hash_by with the \
-         metadata key whose value calls go by, such as baggage.user, or in code hash_by_call_keys() \
-         when each call says its own"
+         metadata key whose value calls go by, such as baggage.user, or with `call keys`, in code \
+         hash_by_call_keys(), when each call says its own"
     ))
 }

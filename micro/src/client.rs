@@ -204,7 +204,7 @@ impl ClientBuilder {
     }
 
     /// When calls of a service that refuses many as overloaded end before they are sent, `None` for
-    /// never. Default: see [`Throttle`](crate::Throttle).
+    /// never. Default: see [`ThrottlePolicy`].
     pub fn throttle(mut self, throttle: impl Into<Option<ThrottlePolicy>>) -> Self {
         self.balancing.throttle = Some(throttle.into());
         self

@@ -1,5 +1,6 @@
 //! A request on its way: per-call layers, attempts on one node or several, per-attempt layers.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -97,7 +98,8 @@ pub(crate) async fn send(plan: &Plan, request: &mut Request) -> Result<Sent, Err
     };
     let (mut passed, passage) = (request.clone(), Passage::default());
     let last = Arc::<Last>::default();
-    passed.extensions.insert(Planned(plan.clone(), passage.clone(), last.clone()));
+    let repeats = Repeats::default();
+    passed.extensions.insert(Planned(plan.clone(), passage.clone(), last.clone(), repeats));
     // Boxed, so that calls without layers do not carry room for it.
     let answer = Box::pin(in_time(stack.clone(), passed)).await;
     let source = last.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -141,13 +143,21 @@ fn expired() -> Status {
 
 /// A request's plan on its way through the layers of the call.
 #[derive(Clone)]
-struct Planned(Plan, Passage, Arc<Last>);
+struct Planned(Plan, Passage, Arc<Last>, Repeats);
+
+/// Whether what the layers send from now on repeats what cost a server work, or may have: set while
+/// they wait for an end, and by one that was not free.
+type Repeats = Arc<AtomicBool>;
 
 /// What lies behind the layers of a call.
 async fn planned(mut request: Request) -> Result<Response, BoxError> {
-    let Planned(plan, passage, last) = request.extensions.remove::<Planned>().ok_or(LOST)?;
+    let Planned(plan, passage, last, repeats) =
+        request.extensions.remove::<Planned>().ok_or(LOST)?;
     passage.pass()?;
-    let (response, source) = attempts(&plan, &mut request).await?;
+    request.no_retry |= repeats.swap(true, Relaxed);
+    let outcome = attempts(&plan, &mut request).await;
+    repeats.store(request.no_retry, Relaxed);
+    let (response, source) = outcome?;
     *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(source);
     Ok(response)
 }
@@ -247,6 +257,10 @@ fn failed(failure: Failure<AttemptError>, mut site: CallSite) -> Error {
         }
         Failure::Throttled => {
             Error::at(Code::ResourceExhausted, Phase::Resolve, failure.to_string())
+        }
+        Failure::Unresolved { answered: false } => {
+            let message = "the registry did not answer before the deadline";
+            Error::at(Code::DeadlineExceeded, Phase::Resolve, message)
         }
         _ => Error::at(Code::DeadlineExceeded, Phase::Resolve, failure.to_string()),
     };

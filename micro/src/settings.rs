@@ -45,10 +45,10 @@ use crate::{Error, duration};
 /// | `register_interval` | `MICRO_REGISTER_INTERVAL` | `--register-interval DURATION` | how often it is renewed, at least 100ms | `10s` |
 /// | `drain_delay` | `MICRO_DRAIN_DELAY` | `--drain-delay DURATION` | how long a service that stops accepts calls, at most 5m | `2s` |
 /// | `selector` | `MICRO_SELECTOR` | `--selector STRATEGY` | how a client picks a node: ewma, least-loaded, round-robin, random, weighted or consistent-hash | `least-loaded` |
-/// | `hash_by` | `MICRO_HASH_BY` | `--hash-by KEY` | the metadata whose value consistent-hash goes by, such as baggage.user | none |
+/// | `hash_by` | `MICRO_HASH_BY` | `--hash-by KEY` | the metadata whose value consistent-hash goes by, such as baggage.user, or call keys for each call's own | none |
 /// | `filter` | `MICRO_FILTER` | `--filter FILTER` | which nodes a client calls, such as version=^1.4; zone=a; label.track=canary | all |
 /// | `attempts` | `MICRO_ATTEMPTS` | `--attempts NUMBER` | how often a call is tried, 1 to 8 | `3` |
-/// | `retry_budget` | `MICRO_RETRY_BUDGET` | `--retry-budget BUDGET` | how much of the calls, and how many a second, may be retries | `20% + 10/s` |
+/// | `retry_budget` | `MICRO_RETRY_BUDGET` | `--retry-budget BUDGET` | how much of the calls, and how many a second, may be retries; what is left out is none | `20% + 10/s` |
 /// | `throttle` | `MICRO_THROTTLE` | `--throttle THROTTLE` | attempts an overloaded service gets for each that it accepts, over how long; or off | `1.7 over 1s` |
 ///
 /// Durations are a number and a unit: `us`, `ms`, `s`, `m` or `h`. The namespace is for a registry

@@ -11,7 +11,7 @@ use crate::Invalid;
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct BudgetPolicy {
-    /// Retries that a call pays in: 0.0..=1.0, default 0.2.
+    /// Retries that a call pays in: 0.0..=1.0, to a millionth, default 0.2.
     pub share: f64,
     /// Retries that time pays in, per second, so that those who call seldom may retry as well.
     /// Default 10.
@@ -54,7 +54,7 @@ impl BudgetPolicy {
 /// that rare callers may retry as well. At most [`CAP`](Self::CAP) retries are saved up.
 #[derive(Debug)]
 pub struct Budget {
-    /// In thousandths of a retry.
+    /// In millionths of a retry.
     balance: AtomicI64,
     per_call: i64,
     per_second: i64,
@@ -80,7 +80,7 @@ impl Budget {
         let per_second = i64::from(per_second) * UNIT;
         Self {
             balance: AtomicI64::new((per_second * 10).min(CAP_UNITS)),
-            per_call: (share * UNIT as f64) as i64,
+            per_call: (share * UNIT as f64).round() as i64,
             per_second,
             started: now,
             paid_until: AtomicU64::new(0),
@@ -117,7 +117,7 @@ impl Budget {
         // Ten seconds more than fill it; the bound keeps the product small.
         let unpaid =
             Duration::from_millis(until.saturating_sub(paid)).min(Duration::from_secs(1_000));
-        self.add(self.per_second * unpaid.as_millis() as i64 / 1_000);
+        self.add(self.per_second.saturating_mul(unpaid.as_millis() as i64) / 1_000);
     }
 
     /// Several callers at once may pass the cap by one payment each, which does no harm.
@@ -129,7 +129,7 @@ impl Budget {
     }
 }
 
-const UNIT: i64 = 1_000;
+const UNIT: i64 = 1_000_000;
 const CAP_UNITS: i64 = Budget::CAP as i64 * UNIT;
 
 #[cfg(test)]
@@ -146,6 +146,18 @@ mod tests {
         assert_eq!(take_all(start), 100);
         assert_eq!(take_all(start + Duration::from_secs(1)), 10);
         assert_eq!(take_all(start + Duration::from_secs(3_600)), Budget::CAP as usize);
+    }
+
+    /// A small share is what it says, and the largest rate is no more than the cap.
+    #[test]
+    fn counts_small_shares() {
+        let start = Instant::now();
+        let budget = Budget::new(0.000_1, 0, start);
+        (0..20_000).for_each(|_| budget.deposit());
+        assert!(budget.withdraw(start) && budget.withdraw(start) && !budget.withdraw(start));
+        let later = start + Duration::from_secs(1_000_000);
+        let budget = Budget::new(1.0, u32::MAX, start);
+        assert_eq!((0..2_000).filter(|_| budget.withdraw(later)).count(), Budget::CAP as usize);
     }
 
     proptest! {

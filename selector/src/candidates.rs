@@ -135,6 +135,11 @@ impl Tried {
         }
     }
 
+    /// Those that it remembers.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = u64> {
+        self.keys[..self.len.min(Self::CAPACITY)].iter().copied().filter(|key| *key != 0)
+    }
+
     /// Whether none was.
     pub fn is_empty(&self) -> bool {
         self.len == 0

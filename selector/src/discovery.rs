@@ -1,5 +1,6 @@
 //! Nodes that a stream of changes names, instead of a registry.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -167,8 +168,9 @@ impl<T: Clone> Feed<T> {
             let known = self.cache.view().iter().cloned().collect();
             self.cache.apply(&Update::reset(known, EmptyReason::NeverSeen), now);
         }
-        let fresh = std::mem::take(&mut self.fresh);
-        self.cache.snapshot(|registration| fresh.get(&registration.node.id).cloned(), now)
+        // Each is asked for once. A clone might panic, and lose what was known.
+        let fresh = RefCell::new(std::mem::take(&mut self.fresh));
+        self.cache.snapshot(|new| fresh.borrow_mut().remove(&new.node.id), now)
     }
 }
 

@@ -59,6 +59,7 @@ mod candidates;
 mod cost;
 mod discovery;
 mod ejection;
+mod failure;
 mod filter;
 mod hash;
 #[cfg(test)]
@@ -81,6 +82,7 @@ mod throttle;
 pub use budget::{Budget, BudgetPolicy};
 pub use cache::{Cache, Change};
 pub use candidates::{Candidates, Tried};
+pub use failure::{Attempted, Failure};
 pub use filter::Filter;
 pub use hash::of as hash;
 pub use invalid::Invalid;
@@ -94,5 +96,5 @@ pub use strategy::{
     ConsistentHash, Ewma, LeastLoaded, Random, RoundRobin, Strategy, StrategyKind, UnknownStrategy,
     Weighted,
 };
-pub use subscription::{Answered, Attempt, Attempted, CallOptions, Failure, Subscription};
+pub use subscription::{Answered, Attempt, CallOptions, Subscription};
 pub use throttle::{Throttle, ThrottlePolicy};

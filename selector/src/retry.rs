@@ -45,8 +45,10 @@ pub trait Classify {
         false
     }
 
-    /// After how long the node wants to be asked again. Only this call heeds it: other nodes are asked
-    /// at once, and that one then, if there is no other. Default: it does not say.
+    /// After how long the node wants to be asked again. It counts with what was
+    /// [refused](Class::Refused), or is [too much](Class::Overloaded), and only this call heeds it:
+    /// other nodes are asked at once, and that one then, if there is no other and it is no longer than
+    /// [`RetryPolicy::LONGEST_REST`]. Default: it does not say.
     fn retry_after(&self) -> Option<Duration> {
         None
     }
@@ -82,7 +84,7 @@ pub struct RetryPolicy {
     /// The longest wait before the first repetition of what may have been executed, or on a node
     /// tried before; it doubles with each. The wait is drawn between zero and it ("full jitter"). Default 25 ms.
     pub backoff: Duration,
-    /// The longest such wait of all. Default 250 ms.
+    /// The longest such wait of all, [an hour](Self::LONGEST_BACKOFF) at most. Default 250 ms.
     pub max_backoff: Duration,
 }
 
@@ -106,6 +108,12 @@ pub enum Decision {
 }
 
 impl RetryPolicy {
+    /// A node that wants to be [asked again](Classify::retry_after) later than after this is not
+    /// waited for, even by calls without a deadline: a minute.
+    pub const LONGEST_REST: Duration = Duration::from_secs(60);
+    /// The most that [`max_backoff`](field@Self::max_backoff) may be: an hour. More counts as that.
+    pub const LONGEST_BACKOFF: Duration = Duration::from_secs(3_600);
+
     /// A policy that never tries again.
     pub fn none() -> Self {
         Self { max_attempts: 1, ..Self::default() }
@@ -136,7 +144,8 @@ impl RetryPolicy {
     ///
     /// # Errors
     ///
-    /// For attempts out of their range, and for a first wait that is longer than the longest.
+    /// For attempts and waits out of their range, and for a first wait that is longer than the
+    /// longest.
     pub fn check(&self) -> Result<(), Invalid> {
         let most = Tried::CAPACITY as u32;
         if !(1..=most).contains(&self.max_attempts) {
@@ -146,6 +155,10 @@ impl RetryPolicy {
         if self.backoff > self.max_backoff {
             let expected = format!("at most max_backoff, which is {:?}", self.max_backoff);
             return Err(Invalid::new("backoff", format!("{:?}", self.backoff), expected));
+        }
+        if self.max_backoff > Self::LONGEST_BACKOFF {
+            let expected = format!("at most {:?}", Self::LONGEST_BACKOFF);
+            return Err(Invalid::new("max_backoff", format!("{:?}", self.max_backoff), expected));
         }
         Ok(())
     }
@@ -192,7 +205,8 @@ impl RetryPolicy {
     /// The wait before the repetition after so many attempts.
     pub(crate) fn wait_before(&self, attempts: u32) -> Duration {
         let factor = 1u32.checked_shl(attempts.saturating_sub(1)).unwrap_or(u32::MAX);
-        let longest = self.backoff.saturating_mul(factor).min(self.max_backoff);
+        let most = self.max_backoff.min(Self::LONGEST_BACKOFF);
+        let longest = self.backoff.saturating_mul(factor).min(most);
         longest.mul_f64(fastrand::f64())
     }
 }

@@ -162,9 +162,9 @@ impl<T: Clone + Send + Sync + 'static> Selector<T> {
         let cache = Cache::new(&picker).within(config.zone.clone(), config.filter.clone());
         let avoid = self.inner.avoid.clone();
         let throttle = config.throttle.map(|policy| Throttle::by(&policy, Instant::now()));
-        let zone = config.zone.clone();
-        let subscription = Subscription::new(name.clone(), picker, avoid, budget, throttle, zone);
-        let subscription = Arc::new(subscription);
+        let subscription = Subscription::new(name.clone(), picker, avoid, budget, throttle);
+        let subscription =
+            Arc::new(subscription.within(config.zone.clone(), config.filter.clone()));
         let owner = Owner {
             registry: self.inner.registry.clone(),
             inner: Arc::downgrade(&self.inner),

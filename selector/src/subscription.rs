@@ -1,6 +1,5 @@
 //! One service as its callers see it: a snapshot to pick from, and the loop of attempts.
 
-use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,11 +14,12 @@ use tower::discover;
 
 use crate::attempts::{SoFar, in_time};
 use crate::discovery::Discovery;
+use crate::failure::NothingToPick;
 use crate::snapshot::Known;
 use crate::stats::Counters;
 use crate::{
-    Avoid, Budget, BudgetPolicy, Class, Classify, Decision, Filter, Member, Picked, Picker,
-    RetryPolicy, Snapshot, Stats, StrategyKind, Throttle, Tried,
+    Attempted, Avoid, Budget, BudgetPolicy, Class, Classify, Decision, Failure, Filter, Member,
+    Picked, Picker, RetryPolicy, Snapshot, Stats, StrategyKind, Throttle, Tried,
 };
 
 /// One service as its callers see it.
@@ -38,6 +38,8 @@ pub struct Subscription<T> {
     budget: Budget,
     throttle: Option<Throttle>,
     zone: Option<String>,
+    /// That of all its calls, by which the snapshot is made.
+    filter: Filter,
     counters: Counters,
     used: AtomicBool,
 }
@@ -97,104 +99,6 @@ pub struct Answered<R> {
     pub attempts: u32,
 }
 
-/// Why a call failed.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Failure<E> {
-    /// The registry answered that nobody is registered.
-    NotFound,
-    /// Nodes are registered, but none of them wants traffic.
-    NoneServing {
-        /// How many there are.
-        registered: usize,
-    },
-    /// Nodes are serving, but the filters leave none of them.
-    NoneMatching {
-        /// How many are serving.
-        serving: usize,
-    },
-    /// The deadline passed before there was a node to try.
-    Unresolved {
-        /// Whether the registry has answered; if so, nobody was there who wanted traffic.
-        answered: bool,
-    },
-    /// Nothing was sent: the service refuses so much as overloaded that this call is spared it.
-    Throttled,
-    /// Attempts were made, and the last ended the call; at least one, in their order. Of more than
-    /// 64 the last ones.
-    Attempts(Vec<Attempted<E>>),
-}
-
-/// One failed attempt.
-#[derive(Debug)]
-pub struct Attempted<E> {
-    /// The node it was made on.
-    pub node: Arc<Registration>,
-    /// What came back.
-    pub error: E,
-}
-
-impl<E> fmt::Display for Failure<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotFound => f.write_str("no node is registered"),
-            Self::NoneServing { registered } => {
-                write!(f, "none of {registered} registered nodes is serving")
-            }
-            Self::NoneMatching { serving } => {
-                write!(
-                    f,
-                    "none of {serving} serving nodes has the version, zone and labels asked for"
-                )
-            }
-            Self::Unresolved { answered: true } => {
-                f.write_str("no node was serving before the deadline")
-            }
-            Self::Unresolved { answered: false } => {
-                f.write_str("the registry did not answer before the deadline")
-            }
-            Self::Throttled => f.write_str("not sent, since the service is overloaded"),
-            Self::Attempts(attempts) => match &attempts[..] {
-                [only] => write!(f, "failed on {}", only.node.node.id),
-                attempts => write!(f, "failed after {} attempts", attempts.len()),
-            },
-        }
-    }
-}
-
-impl<E: StdError + 'static> StdError for Failure<E> {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        match self {
-            Self::Attempts(attempts) => attempts.last().map(|last| &last.error as _),
-            _ => None,
-        }
-    }
-}
-
-impl<E: Classify> Classify for Failure<E> {
-    /// That of the last attempt; who found no node to try would not find one at once.
-    fn class(&self) -> Class {
-        match self {
-            Self::Attempts(attempts) => attempts.last().map_or(Class::Unsent, |a| a.error.class()),
-            _ => Class::Unsent,
-        }
-    }
-
-    fn is_late(&self) -> bool {
-        match self {
-            Self::Attempts(attempts) => attempts.last().is_some_and(|a| a.error.is_late()),
-            _ => false,
-        }
-    }
-
-    fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Attempts(attempts) => attempts.last()?.error.retry_after(),
-            _ => None,
-        }
-    }
-}
-
 /// So many failed attempts a failure tells of.
 const REPORTED: usize = 64;
 
@@ -224,7 +128,7 @@ impl<T: Clone + Send + 'static> Subscription<T> {
         let discovery = Some(Discovery::new(changes, &picker, changed.clone()));
         let BudgetPolicy { share, per_second, .. } = BudgetPolicy::default();
         let budget = Budget::new(share, per_second, now);
-        let subscription = Self::new("".into(), picker, Arc::new(|_| false), budget, None, None);
+        let subscription = Self::new("".into(), picker, Arc::new(|_| false), budget, None);
         Arc::new(Self { changed, discovery, ..subscription })
     }
 }
@@ -236,7 +140,6 @@ impl<T> Subscription<T> {
         avoid: Arc<Avoid<T>>,
         budget: Budget,
         throttle: Option<Throttle>,
-        zone: Option<String>,
     ) -> Self {
         Self {
             service,
@@ -247,10 +150,16 @@ impl<T> Subscription<T> {
             avoid,
             budget,
             throttle,
-            zone,
+            zone: None,
+            filter: Filter::default(),
             counters: Counters::default(),
             used: AtomicBool::new(true),
         }
+    }
+
+    /// The same for a caller in this zone, who calls nothing but what the filter allows.
+    pub(crate) fn within(self, zone: Option<String>, filter: Filter) -> Self {
+        Self { zone, filter, ..self }
     }
 
     /// The service's name; empty for nodes of a stream of changes.
@@ -314,14 +223,13 @@ impl<T: Clone> Subscription<T> {
         }
         let (mut so_far, mut failed) = (SoFar::default(), Vec::new());
         loop {
-            let now = Instant::now();
-            if self.throttle.as_ref().is_some_and(|throttle| !throttle.admit(now)) {
-                return Err(ended(failed, Failure::Throttled));
-            }
-            let picked = match self.next(options, &mut so_far, now).await {
+            let picked = match self.next(options, &mut so_far).await {
                 Ok(picked) => picked,
                 Err(nothing) => return Err(ended(failed, nothing.into())),
             };
+            if self.throttle.as_ref().is_some_and(|throttle| !throttle.admit(Instant::now())) {
+                return Err(ended(failed, Failure::Throttled));
+            }
             let (member, number) = (picked.member(), so_far.number);
             self.count(member, number > 0);
             let error = match attempt.make(member.target(), number).await {
@@ -332,15 +240,19 @@ impl<T: Clone> Subscription<T> {
                 }
                 Err(error) => error,
             };
-            let (class, is_late) = (error.class(), error.is_late());
-            so_far.told(member.stats().key(), &error);
+            let (class, is_late, now) = (error.class(), error.is_late(), Instant::now());
+            so_far.told(member.stats().key(), &error, now);
             if failed.len() >= REPORTED {
                 failed.remove(0);
             }
             failed.push(Attempted { node: member.registration().clone(), error });
-            self.tell(picked, class, is_late);
-            match so_far.decide(class, options, &self.budget) {
-                Decision::Retry(wait) if rest(options, wait).await => {}
+            tell(picked, class, is_late, now);
+            if let (Class::Overloaded, Some(throttle)) = (class, &self.throttle) {
+                throttle.overloaded(now);
+            }
+            let is_left = class.is_free() || self.is_left(options, &so_far.tried);
+            match so_far.decide(class, options, is_left, &self.budget, now) {
+                Decision::Retry(wait) if rest(options, wait, now).await => {}
                 _ => return Err(Failure::Attempts(failed)),
             }
         }
@@ -359,17 +271,26 @@ impl<T: Clone> Subscription<T> {
         &self,
         options: &CallOptions,
         so_far: &mut SoFar,
-        now: Instant,
     ) -> Result<Picked<T>, NothingToPick> {
-        let mut picked = self.pick(options, &so_far.tried, now).await;
-        if picked.is_err()
-            && so_far.goes_round
-            && let Some(wait) = so_far.begin_again(options)
-        {
+        loop {
+            let nothing = match self.pick(options, &so_far.tried, Instant::now()).await {
+                Ok(picked) => {
+                    so_far.tried.insert(picked.member().stats().key());
+                    return Ok(picked);
+                }
+                Err(nothing) => nothing,
+            };
+            let wait = so_far.begin_again(options, Instant::now()).ok_or(nothing)?;
             sleep(wait).await;
-            picked = self.pick(options, &so_far.tried, Instant::now()).await;
         }
-        picked.inspect(|picked| so_far.tried.insert(picked.member().stats().key()))
+    }
+
+    /// Whether a call that tried those could go to another node.
+    pub(crate) fn is_left(&self, options: &CallOptions, tried: &Tried) -> bool {
+        let allows = |member: &_| options.filter.as_ref().is_none_or(|f| f.allows(member));
+        let is_new = |member: &Member<T>| !tried.contains(member.stats().key());
+        let snapshot = self.snapshot.load();
+        snapshot.members().iter().any(|member| is_new(member) && allows(member))
     }
 
     /// Says how an attempt that is the only one ended.
@@ -386,21 +307,8 @@ impl<T: Clone> Subscription<T> {
             Err(error) => error,
         };
         let node = picked.member().registration().clone();
-        self.tell(picked, error.class(), error.is_late());
+        tell(picked, error.class(), error.is_late(), Instant::now());
         Err(Failure::Attempts(vec![Attempted { node, error }]))
-    }
-
-    /// Says how a failed attempt ended.
-    fn tell(&self, picked: Picked<T>, class: Class, is_late: bool) {
-        let now = Instant::now();
-        if is_late {
-            picked.expire(class, now);
-        } else {
-            picked.finish(Err(class), now);
-        }
-        if let (Class::Overloaded, Some(throttle)) = (class, &self.throttle) {
-            throttle.overloaded(now);
-        }
     }
 
     /// A node not tried yet, as soon as the snapshot has any at all.
@@ -428,7 +336,7 @@ impl<T: Clone> Subscription<T> {
         let snapshot = self.snapshot.load();
         match self.pick_from(&snapshot, options, tried, now) {
             Some(picked) => Some(Ok(picked)),
-            None => (!tried.is_empty()).then(|| Err(snapshot.nothing())),
+            None => (!tried.is_empty()).then(|| Err(self.nothing(&snapshot, options))),
         }
     }
 
@@ -460,7 +368,7 @@ impl<T: Clone> Subscription<T> {
                     return Ok(picked);
                 }
                 if snapshot.is_answered() && !options.wait_for_ready {
-                    return Err(snapshot.nothing());
+                    return Err(self.nothing(&snapshot, options));
                 }
             }
             changed.await;
@@ -479,6 +387,20 @@ impl<T: Clone> Subscription<T> {
         self.picker.pick(snapshot, options, tried, &*self.avoid, now)
     }
 
+    /// Why nothing of a snapshot can be picked.
+    fn nothing(&self, snapshot: &Snapshot<T>, options: &CallOptions) -> NothingToPick {
+        match (snapshot.registered(), snapshot.serving()) {
+            (0, _) => NothingToPick::NotFound,
+            (registered, 0) => NothingToPick::NoneServing { registered },
+            (_, serving) => {
+                let all = [Some(&self.filter), options.filter.as_deref()];
+                let says = |filter: &&Filter| **filter != Filter::default();
+                let filters = all.into_iter().flatten().filter(says).cloned().collect();
+                NothingToPick::NoneMatching { serving, service: self.service.clone(), filters }
+            }
+        }
+    }
+
     /// Hears what the source has to say, if it is one that is heard by those who call.
     #[inline]
     fn discover_more(&self) {
@@ -488,9 +410,18 @@ impl<T: Clone> Subscription<T> {
     }
 }
 
+/// Says how a failed attempt ended.
+fn tell<T>(picked: Picked<T>, class: Class, is_late: bool, now: Instant) {
+    if is_late {
+        picked.expire(class, now);
+    } else {
+        picked.finish(Err(class), now);
+    }
+}
+
 /// Waits, unless the deadline passes before.
-async fn rest(options: &CallOptions, wait: Duration) -> bool {
-    let wait = in_time(options, wait);
+async fn rest(options: &CallOptions, wait: Duration, now: Instant) -> bool {
+    let wait = in_time(options, wait, now);
     if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
         sleep(wait).await;
     }
@@ -511,35 +442,5 @@ impl<T> fmt::Debug for Subscription<T> {
             .field("stale", &snapshot.is_stale())
             .field("strategy", self.picker.strategy())
             .finish()
-    }
-}
-
-impl<T> Snapshot<T> {
-    /// Why nothing of it can be picked.
-    fn nothing(&self) -> NothingToPick {
-        match (self.registered(), self.serving()) {
-            (0, _) => NothingToPick::NotFound,
-            (registered, 0) => NothingToPick::NoneServing(registered),
-            (_, serving) => NothingToPick::NoneMatching(serving),
-        }
-    }
-}
-
-#[derive(Debug)]
-pub(crate) enum NothingToPick {
-    NotFound,
-    NoneServing(usize),
-    NoneMatching(usize),
-    Unresolved { answered: bool },
-}
-
-impl<E> From<NothingToPick> for Failure<E> {
-    fn from(nothing: NothingToPick) -> Self {
-        match nothing {
-            NothingToPick::NotFound => Self::NotFound,
-            NothingToPick::NoneServing(registered) => Self::NoneServing { registered },
-            NothingToPick::NoneMatching(serving) => Self::NoneMatching { serving },
-            NothingToPick::Unresolved { answered } => Self::Unresolved { answered },
-        }
     }
 }

@@ -33,19 +33,23 @@ impl Text for Filter {
     }
 }
 
-/// `20% + 10/s`: of the calls, and per second; either may be missing.
+/// `20% + 10/s`: of the calls, and per second; what is missing is none.
 impl Text for BudgetPolicy {
     fn parse(text: &str) -> Result<Self, String> {
-        let mut budget = Self::new(0.0, 0);
+        let (mut share, mut per_second) = (None, None);
         for part in text.split('+').map(str::trim) {
-            if let Some(percent) = part.strip_suffix('%') {
-                budget.share = percent.trim().parse::<f64>().map_err(|_| BUDGET)? / 100.0;
+            let is_repeated = if let Some(percent) = part.strip_suffix('%') {
+                let percent: f64 = percent.trim().parse().map_err(|_| BUDGET)?;
+                share.replace(percent / 100.0).is_some()
             } else {
                 let number = part.strip_suffix("/s").ok_or(BUDGET)?;
-                budget.per_second = number.trim().parse().map_err(|_| BUDGET)?;
+                per_second.replace(number.trim().parse().map_err(|_| BUDGET)?).is_some()
+            };
+            if is_repeated {
+                return Err(BUDGET.to_owned());
             }
         }
-        Ok(budget)
+        Ok(Self::new(share.unwrap_or_default(), per_second.unwrap_or_default()))
     }
 
     fn text(&self) -> String {
@@ -59,7 +63,7 @@ impl Text for BudgetPolicy {
     }
 }
 
-const BUDGET: &str = "expected a share of the calls and retries per second, such as 20% + 10/s";
+const BUDGET: &str = "expected a share of the calls and retries per second, such as 20% + 10/s, or one of them alone";
 
 /// `1.7 over 1s`, or `off`.
 impl Text for Option<ThrottlePolicy> {
@@ -102,6 +106,9 @@ mod tests {
         }
         assert_eq!(BudgetPolicy::parse("5%"), Ok(BudgetPolicy::new(0.05, 0)));
         assert_eq!(BudgetPolicy::parse("5/s"), Ok(BudgetPolicy::new(0.0, 5)));
+        for text in ["20% + 30%", "1/s + 10% + 2/s", "", "10% +"] {
+            assert!(BudgetPolicy::parse(text).is_err(), "{text}");
+        }
         for text in ["1.7 over 1s", "2 over 120s", "off"] {
             assert_eq!(Option::parse(text).unwrap().text(), text);
         }

@@ -91,7 +91,8 @@ pub(crate) const KEYS: [Key; 17] = [
     Key {
         name: "hash_by",
         value: "KEY",
-        about: "the metadata whose value consistent-hash goes by, such as baggage.user",
+        about: "the metadata whose value consistent-hash goes by, such as baggage.user, or call \
+                keys for each call's own",
         unset: Unset::Follows("none"),
         is_identity: false,
     },
@@ -112,7 +113,7 @@ pub(crate) const KEYS: [Key; 17] = [
     Key {
         name: "retry_budget",
         value: "BUDGET",
-        about: "how much of the calls, and how many a second, may be retries",
+        about: "how much of the calls, and how many a second, may be retries; what is left out is none",
         unset: Unset::Is("20% + 10/s"),
         is_identity: false,
     },

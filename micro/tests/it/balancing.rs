@@ -7,7 +7,7 @@ use micro::layer::{self, Next};
 use micro::rpc::{Request, Status};
 use micro::selector::StrategyKind;
 use micro::test::{Net, Node};
-use micro::{Budget, CallError, Code, Filter, Retry, Throttle};
+use micro::{BudgetPolicy, CallError, Code, Filter, Retry, ThrottlePolicy};
 
 use super::*;
 
@@ -86,18 +86,30 @@ async fn bad_values_are_refused() {
             "such as 20% + 10/s",
         ),
         (flag("retry_budget", "101%"), "retry_budget \"101% + 0/s\" from flag", "0% to 100%"),
-        (code().retry_budget(Budget::new(-0.1, 10)), "\"-10% + 10/s\" from code", "0% to 100%"),
-        (code().retry_budget(Budget::new(f64::NAN, 10)), "\"NaN% + 10/s\" from", "0% to 100%"),
-        (code().retry_budget(Budget::new(f64::INFINITY, 1)), "\"inf% + 1/s\" from", "0% to 100%"),
+        (
+            code().retry_budget(BudgetPolicy::new(-0.1, 10)),
+            "\"-10% + 10/s\" from code",
+            "0% to 100%",
+        ),
+        (
+            code().retry_budget(BudgetPolicy::new(f64::NAN, 10)),
+            "\"NaN% + 10/s\" from",
+            "0% to 100%",
+        ),
+        (
+            code().retry_budget(BudgetPolicy::new(f64::INFINITY, 1)),
+            "\"inf% + 1/s\" from",
+            "0% to 100%",
+        ),
         (flag("throttle", "1 over 1s"), "throttle \"1 over 1s\" from flag", "more than 1 attempt"),
         (flag("throttle", "2"), "throttle \"2\" from flag --throttle", "such as 1.7 over 1s"),
         (
-            code().throttle(Throttle::new(0.5, window)),
+            code().throttle(ThrottlePolicy::new(0.5, window)),
             "throttle \"0.5 over 1s\" from code",
             "more than 1 attempt",
         ),
         (
-            code().throttle(Throttle::new(2.0, Duration::ZERO)),
+            code().throttle(ThrottlePolicy::new(2.0, Duration::ZERO)),
             "throttle \"2 over 0s\" from code",
             "expected a window of 100ms to 2m",
         ),
@@ -109,6 +121,8 @@ async fn bad_values_are_refused() {
         ),
         (hashing().hash_by("User Id"), "hash_by \"User Id\" from code", "expected a metadata key"),
         (flag("hash_by", ""), "hash_by \"\" from flag --hash-by", "expected a metadata key"),
+        (flag("selector", "consistent-hash"), "selector consistent-hash", "with `call keys`"),
+        (flag("retry_budget", "20% + 30%"), "retry_budget \"20% + 30%\" from flag", "or one of"),
         (code().timeout(Duration::ZERO), "timeout 0s from code", "expected more than zero"),
         (code().connections_per_node(0), "connections_per_node 0 from code", "1 or more"),
     ];
@@ -174,11 +188,17 @@ async fn filters_leave_nodes_out() {
     assert_eq!(only(version("1.4.2")).await, "b");
     assert_eq!(only(Filter::default().label("track", "stable").zone("y")).await, "c");
     let error = all.context("key").filter(version("3")).await.unwrap_err().to_string();
-    assert!(error.contains("none of 3 serving nodes has the version"), "{error}");
+    let words = "none of 3 serving nodes of shop matches version=^3";
+    assert!(error.contains(words), "{error}");
 
     let in_code = net.connect().filter(Filter::default().zone("y")).await.expect("it is fine");
     let in_code = ShopClient::new(&in_code);
     assert_eq!(answered_by(&in_code, |_, call| call).await, "b c");
+    let error = in_code.context("key").filter(version("3")).await.unwrap_err().to_string();
+    assert!(
+        error.contains("none of 3 serving nodes of shop matches zone=y; version=^3"),
+        "{error}"
+    );
     assert_eq!(answered_by(&in_code, |_, call| call.filter(version("^1.4"))).await, "b");
     let settings = Settings::none().flag("filter", "version=>=1, <2; label.track=stable");
     let by_flag = net.connect().settings(settings.unwrap()).filter(Filter::default().zone("y"));
@@ -235,6 +255,12 @@ async fn keys_keep_to_their_node() {
         homes.insert(home);
     }
     assert!(homes.len() > 1, "{homes:?}");
+    let words = Settings::none().flag("selector", "consistent-hash").unwrap();
+    let words = words.flag("hash_by", "call keys").unwrap();
+    let by_words = net.connect().settings(words).await.expect("calls have keys");
+    let ann = |_, call: ShopCall| call.hash_key("ann");
+    let home = answered_by(&by_call, ann).await;
+    assert_eq!(answered_by(&ShopClient::new(&by_words), ann).await, home);
     assert_eq!(answered_by(&by_call, |_, call| call).await, "a b c d", "without a key, to any");
 
     // A call made while another is served has its baggage.
@@ -281,7 +307,8 @@ async fn settings_bound_retries_and_throttling() {
         for (key, value) in flags {
             settings = settings.flag(key, *value).unwrap();
         }
-        let client = net.connect().settings(settings).retry_budget(Budget::new(1.0, 100)).await;
+        let client =
+            net.connect().settings(settings).retry_budget(BudgetPolicy::new(1.0, 100)).await;
         let shop = ShopClient::new(&client.unwrap());
         let (mut attempts, mut unsent) = (0, 0);
         for _ in 0..100 {

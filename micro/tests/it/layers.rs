@@ -427,6 +427,29 @@ async fn what_a_server_layer_interrupts_is_repeated() {
     assert_eq!((error.execution(), error.attempts()), (Execution::MaybeExecuted, 1), "{error}");
 }
 
+/// A call that its layers send again, after it may have been executed, is repeated no further: what
+/// they repeat and what the client repeats do not multiply.
+#[tokio::test(start_paused = true)]
+async fn what_layers_repeat_is_a_retry() {
+    let town = Town::default();
+    let slow = |id| {
+        let timeout = tower::timeout::TimeoutLayer::new(Duration::from_secs(1));
+        registered(town.service(id).layer(timeout).serve(ShopServer::new(Corner::default())))
+    };
+    let _nodes = (slow("a").await, slow("b").await, slow("c").await);
+    let twice = layer::from_fn(|request: Request, next: Next| async move {
+        match next.clone().run(request.clone()).await {
+            Err(_) => next.run(request).await,
+            answer => answer,
+        }
+    });
+    let log = Log::default();
+    let client = client_with(&town, |c| c.layer(twice).attempt_layer(log.layer("attempt"))).await;
+    let error = rpc_error(ShopClient::new(&client).wait(5_000).idempotent(true).await);
+    assert_eq!((error.code(), error.attempts()), (Code::DeadlineExceeded, 1), "{error}");
+    assert_eq!(log.take().len(), 2 * (3 + 1));
+}
+
 /// An attempt that a layer's time limit ended unsent is repeated elsewhere, idempotent or not.
 #[tokio::test(start_paused = true)]
 async fn attempts_that_end_unsent_are_repeated() {

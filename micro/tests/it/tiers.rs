@@ -1,7 +1,7 @@
 //! Services that call one another in a row, whose last one is down: how often it is asked.
 
 use micro::test::{Net, Node};
-use micro::{Budget, CallError};
+use micro::{BudgetPolicy, CallError};
 
 use super::*;
 
@@ -53,10 +53,10 @@ struct Row {
 
 impl Row {
     async fn new(middle: fn(TierClient) -> Does) -> Self {
-        Self::with(middle, Budget::default()).await
+        Self::with(middle, BudgetPolicy::default()).await
     }
 
-    async fn with(middle: fn(TierClient) -> Does, budget: Budget) -> Self {
+    async fn with(middle: fn(TierClient) -> Does, budget: BudgetPolicy) -> Self {
         let net = Net::new();
         let connect = || net.connect().retry_budget(budget).throttle(None).into_future();
         let (asked, by_retries) = (Arc::<AtomicU32>::default(), Arc::<AtomicU32>::default());
@@ -106,7 +106,7 @@ async fn a_retry_is_not_multiplied() {
 async fn the_budget_bounds_the_load_of_the_leaf() {
     const CALLS: u32 = 200;
     for (middle, most) in [(Does::TellsWhy as fn(_) -> _, 1.2), (Does::Breaks, 1.6)] {
-        let row = Row::with(middle, Budget::new(0.2, 0)).await;
+        let row = Row::with(middle, BudgetPolicy::new(0.2, 0)).await;
         let mut asked = 0;
         for _ in 0..CALLS {
             asked += row.ask().await.0;

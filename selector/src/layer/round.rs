@@ -22,6 +22,10 @@ pub(super) struct Round {
     pub(super) tried: Tried,
     /// That one.
     pub(super) node: Option<u64>,
+    /// Whether the call made an attempt before this one.
+    is_retry: bool,
+    /// Besides that one and those there is no other.
+    pub(super) is_last: bool,
     /// There was none but those, where the attempt went last.
     pub(super) is_over: bool,
 }
@@ -30,8 +34,8 @@ pub(super) struct Round {
 pub(super) type Attempt<F> = TaskLocalFuture<RefCell<Option<Round>>, F>;
 
 /// Makes an attempt of `future`, of a call that tried these.
-pub(super) fn attempt<F: Future>(tried: Tried, future: F) -> Attempt<F> {
-    ROUND.scope(RefCell::new(Some(Round { tried, ..Round::default() })), future)
+pub(super) fn attempt<F: Future>(tried: Tried, is_retry: bool, future: F) -> Attempt<F> {
+    ROUND.scope(RefCell::new(Some(Round { tried, is_retry, ..Round::default() })), future)
 }
 
 /// What became of the attempt, once it is over.
@@ -44,11 +48,17 @@ pub(super) fn tried() -> Tried {
     with(|round| round.tried.clone()).unwrap_or_default()
 }
 
-/// The attempt goes to this node.
-pub(super) fn goes_to(key: u64) {
+/// Whether the attempt repeats another.
+pub(super) fn is_retry() -> bool {
+    with(|round| round.is_retry).unwrap_or_default()
+}
+
+/// The attempt goes to this node; `is_left` says whether the call could go to another after those.
+pub(super) fn goes_to(key: u64, is_left: impl FnOnce(&Tried) -> bool) {
     with(|round| {
         round.tried.insert(key);
         (round.node, round.is_over) = (Some(key), false);
+        round.is_last = !is_left(&round.tried);
     });
 }
 

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use tower::Service;
 use tower::util::Oneshot;
 
+use crate::failure::NothingToPick;
 use crate::layer::round;
-use crate::subscription::NothingToPick;
 use crate::{CallOptions, Classify, Failure, Picked, Subscription};
 
 /// The future of [`Balance`](super::Balance). It picks when it is first polled; dropped before it is
@@ -75,8 +75,9 @@ where
                 Ok(picked) => picked,
                 Err(nothing) => return Poll::Ready(Err(nothing.into())),
             };
-            this.subscription.count(picked.member(), !round::tried().is_empty());
-            round::goes_to(picked.member().stats().key());
+            this.subscription.count(picked.member(), round::is_retry());
+            let is_left = |tried: &_| this.subscription.is_left(this.options, tried);
+            round::goes_to(picked.member().stats().key(), is_left);
             let request = this.request.take().expect("a node is picked once");
             let call = Oneshot::new(picked.member().target().clone(), request);
             this.state.set(State::Calling(call, Some(picked)));

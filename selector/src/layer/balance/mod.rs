@@ -57,6 +57,11 @@ pub struct Balance<T, O = CallOptions> {
 
 impl<T> Balance<T> {
     /// Balances over the nodes of a subscription, of a registry's for example.
+    ///
+    /// Of the selector's settings, [`throttle`](field@crate::SelectorConfig::throttle) and
+    /// [`budget`](field@crate::SelectorConfig::budget) do nothing here: those are for
+    /// [`Subscription::call`]. A [`ThrottleLayer`](super::ThrottleLayer) and a
+    /// [`RetryLayer`](super::RetryLayer) around it have their own.
     pub fn new(subscription: Arc<Subscription<T>>) -> Self {
         Self { subscription, options: CallOptions::default() }
     }
@@ -79,7 +84,9 @@ impl<T: Clone + Send + 'static> Balance<T> {
 
 impl<T, O> Balance<T, O> {
     /// How calls are made: [`CallOptions`] for all, or a closure `Fn(&Req) -> CallOptions`.
-    /// Of the options [`retry`](field@CallOptions::retry) has no meaning here.
+    /// Of the options [`retry`](field@CallOptions::retry) and [`is_retry`](field@CallOptions::is_retry)
+    /// have no meaning here, and [`idempotent`](field@CallOptions::idempotent) only says how soon the
+    /// call may be a probe.
     #[must_use]
     pub fn options<P>(self, options: P) -> Balance<T, P> {
         Balance { subscription: self.subscription, options }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use pin_project::pin_project;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 use tower::Service;
 use tower::util::Oneshot;
 
@@ -78,7 +78,8 @@ where
 impl<S: Service<Req> + Clone, Req: Clone> Call<S, Req, S::Error> {
     fn attempt(&self) -> Step<S, Req> {
         let attempt = Oneshot::new(self.service.clone(), self.request.clone());
-        Step::Attempt(round::attempt(self.so_far.tried.clone(), attempt))
+        let is_retry = self.so_far.number > 0;
+        Step::Attempt(round::attempt(self.so_far.tried.clone(), is_retry, attempt))
     }
 
     /// What to do after an attempt that failed so.
@@ -89,14 +90,15 @@ impl<S: Service<Req> + Clone, Req: Clone> Call<S, Req, S::Error> {
         if round.is_over {
             return self.go_round(error);
         }
+        let now = Instant::now();
         let Self { so_far, options, budget, .. } = self;
         so_far.tried = round.tried;
         if let Some(node) = round.node {
-            so_far.told(node, &error);
+            so_far.told(node, &error, now);
         }
         let decision = match so_far.tried.is_empty() {
-            true => so_far.decide_alone(&error, options, budget),
-            false => so_far.decide(error.class(), options, budget),
+            true => so_far.decide_alone(&error, options, budget, now),
+            false => so_far.decide(error.class(), options, !round.is_last, budget, now),
         };
         match decision {
             Decision::GiveUp => Err(self.give_up(error)),
@@ -110,9 +112,7 @@ impl<S: Service<Req> + Clone, Req: Clone> Call<S, Req, S::Error> {
     /// No node is left that was not tried: they are tried again after a wait, or the call ends with
     /// what the last of them said.
     fn go_round(&mut self, nobody: S::Error) -> Result<Step<S, Req>, Failed<S::Error>> {
-        if self.so_far.goes_round
-            && let Some(wait) = self.so_far.begin_again(&self.options)
-        {
+        if let Some(wait) = self.so_far.begin_again(&self.options, Instant::now()) {
             return Ok(Step::Rest(sleep(wait)));
         }
         let last = self.failed.pop().unwrap_or(nobody);

@@ -10,7 +10,7 @@ use futures::future::{BoxFuture, join_all};
 use futures::stream::{self, StreamExt};
 use micro_selector::layer::{Balance, Classified, DeadlineLayer, RetryLayer};
 use micro_selector::{
-    CallOptions, Class, Classify, Failure, Selector, SelectorConfig, StrategyKind,
+    Budget, CallOptions, Class, Classify, Failure, Selector, SelectorConfig, StrategyKind,
 };
 use tokio::time::{Instant, advance, sleep};
 use tower::discover::Change;
@@ -142,6 +142,44 @@ async fn a_stream_that_fails_takes_no_node_out() {
         let failure = balance.oneshot(Ask::Answer).await.unwrap_err();
         assert!(matches!(failure, Failure::NotFound), "{failure}");
     }
+}
+
+/// A service whose clone panics costs the call that made it, and takes no node out.
+#[tokio::test(start_paused = true)]
+async fn a_clone_that_panics() {
+    struct Brittle(Arc<AtomicU32>);
+
+    impl Clone for Brittle {
+        fn clone(&self) -> Self {
+            assert!(self.0.fetch_add(1, Relaxed) > 0, "as asked");
+            Self(self.0.clone())
+        }
+    }
+
+    impl Service<Ask> for Brittle {
+        type Response = ();
+        type Error = Broken;
+        type Future = std::future::Ready<Result<(), Broken>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Ask) -> Self::Future {
+            std::future::ready(Ok(()))
+        }
+    }
+
+    let nodes = [1, 2].map(|id: u32| Ok::<_, &str>(Change::Insert(id, Brittle(Arc::default()))));
+    let balance = Balance::discover(stream::iter(nodes), &StrategyKind::RoundRobin);
+    let balance = balance.options(within(60));
+    for _ in 0..2 {
+        panics(balance.clone(), Ask::Answer).await;
+    }
+    for _ in 0..10 {
+        balance.clone().oneshot(Ask::Answer).await.expect("there are two");
+    }
+    assert_eq!(balance.subscription().snapshot().members().len(), 2);
 }
 
 /// A stream that never pauses holds up no call for ever, not even one that waits for a node.
@@ -318,9 +356,71 @@ async fn retries_go_elsewhere() {
             assert_eq!(failed.attempts().len(), attempts, "{context}");
             let different: BTreeSet<_> = tried.iter().take(nodes).collect();
             assert_eq!(different.len(), attempts.min(nodes), "{context}");
-            let waits = attempts > nodes || class == Class::MaybeExecuted;
+            let waits = attempts > nodes || (class == Class::MaybeExecuted && attempts > 1);
             assert_eq!(!start.elapsed().is_zero(), waits, "{context}");
         }
+    }
+}
+
+/// A node that rests keeps nobody from the others: one that could not be reached is tried again.
+#[tokio::test(start_paused = true)]
+async fn others_are_tried_while_one_rests() {
+    let asked = Arc::new(AtomicU32::new(0));
+    let node = |id: u32| {
+        let asked = asked.clone();
+        tower::service_fn(move |()| {
+            let outcome = match (id, asked.fetch_add(1, Relaxed)) {
+                (0, _) => {
+                    let error = Classified::new(Class::Refused, "drains");
+                    Err(error.with_retry_after(Duration::from_secs(5)))
+                }
+                (_, 0 | 1) => Err(Classified::new(Class::NotSent, "restarts")),
+                _ => Ok(id),
+            };
+            async move { outcome }
+        })
+    };
+    for _ in 0..20 {
+        asked.store(0, Relaxed);
+        let changes = [0, 1].map(|id| Ok::<_, &str>(Change::Insert(id, node(id))));
+        let balance = Balance::discover(stream::iter(changes), &StrategyKind::default());
+        let (start, retry) = (Instant::now(), RetryLayer::new(|&()| false));
+        assert_eq!(retry.layer(balance).oneshot(()).await.unwrap(), 1);
+        assert!(start.elapsed() < Duration::from_secs(1));
+    }
+}
+
+/// Retries that have no node to go to take nothing out of the budget.
+#[tokio::test(start_paused = true)]
+async fn retries_without_a_node_are_not_paid_for() {
+    for (nodes, paid) in [(1, 0), (2, 1)] {
+        for class in [Class::MaybeExecuted, Class::Overloaded] {
+            let budget = Arc::new(Budget::new(0.0, 0, Instant::now()));
+            let (_, balance) = failing(nodes);
+            let retry = RetryLayer::new(|_: &Class| true).budget(budget.clone()).layer(balance);
+            retry.oneshot(class).await.unwrap_err();
+            assert_eq!(budget.refused(), paid, "{class:?} on {nodes}");
+        }
+    }
+}
+
+/// Attempts after a call's first are counted as retries, on the node that it tried before too; what
+/// a balancer is told of overload does not keep other users of its subscription from calling.
+#[tokio::test(start_paused = true)]
+async fn counts_retries_and_throttles_nobody() {
+    let registry = registry_of(&["a"]).await;
+    let keep = |_: &_| Ok(Node::default());
+    let selector = Selector::new(Arc::new(registry), SelectorConfig::default(), keep);
+    let subscription = selector.subscribe("greeter").unwrap();
+    let balance = Balance::new(subscription.clone());
+    let retry = RetryLayer::new(|_: &Ask| false).layer(balance.clone());
+    retry.oneshot(Ask::Fail(Class::Refused)).await.unwrap_err();
+    assert_eq!((subscription.stats().attempts, subscription.stats().retries), (3, 2));
+    for _ in 0..100 {
+        balance.clone().oneshot(Ask::Fail(Class::Overloaded)).await.unwrap_err();
+    }
+    for _ in 0..100 {
+        crate::call_any(&subscription).await.expect("nothing is throttled");
     }
 }
 
