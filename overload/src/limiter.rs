@@ -126,8 +126,13 @@ impl Limiter {
     }
 
     /// Takes a place for a call of this kind, unless there is none.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such kind.
     #[must_use = "dropped, it gives the place back"]
     pub fn try_acquire(self: &Arc<Self>, kind: usize) -> Option<Permit> {
+        assert!(kind < self.latencies.len(), "calls of {} kinds, not {kind}", self.latencies.len());
         let begun = self.try_begin(self.limit());
         begun.then(|| Permit::new(Arc::clone(self), kind))
     }
@@ -149,16 +154,17 @@ impl Limiter {
         self.note_peak(self.running.fetch_add(1, SeqCst) + 1);
     }
 
-    /// Counts a call out, learns from how long it ran, and moves the limit if it is time.
+    /// Counts a call out, learns from how long it ran, and moves the limit if it is time. Once for
+    /// each call that began, as with [`release`](Self::release).
     ///
     /// # Panics
     ///
-    /// When there is no such kind.
+    /// When there is no such kind; the call is counted out all the same.
     pub fn end(&self, kind: usize, since: Instant, end: End) {
+        self.release();
         if self.measure.is_some() && self.is_sampled() {
             self.learn(kind, since, end, Instant::now());
         }
-        self.release();
     }
 
     /// Learns from a call that ends now.
@@ -169,9 +175,10 @@ impl Limiter {
         self.measure(measure, nanos(now.saturating_duration_since(measure.epoch)));
     }
 
-    /// Counts a call out that never ran, or from which nothing can be learned.
+    /// Counts a call out that never ran, or from which nothing can be learned. Where none has begun
+    /// there is nothing to count.
     pub fn release(&self) {
-        self.running.fetch_sub(1, SeqCst);
+        let _ = self.running.fetch_update(SeqCst, SeqCst, |running| running.checked_sub(1));
     }
 
     /// Of short calls there are so many that some say as much as all, for which looking at the clock
@@ -259,6 +266,8 @@ impl Drop for Permit {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
     use tokio::time::advance;
 
     use super::*;
@@ -289,6 +298,20 @@ mod tests {
         assert_eq!(limiter.running(), 1);
         drop(second);
         assert_eq!(limiter.running(), 0);
+    }
+
+    /// A kind that there is not takes no place, also where it is seen only at the end; and what never
+    /// began frees none.
+    #[test]
+    fn what_makes_no_sense_leaves_the_count_right() {
+        let limiter = limiter(&Config { max: 2, ..Config::default() });
+        let attempt = |call: &dyn Fn()| catch_unwind(AssertUnwindSafe(call)).is_err();
+        assert!(attempt(&|| std::mem::forget(limiter.try_acquire(2))));
+        limiter.begin();
+        assert!(attempt(&|| limiter.end(2, Instant::now(), End::Ended)));
+        assert_eq!(limiter.running(), 0);
+        limiter.release();
+        assert!(limiter.running() == 0 && limiter.try_begin(1));
     }
 
     /// A share of the places may be full while another has room, and what has begun already is
