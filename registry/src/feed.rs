@@ -233,6 +233,16 @@ impl Audience {
         self.tell(reset, |knows| knows == Knows::Soon);
     }
 
+    /// Tells those who waited for the look that it failed, and that they have to wait for another; the
+    /// others are told nothing.
+    pub fn put_off(&mut self, error: &Error) {
+        let stale = Outage::new(error).stale();
+        for seat in self.seats.iter_mut().filter(|seat| seat.knows == Knows::Soon) {
+            seat.watch.send(&stale);
+            seat.knows = Knows::Nothing;
+        }
+    }
+
     /// Whether nobody watches any more. If so [`Source::follow`] has to end: whoever comes later starts
     /// another task.
     #[must_use = "the task has to end if it is so"]
@@ -266,7 +276,7 @@ impl Audience {
         if self.outage.is_some() {
             return;
         }
-        let outage = Outage { since: SystemTime::now(), cause: error.chain() };
+        let outage = Outage::new(error);
         // Whoever watches is told, and it is theirs to make something of it.
         tracing::debug!(source = self.source, cause = outage.cause, "what feeds watches is lost");
         for seat in &self.seats {
@@ -377,6 +387,10 @@ struct Outage {
 }
 
 impl Outage {
+    fn new(error: &Error) -> Self {
+        Self { since: SystemTime::now(), cause: error.chain() }
+    }
+
     fn stale(&self) -> Update {
         Update::stale(self.since, &*self.cause)
     }

@@ -25,6 +25,10 @@ pub struct Limits {
     /// second may make as many at once; what is more is refused as `resource_exhausted`, with
     /// [`Status::retry_after`](crate::Status::retry_after). Unix sockets and memory are not counted.
     /// Who shares an address shares its calls, as with `max_connections_per_peer`.
+    ///
+    /// Nor are calls counted that come through [`ServerHandle::http`](crate::ServerHandle::http),
+    /// unless the application puts the caller's [`Peer`](crate::Peer) into the extensions of the
+    /// request: it alone knows who calls.
     pub max_rate_per_peer: Option<u32>,
     /// The most calls that a server runs at once, on all connections: 1 to 65 536, default 65 536.
     /// Calls whose handler ends without ever waiting are not counted.
@@ -38,20 +42,21 @@ pub struct Limits {
     ///
     /// It does when more than `min_running` calls run at once and take more than twice as long as
     /// they do when few run, and more than 20 ms, for several tenths of a second; it allows more
-    /// again as soon as they do not. Each method is compared with itself.
+    /// again as soon as they do not. Each method is compared with itself; those that a
+    /// [fallback](crate::Router::fallback) runs are one. How long they should take is learned from
+    /// calls that were answered, not from those that ended in an error.
     ///
     /// Methods that wait on purpose, until something happens for example, may look like an overload
     /// when it does not happen for once. With many such calls set `min_running` to their number, or
     /// this to `false`.
     pub adaptive: bool,
     /// The fewest calls at once that `adaptive` goes down to: at least 1, at most `max_running`,
-    /// default 32; so a `max_running` below that needs this as well. It is also as many as are taken for few: how long calls take while no more run
-    /// is how long they should take.
+    /// default 32, or `max_running` if that is less. It is also as many as are taken for few: how
+    /// long calls take while no more run is how long they should take.
     pub min_running: usize,
     /// The most calls that wait for their turn to run, of each class of criticality, in order of
     /// arrival and the more important classes first: at most 65 536, default 1 024, and no more than
-    /// may run. The
-    /// classes may use the same shares of it. With 0 there is no queue.
+    /// may run. The classes may use the same shares of it. With 0 there is no queue.
     pub max_queued: usize,
     /// How long a call waits for its turn to run before it is refused: at most a year, default
     /// 100 ms. One whose deadline passes meanwhile is refused as well, and not executed.
@@ -93,7 +98,7 @@ impl Default for Limits {
             max_rate_per_peer: None,
             max_running: MAX_IN_FLIGHT,
             adaptive: true,
-            min_running: 32,
+            min_running: MIN_RUNNING,
             max_queued: 1024,
             max_queue_time: Duration::from_millis(100),
             max_connections: 10_000,
@@ -111,11 +116,20 @@ impl Limits {
     ///
     /// The first of those values.
     pub fn check(&self) -> Result<(), InvalidLimit> {
-        self.named().into_iter().zip(self.clamped().named()).try_for_each(
+        self.fitted().named().into_iter().zip(self.clamped().named()).try_for_each(
             |((name, value), (_, nearest))| {
                 if value == nearest { Ok(()) } else { Err(InvalidLimit { name, value, nearest }) }
             },
         )
+    }
+
+    /// A default that another value leaves no room for is nobody's mistake.
+    fn fitted(&self) -> Self {
+        let min_running = match self.min_running {
+            MIN_RUNNING => MIN_RUNNING.min(self.max_running.max(1)),
+            min_running => min_running,
+        };
+        Self { min_running, ..self.clone() }
     }
 
     /// The values that have a range.
@@ -164,6 +178,8 @@ pub struct InvalidLimit {
     nearest: String,
 }
 
+/// The default of `min_running`.
+const MIN_RUNNING: usize = 32;
 /// The least a peer may offer to accept: whatever the engine itself answers fits in it.
 pub(crate) const MIN_FRAME: usize = 1024;
 /// The longest frame that is skipped rather than answered by closing the connection.
@@ -189,7 +205,7 @@ mod tests {
             ("max_in_flight of 0", |l| l.max_in_flight = 0),
             ("max_rate_per_peer of 0", |l| l.max_rate_per_peer = Some(0)),
             ("max_running of 65537", |l| l.max_running = MAX_IN_FLIGHT + 1),
-            ("min_running of 32 is out of range: the nearest in it is 31", |l| l.max_running = 31),
+            ("min_running of 0 is out of range: the nearest in it is 1", |l| l.min_running = 0),
             ("max_queued of 65537", |l| l.max_queued = MAX_IN_FLIGHT + 1),
             ("max_queue_time of ", |l| l.max_queue_time = Duration::MAX),
             ("max_connections of 0", |l| l.max_connections = 0),
@@ -206,6 +222,10 @@ mod tests {
         let rate =
             Limits { max_rate_per_peer: Some(5), stall_timeout: second, ..Limits::default() };
         assert_eq!(rate.check(), Ok(()));
+        let few = Limits { max_running: 8, ..Limits::default() };
+        assert_eq!((few.check(), few.clamped().min_running), (Ok(()), 8));
+        let error = Limits { min_running: 9, ..few }.check().unwrap_err().to_string();
+        assert_eq!(error, "min_running of 9 is out of range: the nearest in it is 8");
         assert_eq!(Limits::default().check(), Ok(()));
     }
 }

@@ -85,7 +85,8 @@ impl Metadata {
 
     /// Says when to come back; left out where there is no room for it.
     pub(crate) fn set_retry_after(&mut self, wait: Duration) {
-        let _ = self.insert(RETRY_AFTER, &wait.as_nanos().div_ceil(1_000_000).to_string());
+        let millis = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+        let _ = self.insert(RETRY_AFTER, &millis.to_string());
     }
 
     pub(crate) fn retry_after(&self) -> Option<Duration> {
@@ -154,6 +155,22 @@ mod tests {
         assert_eq!(metadata.encoded_len(), 5 + 4);
         assert_eq!(metadata.remove("a").as_deref(), Some("1"));
         assert_eq!((metadata.encoded_len(), metadata.get("a")), (4, None));
+    }
+
+    /// A time to wait is as long as was said, rounded up to milliseconds, and one that is too long
+    /// the longest there is.
+    #[test]
+    fn times_to_wait() {
+        let mut metadata = Metadata::new();
+        let longest = Duration::from_millis(u64::MAX);
+        for (wait, said) in [
+            (Duration::from_nanos(1), Duration::from_millis(1)),
+            (longest, longest),
+            (Duration::MAX, longest),
+        ] {
+            metadata.set_retry_after(wait);
+            assert_eq!(metadata.retry_after(), Some(said));
+        }
     }
 
     /// A set that would not fit in its limit refuses the pair and stays as it was.

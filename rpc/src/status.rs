@@ -56,7 +56,8 @@ impl Status {
         self
     }
 
-    /// Says after how long a retry may be of use, as the entry `retry-after-ms` of the metadata.
+    /// Says after how long a retry may be of use, as the entry `retry-after-ms` of the metadata: in
+    /// milliseconds, rounded up, 2⁶⁴ − 1 at most.
     pub fn with_retry_after(mut self, wait: Duration) -> Self {
         self.0.metadata.set_retry_after(wait);
         self

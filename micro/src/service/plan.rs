@@ -331,7 +331,11 @@ mod tests {
                 "max_rate_per_peer of 0",
                 "1",
             ),
-            (Limits { max_running: 8, ..Limits::default() }, "min_running of 32", "8"),
+            (
+                Limits { max_running: 8, min_running: 9, ..Limits::default() },
+                "min_running of 9",
+                "8",
+            ),
         ];
         for (limits, value, nearest) in wrong {
             let error = service(limits).await.unwrap_err();
@@ -339,7 +343,7 @@ mod tests {
             let expected = format!("{value} is out of range: the nearest in it is {nearest}");
             assert!(error.to_string().contains(&expected), "{error}");
         }
-        let few = Limits { max_running: 8, min_running: 2, ..Limits::default() };
+        let few = Limits { max_running: 8, ..Limits::default() };
         drop(service(few).await.unwrap());
     }
 }

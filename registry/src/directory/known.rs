@@ -11,6 +11,8 @@ use crate::{EmptyReason, Registration, RemoveReason, Update, View};
 #[derive(Debug)]
 pub(super) struct Known {
     view: View,
+    /// Who is gone by a listing, of which those who watch are told by the change: it says why.
+    withheld: View,
     /// The revision of the listing.
     listed: u64,
     /// The revision of the last change that was told, of which others may still come.
@@ -22,33 +24,69 @@ pub(super) struct Known {
 impl Known {
     pub(super) fn new<L>(listing: &Listing<L>, reader: &Reader) -> Self {
         let view = reader.view(listing);
-        Self { view, listed: listing.revision, changed: 0, last_left: None }
+        Self { view, withheld: View::new(), listed: listing.revision, changed: 0, last_left: None }
     }
 
     pub(super) fn reset(&self) -> Update {
-        let why_empty = self.last_left.map_or(EmptyReason::Unknown, EmptyReason::from_last);
-        Update::reset(self.view.iter().cloned().collect(), why_empty)
+        Update::reset(self.view.iter().cloned().collect(), self.why_empty())
     }
 
-    /// What a later listing means, which may be ahead of the changes, or behind them.
+    fn why_empty(&self) -> EmptyReason {
+        self.last_left.map_or(EmptyReason::Unknown, EmptyReason::from_last)
+    }
+
+    /// What a later listing means, which may be ahead of the changes, or behind them. Who is missing
+    /// in it is told of once the changes have come that far.
     pub(super) fn catch_up<L>(&mut self, listing: &Listing<L>, reader: &Reader) -> Vec<Update> {
         if listing.revision < self.changed.max(self.listed) {
             return vec![];
         }
         self.listed = listing.revision;
         let listed = reader.view(listing);
-        let updates = self.view.diff(&listed, |_| RemoveReason::Unknown);
-        if updates.iter().any(|update| matches!(update, Update::Remove { .. })) {
-            self.last_left = Some(RemoveReason::Unknown);
+        let mut updates = vec![];
+        for update in self.view.diff(&listed, |_| RemoveReason::Unknown) {
+            match &update {
+                Update::Put(registration) => self.settle(registration, &mut updates),
+                Update::Remove { service, id, .. } => {
+                    self.last_left = Some(RemoveReason::Unknown);
+                    if listed.node(service, id).is_none() {
+                        self.withhold(service, id);
+                        continue;
+                    }
+                }
+                _ => {}
+            }
+            updates.push(update);
         }
         self.view = listed;
         updates
     }
 
-    /// What a batch of changes means; those that a listing was ahead of mean nothing any more.
+    fn withhold(&mut self, service: &str, id: &str) {
+        if let Some(known) = self.view.node(service, id) {
+            self.withheld.apply(&Update::Put(known.clone()));
+        }
+    }
+
+    /// Who is back need not be told of as gone, unless its higher epoch would fence the lower one.
+    fn settle(&mut self, back: &Registration, updates: &mut Vec<Update>) {
+        let Some(known) = self.withheld.node(&back.service, &back.node.id) else { return };
+        let (is_older, remove) =
+            (known.node.epoch > back.node.epoch, Update::remove(known, RemoveReason::Unknown));
+        self.withheld.apply(&remove);
+        updates.extend(is_older.then_some(remove));
+    }
+
+    /// What a batch of changes means; those that a listing was ahead of say no more than why somebody
+    /// left.
     pub(super) fn take_in<L>(&mut self, batch: &[Change<L>], reader: &Reader) -> Vec<Update> {
-        let (listed, mut updates) = (self.listed, vec![]);
-        for change in batch.iter().filter(|change| change.revision() > listed) {
+        let mut updates = vec![];
+        for change in batch {
+            if change.revision() <= self.listed {
+                updates.extend(self.explain(change, reader));
+                continue;
+            }
+            updates.extend(self.give_up_explaining());
             self.changed = change.revision();
             match change {
                 Change::Put(entry) => self.put(entry, reader, &mut updates),
@@ -58,6 +96,29 @@ impl Known {
             }
         }
         updates
+    }
+
+    /// Tells who left with this change and is withheld since a listing.
+    fn explain<L>(&mut self, change: &Change<L>, reader: &Reader) -> Option<Update> {
+        let (key, reason) = match change {
+            Change::Gone { key, .. } => (key, RemoveReason::Expired),
+            Change::Put(entry) => match reader.read(entry) {
+                Some(Stored::Node(_)) => return None,
+                Some(Stored::Goodbye(_)) => (&entry.key, RemoveReason::Deregistered),
+                None => (&entry.key, RemoveReason::Unknown),
+            },
+        };
+        let (service, id) = reader.layout.parse(key)?;
+        let remove = Update::remove(self.withheld.node(service, id)?, reason);
+        self.withheld.apply(&remove);
+        self.last_left = Some(reason);
+        Some(remove)
+    }
+
+    /// Tells who is still withheld when the changes are past the listing: an engine left one out.
+    fn give_up_explaining(&mut self) -> Vec<Update> {
+        let withheld = std::mem::take(&mut self.withheld);
+        withheld.iter().map(|gone| Update::remove(gone, RemoveReason::Unknown)).collect()
     }
 
     fn put<L>(&mut self, entry: &Entry<L>, reader: &Reader, updates: &mut Vec<Update>) {
@@ -182,9 +243,10 @@ mod tests {
     }
 
     proptest! {
-        /// Who applies what is told knows what the engine held after the last change that was told
-        /// or listed, whichever is the later, whatever happened to its keys: nothing is left out,
-        /// and nothing told is older than what was told before.
+        /// Who comes now knows what the engine held after the last change that was told or listed,
+        /// whichever is the later, whatever happened to its keys. Who applies what is told knows the
+        /// same, and besides only those who are gone by a listing and whose removal is still to be
+        /// told: no listing takes anybody out but who makes room for a lower epoch.
         #[test]
         fn what_is_told_is_what_is_there(events in proptest::collection::vec(any_event(), 0..60)) {
             let mut engine = Engine::new();
@@ -192,6 +254,7 @@ mod tests {
             let (mut told, mut listed, mut caught_up) = (0, 0, 0);
             let mut view = View::new();
             for event in events {
+                let is_listing = matches!(event, Event::CatchUp);
                 let updates = match event {
                     Event::Change { id, epoch, form, is_together } => {
                         engine.change(id, epoch, form, is_together);
@@ -212,26 +275,71 @@ mod tests {
                         known.catch_up(&engine.listings[listed], &engine.reader)
                     }
                 };
-                for update in updates {
-                    prop_assert!(view.apply(&update), "{update:?} changes nothing");
+                for (at, update) in updates.iter().enumerate() {
+                    prop_assert!(is_known(&view, update) || view.apply(update), "{update:?}");
+                    if is_listing && let Update::Remove { id, .. } = update {
+                        let is_put = |u: &_| matches!(u, Update::Put(r) if r.node.id == *id);
+                        prop_assert!(updates[at..].iter().any(is_put), "{update:?}");
+                    }
                 }
                 let there = engine.reader.view(&engine.listings[told.max(caught_up)]);
-                prop_assert_eq!(&view, &there);
+                let all = there.iter().cloned().collect();
+                prop_assert_eq!(known.reset(), Update::reset(all, known.why_empty()));
+                for update in view.diff(&there, |_| RemoveReason::Unknown) {
+                    let ahead = &engine.changes[told..caught_up.max(told)];
+                    prop_assert!(is_to_come(&update, ahead, &engine.reader), "{update:?}");
+                }
             }
         }
     }
 
-    /// Who was there before a listing was ahead of the changes left for a reason that nobody knows.
+    /// Whether an update says what is known.
+    fn is_known(view: &View, update: &Update) -> bool {
+        let Update::Put(put) = update else { return false };
+        view.node(&put.service, &put.node.id) == Some(put)
+    }
+
+    /// Whether it is of a node that these changes will take out.
+    fn is_to_come(update: &Update, changes: &[Change<()>], reader: &Reader) -> bool {
+        let Update::Remove { id, .. } = update else { return false };
+        changes.iter().any(|change| match change {
+            Change::Gone { key, .. } => key.ends_with(id),
+            Change::Put(entry) => {
+                entry.key.ends_with(id) && !matches!(reader.read(entry), Some(Stored::Node(_)))
+            }
+        })
+    }
+
+    /// A listing knows nobody's reason to leave: who comes then learns of none, and who watches
+    /// learns it from the change.
     #[test]
     fn a_listing_knows_no_reasons() {
         let mut engine = Engine::new();
         engine.change(0, 0, 4, false);
         engine.change(0, 0, 2, false);
         let mut known = Known::new(&engine.listings[1], &engine.reader);
-        let updates = known.catch_up(&engine.listings[2], &engine.reader);
-        let reason = RemoveReason::Unknown;
-        assert!(matches!(updates[..], [Update::Remove { reason: said, .. }] if said == reason));
+        assert!(known.catch_up(&engine.listings[2], &engine.reader).is_empty());
         assert_eq!(known.reset(), Update::reset(vec![], EmptyReason::Unknown));
+        let updates = known.take_in(&engine.changes, &engine.reader);
+        let reason = RemoveReason::Expired;
+        assert!(matches!(updates[..], [Update::Remove { reason: said, .. }] if said == reason));
+        assert_eq!(known.reset(), Update::reset(vec![], EmptyReason::AllExpired));
         assert!(known.take_in(&engine.changes, &engine.reader).is_empty());
+    }
+
+    /// Who is gone by a listing, and of whom no change tells, has left as well.
+    #[test]
+    fn an_engine_may_leave_a_change_out() {
+        let mut engine = Engine::new();
+        engine.change(0, 0, 4, false);
+        engine.change(0, 0, 2, false);
+        let mut known = Known::new(&engine.listings[1], &engine.reader);
+        assert!(known.catch_up(&engine.listings[2], &engine.reader).is_empty());
+        engine.change(1, 0, 4, false);
+        let updates = known.take_in(&engine.changes[2..], &engine.reader);
+        let reason = RemoveReason::Unknown;
+        assert!(
+            matches!(&updates[..], [Update::Remove { reason: said, .. }, _] if *said == reason)
+        );
     }
 }

@@ -11,7 +11,7 @@ use super::known::Known;
 use super::reading::Reader;
 use super::registry::in_time;
 use super::{Changes, Directory, Keys, Listing};
-use crate::feed::{self, Audience};
+use crate::feed::{self, Audience, Backoff};
 use crate::{Error, ErrorKind};
 
 /// What is followed.
@@ -56,18 +56,26 @@ impl<D: Directory> feed::Source for Source<D> {
 }
 
 impl<D: Directory> Source<D> {
+    async fn look(&self, pause: Option<Duration>) -> Result<Listing<D::Lease>, Error> {
+        if let Some(pause) = pause {
+            tokio::time::sleep(pause).await;
+        }
+        self.list().await
+    }
+
     /// Tells what changes. For those who come it lists again: what changed before they came may not
-    /// have been told yet, though a call has answered it.
+    /// have been told yet, though a call has answered it. As long as that fails they wait; the others
+    /// go on being told.
     async fn serve(
         &self,
         mut known: Known,
         mut changes: Changes<D::Lease>,
         audience: &mut Audience,
     ) -> Option<Error> {
-        let mut look = Fuse::terminated();
+        let (mut look, mut backoff) = (Fuse::terminated(), None);
         loop {
             if look.is_terminated() && audience.begin_look() {
-                look = self.list().boxed().fuse();
+                look = self.look(backoff.as_ref().map(Backoff::pause)).boxed().fuse();
             }
             // Every arm is cancel-safe. Changes come first: they say why a node left.
             tokio::select! {
@@ -79,10 +87,14 @@ impl<D: Directory> Source<D> {
                 },
                 listing = &mut look => match listing {
                     Ok(listing) => {
+                        backoff = None;
                         audience.send(&known.catch_up(&listing, &self.reader));
                         audience.admit(|_| known.reset());
                     }
-                    Err(error) => return Some(error),
+                    Err(error) => {
+                        backoff.get_or_insert_with(Backoff::new).lost();
+                        audience.put_off(&error);
+                    }
                 },
                 () = audience.changed() => if audience.is_over() {
                     return None;

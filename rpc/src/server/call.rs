@@ -30,7 +30,7 @@ impl Call {
     }
 
     /// Polls for the first time, on the connection's own task, unless the method is known to
-    /// compute. Nobody is woken: a handler that waits is polled again by the task it is given.
+    /// compute. Nobody is woken: a handler that waits is polled again when it is [finished](Self::finish).
     pub(super) fn poll_first(&mut self) -> Poll<Outcome> {
         if self.route.spawns() {
             return Poll::Pending;

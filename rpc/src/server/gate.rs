@@ -31,6 +31,13 @@ struct Line {
     is_closed: bool,
 }
 
+impl Line {
+    /// Whether somebody waits whom a call of this class may not pass.
+    fn is_behind(&self, class: Criticality) -> bool {
+        self.queue.first().is_some_and(|first| first <= class)
+    }
+}
+
 struct Entry {
     method: usize,
     /// Hands over a place; `None` once it is certain that none will come.
@@ -78,13 +85,17 @@ impl Gate {
         class: Criticality,
     ) -> Result<Verdict, Refused> {
         let gate = &shared.gate;
-        // A place that is free is not for those who wait: whoever gave it back has called them.
-        if gate.limiter.running() < gate.places(class) {
+        if gate.queued() == 0 && gate.limiter.running() < gate.places(class) {
             return Ok(Verdict::Run);
         }
         let mut line = lock(&gate.line);
         if line.is_closed {
             return Err(Refused::Stopping);
+        }
+        // Who gave a place back may not have called anybody yet, and nobody passes those who wait.
+        Self::call_first(shared, &mut line);
+        if !line.is_behind(class) && gate.limiter.running() < gate.places(class) {
+            return Ok(Verdict::Run);
         }
         if gate.is_full(&line, class) {
             return Err(gate.overloaded());
@@ -278,11 +289,11 @@ mod tests {
     use crate::server::ServerConfig;
     use crate::{Request, Response, Router};
 
-    /// What a server of one place has, for one method.
-    fn shared() -> Arc<Shared> {
+    /// What a server of so many places has, for one method.
+    fn shared(max_running: usize) -> Arc<Shared> {
         let echo = |request: Request| async move { Ok(Response::new(request.codec, request.body)) };
         let routes = Router::new().route("test", "echo", echo).build().ok().unwrap();
-        let limits = Limits { max_running: 1, ..Limits::default() };
+        let limits = Limits { max_running, ..Limits::default() };
         let config = ServerConfig { limits, ..ServerConfig::default() };
         Arc::new(Shared::new(routes, config, Arc::new(|| Ok(())), Bytes::new()))
     }
@@ -299,7 +310,7 @@ mod tests {
     /// is gone, or because its deadline has passed by then.
     #[tokio::test(start_paused = true)]
     async fn a_place_that_is_not_taken_goes_on() {
-        let shared = shared();
+        let shared = shared(1);
         let [first, second, third, _] = Criticality::ALL;
         let running = Running::new(&shared, 0, Instant::now());
         let (gone, late) = (wait(&shared, first), wait(&shared, second));
@@ -315,10 +326,34 @@ mod tests {
         assert_eq!(shared.gate.running(), 0);
     }
 
+    /// Between the moment when a call gives its place back and the one when it calls who waits, nobody
+    /// takes it who came later.
+    #[tokio::test(start_paused = true)]
+    async fn nobody_passes_those_who_wait() {
+        let shared = shared(1);
+        let [_, high, low, _] = Criticality::ALL;
+        shared.gate.limiter.begin();
+        let first = wait(&shared, low);
+        shared.gate.limiter.release();
+        let _second = wait(&shared, high);
+        assert_eq!((shared.gate.running(), shared.gate.queued()), (1, 1));
+        assert!(first.turn(None).await.is_ok());
+    }
+
+    /// Who matters more runs at once where the places of the others are all taken.
+    #[tokio::test(start_paused = true)]
+    async fn who_matters_more_passes() {
+        let shared = shared(2);
+        let [most, .., least] = Criticality::ALL;
+        shared.gate.limiter.begin();
+        let _waits = wait(&shared, least);
+        assert!(matches!(Gate::admit(&shared, 0, most), Ok(Verdict::Run)));
+    }
+
     /// Who was handed a place may have begun, who was not has certainly not, also after the end.
     #[tokio::test(start_paused = true)]
     async fn tells_who_has_not_begun() {
-        let shared = shared();
+        let shared = shared(1);
         let running = Running::new(&shared, 0, Instant::now());
         let [first, second, ..] = Criticality::ALL;
         let (called, waits) = (wait(&shared, first), wait(&shared, second));

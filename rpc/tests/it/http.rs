@@ -1,7 +1,7 @@
 //! HTTP on the same port, as `curl` speaks it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -53,6 +53,23 @@ async fn calls() {
     let (server, _) = server().await;
     assert_eq!(post(&server, "echo", r#"{"name":"Ann"}"#).await, (200, r#"{"name":"Ann"}"#.into()));
     assert_eq!(post(&server, "later", "").await, (200, "{}".into()));
+}
+
+/// A call that ends at once is not counted among those that run.
+#[tokio::test]
+async fn calls_that_end_at_once_are_not_counted() {
+    let handle = Arc::new(OnceLock::<ServerHandle>::new());
+    let server = Arc::clone(&handle);
+    let router = Router::new().route("test", "count", move |request: Request| {
+        let server = Arc::clone(&server);
+        async move {
+            let running = server.get().unwrap().in_flight();
+            Ok(Response::new(request.codec, running.to_string().into()))
+        }
+    });
+    let server = Server::new(router).unwrap().start(vec![tcp().await]);
+    let server = handle.get_or_init(|| server);
+    assert_eq!(post(server, "count", "{}").await, (200, "0".into()));
 }
 
 /// Errors have one shape and the status of their code; details that are JSON are shown.

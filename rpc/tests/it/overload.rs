@@ -314,6 +314,24 @@ async fn health_and_control_frames_are_never_shed() {
     }
 }
 
+/// What is refused over HTTP is refused before its body is there.
+#[cfg(feature = "http")]
+#[tokio::test]
+async fn bodies_of_what_is_refused_are_not_read() {
+    let limits = Limits {
+        max_running: 1,
+        max_queued: 0,
+        stall_timeout: Duration::from_secs(1),
+        ..Limits::default()
+    };
+    let (server, _, _channel, _running) = full(limits).await;
+    let mut raw = Raw::silent(&server).await;
+    let head = "HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 99\r\n\r\n";
+    raw.send(format!("POST /test/echo {head}").as_bytes()).await;
+    let answer = String::from_utf8(raw.rest().await).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 429"), "{answer}");
+}
+
 /// Places come back from calls that panic, that fail or whose connection closes, whether they ran or
 /// waited: with a single place everything is served in the end.
 #[tokio::test]

@@ -8,6 +8,7 @@ mod reply;
 mod stream;
 
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -113,6 +114,9 @@ where
     call::check_metadata(&call.metadata, &shared.limits)?;
     call.peer = caller.peer;
     call.extensions = head.extensions;
+    if let Some(refused) = shared.gate.sheds(call.criticality) {
+        return Err(Status::from(refused).into());
+    }
     let mut phases = shared.phases();
     call.body = tokio::select! {
         body = read_body(body, shared) => body?,
@@ -182,8 +186,12 @@ async fn outcome(
     if let Verdict::Wait(waiting) = verdict {
         return call::queued(route, request, waiting).await;
     }
-    let running = Running::new(shared, *number, Instant::now());
-    let outcome = Call::new(route, request).finish().await;
+    let (since, mut call) = (Instant::now(), Call::new(route, request));
+    if let Poll::Ready(outcome) = call.poll_first() {
+        return outcome;
+    }
+    let running = Running::new(shared, *number, since);
+    let outcome = call.finish().await;
     running.ended(&outcome);
     outcome
 }

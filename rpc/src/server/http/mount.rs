@@ -30,7 +30,7 @@ use crate::{Code, Peer, Status};
 ///
 /// The handler gets the extensions of the HTTP request as its own, so what the application's layers
 /// found out about the caller reaches it. A [`Peer`] among them is the caller's address; there is
-/// none otherwise.
+/// none otherwise, and [`max_rate_per_peer`](crate::Limits::max_rate_per_peer) bounds nobody then.
 #[derive(Clone)]
 #[must_use = "it answers where it is mounted"]
 pub struct HttpService {
