@@ -141,7 +141,7 @@ impl ClientBuilder {
         self
     }
 
-    /// How nodes are picked. Default: `least-loaded`, the fewest calls in flight out of five nodes.
+    /// How nodes are picked. Default: `ewma`, the soonest expected answer out of five nodes.
     pub fn strategy(mut self, strategy: StrategyKind) -> Self {
         self.balancing.strategy = Some(strategy);
         self

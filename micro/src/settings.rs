@@ -44,7 +44,7 @@ use crate::{Error, duration};
 /// | `register_ttl` | `MICRO_REGISTER_TTL` | `--register-ttl DURATION` | how long a registration lasts, at least twice the interval | `30s` |
 /// | `register_interval` | `MICRO_REGISTER_INTERVAL` | `--register-interval DURATION` | how often it is renewed, at least 100ms | `10s` |
 /// | `drain_delay` | `MICRO_DRAIN_DELAY` | `--drain-delay DURATION` | how long a service that stops accepts calls, at most 5m | `2s` |
-/// | `selector` | `MICRO_SELECTOR` | `--selector STRATEGY` | how a client picks a node: ewma, least-loaded, round-robin, random, weighted or consistent-hash | `least-loaded` |
+/// | `selector` | `MICRO_SELECTOR` | `--selector STRATEGY` | how a client picks a node: ewma, least-loaded, round-robin, random, weighted or consistent-hash | `ewma` |
 /// | `hash_by` | `MICRO_HASH_BY` | `--hash-by KEY` | the metadata whose value consistent-hash goes by, such as baggage.user, or call keys for each call's own | none |
 /// | `filter` | `MICRO_FILTER` | `--filter FILTER` | which nodes a client calls, such as version=^1.4; zone=a; label.track=canary | all |
 /// | `attempts` | `MICRO_ATTEMPTS` | `--attempts NUMBER` | how often a call is tried, 1 to 8 | `3` |

@@ -28,7 +28,7 @@ use crate::{
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SelectorConfig {
-    /// How nodes are picked. Default `least-loaded`.
+    /// How nodes are picked. Default `ewma`.
     pub strategy: StrategyKind,
     /// The zone of the caller, whose nodes are preferred while at least three of them are ready and
     /// the best of them takes at most twice as long as is normal elsewhere. Default: none, all zones

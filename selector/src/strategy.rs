@@ -29,10 +29,10 @@ pub trait Strategy: fmt::Debug + Send + Sync + 'static {
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum StrategyKind {
-    /// `ewma`: [`Ewma`].
-    Ewma,
-    /// `least-loaded`, the default: [`LeastLoaded`].
+    /// `ewma`, the default: [`Ewma`].
     #[default]
+    Ewma,
+    /// `least-loaded`: [`LeastLoaded`].
     LeastLoaded,
     /// `round-robin`: [`RoundRobin`].
     RoundRobin,

@@ -34,6 +34,8 @@ pub struct Call {
     timeout: Duration,
     #[arg(long)]
     idempotent: bool,
+    #[arg(long)]
+    long: Option<f64>,
 }
 
 /// How a caller calls.
@@ -58,9 +60,20 @@ pub struct Report {
     pub errors: Vec<Failed>,
 }
 
+/// The methods of [`Work`](super::server::Work).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)] // They are described there.
+pub enum Method {
+    Work,
+    Short,
+    Long,
+}
+
 /// A call that ended.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Called {
+    /// What was called.
+    pub method: Method,
     /// When it was due.
     pub at: Nanos,
     /// How long it took from then on.
@@ -124,7 +137,7 @@ pub async fn call(call: Call) -> Result<()> {
     let work = WorkClient::new(&client);
     work.work().idempotent(true).wait_for_ready(true).timeout(Duration::from_secs(60)).await?;
     println!("ready");
-    let calls = Calls { work, is_idempotent: call.idempotent, log: log.clone() };
+    let calls = Calls { work, is_idempotent: call.idempotent, long: call.long, log: log.clone() };
     calls.make(loads()).await;
     println!("{}", serde_json::to_string(&log.take())?);
     Ok(())
@@ -165,6 +178,8 @@ async fn observe(request: Request, next: Next, log: Arc<Log>) -> Result<Response
 struct Calls {
     work: WorkClient,
     is_idempotent: bool,
+    /// The share of long calls, with the others short; calls are neither if there is none.
+    long: Option<f64>,
     log: Arc<Log>,
 }
 
@@ -216,11 +231,25 @@ impl Calls {
 
     /// Makes a call that was due then.
     async fn one(self, due: Instant) {
+        let method = self.method();
         let at = clock::now() - nanos(due.elapsed());
-        let answer = self.work.work().idempotent(self.is_idempotent).await;
+        let call = match method {
+            Method::Work => self.work.work(),
+            Method::Short => self.work.short(),
+            Method::Long => self.work.long(),
+        };
+        let answer = call.idempotent(self.is_idempotent).await;
         let took = clock::now() - at;
         let error = answer.err().map(Error::from);
-        self.log.called(at, took, error);
+        self.log.called(method, at, took, error);
+    }
+
+    fn method(&self) -> Method {
+        match self.long {
+            None => Method::Work,
+            Some(share) if fastrand::f64() < share => Method::Long,
+            Some(_) => Method::Short,
+        }
     }
 }
 
@@ -252,7 +281,7 @@ impl Log {
         (attempt.took, attempt.end) = (clock::now() - attempt.at, end);
     }
 
-    fn called(&self, at: Nanos, took: Nanos, error: Option<Error>) {
+    fn called(&self, method: Method, at: Nanos, took: Nanos, error: Option<Error>) {
         let report = &mut self.noted().report;
         let error = error.map(|error| {
             let shape = shape(&error);
@@ -262,7 +291,7 @@ impl Log {
                 report.errors.len() - 1
             })
         });
-        report.calls.push(Called { at, took, error });
+        report.calls.push(Called { method, at, took, error });
     }
 
     fn take(&self) -> Report {
@@ -293,7 +322,7 @@ mod tests {
     fn errors_that_say_the_same_are_one_group() {
         let log = Log::default();
         for text in ["node a1 at 127.0.0.1:1 hung", "node b2 at 127.0.0.1:2 hung", "refused"] {
-            log.called(0, 1, Some(Error::new(micro::Code::Unavailable, text)));
+            log.called(Method::Work, 0, 1, Some(Error::new(micro::Code::Unavailable, text)));
         }
         let report = log.take();
         let errors: Vec<_> = report.calls.iter().map(|call| call.error).collect();

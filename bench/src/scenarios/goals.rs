@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use nix::sys::signal::Signal;
 
 use super::Setup;
-use super::caller::Load;
+use super::caller::{Load, Method};
 use super::clock::{self, Nanos, S};
 use super::record::Record;
 use super::stage::{Callers, Stage};
@@ -35,6 +35,10 @@ pub enum Goal {
     /// The registry goes away, and comes back without knowing anybody, at 30 % load.
     #[value(name = "G11", alias = "g11")]
     G11,
+    /// Nine short calls to one that takes a hundred times as long, at 70 % load; then one server is 5
+    /// times as slow.
+    #[value(name = "G15", alias = "g15")]
+    G15,
 }
 
 /// A policy by the name the product has for it.
@@ -94,6 +98,7 @@ impl Goal {
             Self::G8 => "G8",
             Self::G9 => "G9",
             Self::G11 => "G11",
+            Self::G15 => "G15",
         }
     }
 
@@ -108,7 +113,8 @@ impl Goal {
     /// Dropping the future kills the processes.
     pub async fn play(self, setup: &Setup, policy: Policy) -> Result<Vec<Outcome>> {
         let strategy = policy.strategy();
-        let callers = Callers { strategy, is_idempotent: true, timeout: Duration::from_secs(10) };
+        let timeout = Duration::from_secs(10);
+        let callers = Callers { strategy, is_idempotent: true, timeout, long: None };
         Ok(match self {
             Self::G1 => vec![g1(setup, callers).await?],
             Self::G6 => vec![killed(setup, callers).await?, halted(setup, callers).await?],
@@ -116,6 +122,7 @@ impl Goal {
             Self::G8 => vec![g8(setup, Callers { is_idempotent: false, ..callers }).await?],
             Self::G9 => vec![g9(setup, Callers { timeout: SECOND, ..callers }).await?],
             Self::G11 => vec![g11(setup, callers).await?],
+            Self::G15 => vec![g15(setup, Callers { long: Some(LONG), ..callers }).await?],
         })
     }
 }
@@ -250,6 +257,31 @@ async fn g11(setup: &Setup, callers: Callers<'_>) -> Result<Outcome> {
     Ok(outcome(figures, vec![], &record))
 }
 
+/// The oracle does without the slow server, at the same rate.
+async fn g15(setup: &Setup, callers: Callers<'_>) -> Result<Outcome> {
+    let mut stage = Stage::set(setup, callers).await?;
+    let (slow, times) = (0, 5);
+    let of_one = setup.capacity_of_one() / (0.1 * (1.0 - LONG) + 10.0 * LONG);
+    let healthy = stage.window(Load::Rate(0.7 * f64::from(setup.servers) * of_one)).await?;
+    stage.slow(slow, times).await?;
+    let sound = f64::from(setup.servers) - 1.0 + 1.0 / f64::from(times);
+    let slowed = stage.window(Load::Rate(0.7 * sound * of_one)).await?;
+    stage.signal(slow, Signal::SIGTERM)?;
+    let without = stage.window(Load::Rate(0.7 * sound * of_one)).await?;
+    let record = stage.end().await?;
+    let (short, long) = (record.of_method(Method::Short), record.of_method(Method::Long));
+    let against_oracle = |calls: &Record| calls.p99(slowed.clone()) / calls.p99(without.clone());
+    let figures = vec![
+        ("short calls' p99, × without the slow node", Most(1.5), against_oracle(&short)),
+        ("long calls' p99, × without the slow node", Most(1.5), against_oracle(&long)),
+    ];
+    let [short, long] = [short, long].map(|calls| calls.p99(healthy.clone()) / 1e6);
+    let healthy =
+        format!("with all healthy p99 {short:.1} ms of short, {long:.0} ms of long calls");
+    let share = format!("slow node's share {:.2} %", 100.0 * record.share(slow, slowed));
+    Ok(outcome(figures, vec![healthy, share], &record))
+}
+
 fn full(setup: &Setup) -> Load {
     Load::InFlight((setup.servers * setup.workers.get()) as usize)
 }
@@ -259,4 +291,6 @@ fn outcome(figures: Figures, remarks: Vec<String>, record: &Record) -> Outcome {
     Outcome { figures, remarks, calls: record.calls.len(), failed, failures: record.failures() }
 }
 
+/// The share of long calls in G15.
+const LONG: f64 = 0.1;
 const SECOND: Duration = Duration::from_secs(1);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::caller::{Attempted, Called, End, Report};
+use super::caller::{Attempted, Called, End, Method, Report};
 use super::clock::{Nanos, S};
 
 /// What all callers did. Nodes are named by their number on the stage.
@@ -32,6 +32,13 @@ impl Record {
         let numbers: Vec<_> = (0..report.nodes.len()).map(number).collect();
         let attempts = report.attempts.into_iter();
         self.attempts.push(attempts.map(|a| Attempted { node: numbers[a.node], ..a }).collect());
+    }
+
+    /// The same without calls of other methods.
+    pub fn of_method(&self, method: Method) -> Self {
+        let mut record = self.clone();
+        record.calls.retain(|call| call.method == method);
+        record
     }
 
     /// The errors of failed calls, grouped, with the first of each group verbatim.
@@ -178,13 +185,14 @@ mod tests {
         assert_eq!(all.lost_at(0, 0..45 * MS), [1.0]);
     }
 
-    /// Reports of several callers add up: nodes are matched by address, errors by what they say, and
-    /// a failed call takes for ever.
+    /// Reports of several callers add up: nodes are matched by address, errors by what they say, calls
+    /// are told apart by method, and a failed call takes for ever.
     #[test]
     fn reports_add_up() {
         let report = |nodes: [&str; 2], first: &str| Report {
             calls: (0..60)
-                .map(|at| Called { at, took: 7, error: (at == 0).then_some(0) })
+                .map(|at| (at, if at == 0 { Method::Long } else { Method::Short }))
+                .map(|(at, method)| Called { method, at, took: 7, error: (at == 0).then_some(0) })
                 .collect(),
             attempts: attempts(0, End::Answered, [1]),
             nodes: nodes.map(str::to_owned).to_vec(),
@@ -198,6 +206,9 @@ mod tests {
         assert_eq!(all.failures(), "2 × first");
         assert_eq!((all.p99(1..60), all.p99(0..60)), (7.0, f64::INFINITY));
         assert_eq!(all.answered(0..4), 0.75);
+        let [short, long] = [Method::Short, Method::Long].map(|method| all.of_method(method));
+        assert_eq!((short.calls.len(), short.failed(0..S)), (118, 0.0));
+        assert_eq!((long.calls.len(), long.failed(0..S)), (2, 2.0));
         assert_eq!(all.answered(70..80), 1.0);
         assert_eq!(all.throughput(0..S), 118.0);
     }

@@ -32,6 +32,10 @@ pub struct Serve {
 pub trait Work {
     /// Does some. Whether it may be repeated is for the caller to say.
     async fn work(&self);
+    /// Does a tenth of that.
+    async fn short(&self);
+    /// Does ten times as much.
+    async fn long(&self);
 }
 
 /// Serves until it is told to stop.
@@ -72,7 +76,21 @@ struct Shift {
 
 impl Work for Shift {
     async fn work(&self) {
-        let mean = self.demand * self.times.load(Relaxed);
+        self.work_for(self.demand).await;
+    }
+
+    async fn short(&self) {
+        self.work_for(self.demand / 10).await;
+    }
+
+    async fn long(&self) {
+        self.work_for(self.demand * 10).await;
+    }
+}
+
+impl Shift {
+    async fn work_for(&self, demand: Duration) {
+        let mean = demand * self.times.load(Relaxed);
         self.workers.work(mean.mul_f64(-(1.0 - fastrand::f64()).ln())).await;
     }
 }

@@ -1,5 +1,6 @@
 //! A registry, servers and callers as processes, and what is done to them.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -22,6 +23,8 @@ pub struct Callers<'a> {
     pub is_idempotent: bool,
     /// How long a call may take.
     pub timeout: Duration,
+    /// The share of long calls among short ones; calls are neither if there is none.
+    pub long: Option<f64>,
 }
 
 /// Processes that serve and call, killed when it is dropped.
@@ -101,6 +104,17 @@ impl<'a> Stage<'a> {
         Ok(clock::now())
     }
 
+    /// Has all callers together call so from now on; returns when that is measured, after warming up.
+    ///
+    /// # Errors
+    ///
+    /// If one has gone.
+    pub async fn window(&mut self, load: Load) -> Result<Range<Nanos>> {
+        self.load(load).await?;
+        let from = self.wait(self.setup.warm_up).await;
+        Ok(from..self.wait(self.setup.seconds).await)
+    }
+
     /// Lets it go on for so long; returns when that is over.
     pub async fn wait(&self, duration: Duration) -> Nanos {
         sleep(duration).await;
@@ -167,6 +181,7 @@ impl<'a> Stage<'a> {
             format!("--timeout={}", callers.timeout.as_secs_f64()),
         ];
         arguments.extend(callers.strategy.map(|strategy| format!("--strategy={strategy}")));
+        arguments.extend(callers.long.map(|share| format!("--long={share}")));
         arguments.extend(callers.is_idempotent.then(|| "--idempotent".to_owned()));
         Process::start(arguments)
     }

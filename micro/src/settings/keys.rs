@@ -85,7 +85,7 @@ pub(crate) const KEYS: [Key; 17] = [
         value: "STRATEGY",
         about: "how a client picks a node: ewma, least-loaded, round-robin, random, weighted or \
                 consistent-hash",
-        unset: Unset::Is("least-loaded"),
+        unset: Unset::Is("ewma"),
         is_identity: false,
     },
     Key {

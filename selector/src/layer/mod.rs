@@ -61,7 +61,7 @@
 //!
 //! | of | what | from |
 //! |---|---|---|
-//! | [`Balance`] | `least-loaded` of 5 choices; ejection, probes, slow start as over a registry | [`Picker`](crate::Picker) |
+//! | [`Balance`] | `ewma` of 5 choices; ejection, probes, slow start as over a registry | [`Picker`](crate::Picker) |
 //! | [`RetryLayer`] | 3 attempts; 25 ms × 2ⁿ up to 250 ms, drawn from zero on | [`RetryPolicy`](crate::RetryPolicy) |
 //! | | a budget of 20 % of the calls and 10 a second | [`BudgetPolicy`](crate::BudgetPolicy): Finagle, `RetryBudget` |
 //! | [`EjectionLayer`] | 5 failures in a row, or < 80 % answered over 5 to 10 s of ≥ 10 calls | Envoy, outlier detection |
