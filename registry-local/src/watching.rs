@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use micro_registry::feed::{Audience, Feeders, Source};
+use micro_registry::feed::{Audience, Feeders, Look, Source};
 use micro_registry::{Error, Scope, Update, WatchSender};
 use tokio::time::Instant;
 
@@ -67,12 +67,14 @@ impl Feed {
     async fn follow_session(
         &mut self,
         mut session: Session,
+        look: Look,
         audience: &mut Audience,
     ) -> Option<Error> {
-        self.begin(&session, audience);
+        self.begin(&session, look, audience);
         let changes = session.changes();
         loop {
-            let is_awaited = audience.begin_look();
+            let look = audience.begin_look();
+            let is_awaited = look.is_awaited();
             if !is_awaited && let Wake::Audience = wait(session.wake_at(), &changes, audience).await
             {
                 match audience.is_over() {
@@ -87,7 +89,7 @@ impl Feed {
             match self.finish(step, audience).await? {
                 Ok((same, Ok(updates))) => {
                     session = same;
-                    self.tell(&session, &updates, audience);
+                    self.tell(&session, &updates, look, audience);
                 }
                 Ok((_, Err(error))) | Err(error) => return Some(error),
             }
@@ -95,13 +97,13 @@ impl Feed {
     }
 
     /// Tells everybody what a step found.
-    fn tell(&mut self, session: &Session, updates: &[Update], audience: &mut Audience) {
+    fn tell(&mut self, session: &Session, updates: &[Update], look: Look, audience: &mut Audience) {
         if audience.is_lost() {
-            return self.begin(session, audience);
+            return self.begin(session, look, audience);
         }
         let forgetful = self.is_forgetful();
         audience.send(updates);
-        audience.admit(|scope| session.tracker().reset(scope, forgetful));
+        audience.admit(look, |scope| session.tracker().reset(scope, forgetful));
     }
 
     /// Waits for work. If it takes as long as no call may, that is an outage, and those who watch
@@ -123,9 +125,9 @@ impl Feed {
     }
 
     /// Tells everybody what there is, from which they follow what happens.
-    fn begin(&mut self, session: &Session, audience: &mut Audience) {
+    fn begin(&mut self, session: &Session, look: Look, audience: &mut Audience) {
         let forgetful = self.is_forgetful();
-        audience.reset(|scope| session.tracker().reset(scope, forgetful));
+        audience.reset(look, |scope| session.tracker().reset(scope, forgetful));
         if let Some(cause) = session.unnotified.as_deref().filter(|_| !self.warned_unnotified) {
             let directory = self.plan.reader.directory.path().display();
             tracing::warn!(%directory, cause, "local registry has no notifications; rescanning");
@@ -146,14 +148,14 @@ impl Source for Feed {
         format!("local registry {}", self.plan.reader.directory.path().display())
     }
 
-    async fn follow(&mut self, audience: &mut Audience) -> Option<Error> {
+    async fn follow(&mut self, look: Look, audience: &mut Audience) -> Option<Error> {
         if audience.is_lost() {
             self.forgot = Some(clock::now());
         }
         let plan = self.plan.clone();
         let opening = self.lane.run(move || Session::open(&plan));
         match self.finish(opening, audience).await? {
-            Ok(session) => self.follow_session(session, audience).await,
+            Ok(session) => self.follow_session(session, look, audience).await,
             Err(error) => Some(error),
         }
     }

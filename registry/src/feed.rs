@@ -33,11 +33,11 @@ pub trait Source: Send + 'static {
     /// `None` once the audience [is over](Audience::is_over).
     ///
     /// Who watches knows what a call answered before, and may not be told anything older. So whoever
-    /// comes later waits for another look, which [`begins`](Audience::begin_look) after that; the first
-    /// one begins where this is called.
+    /// comes later waits for another look, which [`begins`](Audience::begin_look) after that; this is
+    /// the first one, which begins where this is called.
     ///
     /// A panic is an outage like another: it may be called again after one, as after an error.
-    async fn follow(&mut self, audience: &mut Audience) -> Option<Error>;
+    async fn follow(&mut self, look: Look, audience: &mut Audience) -> Option<Error>;
 }
 
 /// Feeds watches by one task, which runs while there is any.
@@ -156,8 +156,8 @@ async fn feed(mut source: impl Source, mut audience: Audience) {
 }
 
 async fn follow(source: &mut impl Source, audience: &mut Audience) -> Option<Error> {
-    audience.begin_look();
-    let followed = AssertUnwindSafe(source.follow(audience)).catch_unwind().await;
+    let look = audience.begin_look();
+    let followed = AssertUnwindSafe(source.follow(look, audience)).catch_unwind().await;
     followed.unwrap_or_else(|_| {
         tracing::error!(source = audience.source, "following what feeds watches panicked");
         Some(Error::new(ErrorKind::Internal, format!("following {} panicked", audience.source)))
@@ -173,6 +173,22 @@ pub struct Audience {
     leaving: FuturesUnordered<BoxFuture<'static, ()>>,
     outage: Option<Outage>,
     backoff: Backoff,
+}
+
+/// A look at the source, which [began](Audience::begin_look) and is good for one answer to those who
+/// came before it.
+#[derive(Debug)]
+#[must_use = "who waits for it is to be told what it shows"]
+pub struct Look {
+    is_awaited: bool,
+}
+
+impl Look {
+    /// Whether anybody waits for it.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        self.is_awaited
+    }
 }
 
 /// One who watches.
@@ -217,25 +233,24 @@ impl Audience {
         self.seats.retain(|seat| !seat.watch.is_closed());
     }
 
-    /// Says that the source is looked at from here on, for all who have come; and whether anybody waits
-    /// for that.
-    pub fn begin_look(&mut self) -> bool {
+    /// Says that the source is looked at from here on, for all who have come.
+    pub fn begin_look(&mut self) -> Look {
         self.let_in();
         for seat in self.seats.iter_mut().filter(|seat| seat.knows == Knows::Nothing) {
             seat.knows = Knows::Soon;
         }
-        self.seats.iter().any(|seat| seat.knows == Knows::Soon)
+        Look { is_awaited: self.seats.iter().any(|seat| seat.knows == Knows::Soon) }
     }
 
     /// Tells those who waited for the look what there is, from which they follow what happens; the
     /// others have to know it already.
-    pub fn admit(&mut self, reset: impl Fn(&Scope) -> Update) {
+    pub fn admit(&mut self, _: Look, reset: impl Fn(&Scope) -> Update) {
         self.tell(reset, |knows| knows == Knows::Soon);
     }
 
     /// Tells those who waited for the look that it failed, and that they have to wait for another; the
     /// others are told nothing.
-    pub fn put_off(&mut self, error: &Error) {
+    pub fn put_off(&mut self, _: Look, error: &Error) {
         let stale = Outage::new(error).stale();
         for seat in self.seats.iter_mut().filter(|seat| seat.knows == Knows::Soon) {
             seat.watch.send(&stale);
@@ -261,7 +276,7 @@ impl Audience {
 
     /// Tells everybody what there is, from which they follow what happens, and ends the outage. Who
     /// came since the look [began](Self::begin_look) waits for the next.
-    pub fn reset(&mut self, reset: impl Fn(&Scope) -> Update) {
+    pub fn reset(&mut self, _: Look, reset: impl Fn(&Scope) -> Update) {
         self.backoff.found();
         if self.outage.take().is_some() {
             tracing::debug!(source = self.source, "what feeds watches is followed again");
@@ -483,7 +498,7 @@ mod tests {
             "nothing".into()
         }
 
-        async fn follow(&mut self, audience: &mut Audience) -> Option<Error> {
+        async fn follow(&mut self, look: Look, audience: &mut Audience) -> Option<Error> {
             match self.losses.pop_front() {
                 Some(Loss::Error) => return Some(lost()),
                 Some(Loss::Panic) => panic!("as the test wants it"),
@@ -493,11 +508,11 @@ mod tests {
                 }
                 None => {}
             }
-            audience.reset(nothing);
+            audience.reset(look, nothing);
             while !audience.is_over() {
                 audience.changed().await;
-                audience.begin_look();
-                audience.admit(nothing);
+                let look = audience.begin_look();
+                audience.admit(look, nothing);
             }
             None
         }
@@ -569,33 +584,37 @@ mod tests {
         let heard = |watch: &mut Watch| watch.next().now_or_never().flatten();
         let put = Update::Put(Arc::new(Registration::new("s", "1.0.0", Node::new("a", "h:1"))));
         let mut first = come();
-        assert!(audience.begin_look());
+        let look = audience.begin_look();
+        assert!(look.is_awaited());
         let mut second = come();
-        audience.reset(nothing);
+        audience.reset(look, nothing);
         assert_eq!(heard(&mut first), Some(nothing(&Scope::All)));
-        assert!(audience.begin_look());
+        let look = audience.begin_look();
+        assert!(look.is_awaited());
         let mut third = come();
-        audience.admit(nothing);
+        audience.admit(look, nothing);
         audience.send(std::slice::from_ref(&put));
         assert_eq!(heard(&mut first), Some(put));
         assert!(matches!(heard(&mut second), Some(Update::Reset { .. })));
         assert_eq!(heard(&mut third), None);
         audience.lose(&lost());
-        assert!(audience.begin_look());
+        let look = audience.begin_look();
+        assert!(look.is_awaited());
         let mut fourth = come();
         audience.let_in();
         for watch in [&mut first, &mut second, &mut third, &mut fourth] {
             assert!(matches!(heard(watch), Some(Update::Stale { .. })));
         }
-        audience.reset(nothing);
+        audience.reset(look, nothing);
         for watch in [&mut first, &mut second, &mut third] {
             assert_eq!(heard(watch), Some(nothing(&Scope::All)));
         }
         assert_eq!(heard(&mut fourth), None);
-        assert!(audience.begin_look());
-        audience.admit(nothing);
+        let look = audience.begin_look();
+        assert!(look.is_awaited());
+        audience.admit(look, nothing);
         assert_eq!(heard(&mut fourth), Some(nothing(&Scope::All)));
-        assert!(!audience.begin_look());
+        assert!(!audience.begin_look().is_awaited());
     }
 
     /// A source that panics is lost like another, each time: those who watch are told, and fed again.
@@ -618,7 +637,8 @@ mod tests {
             audience.lose(&lost());
             longest = longest.max(audience.pause());
             assert!(audience.pause() <= MAX_PAUSE);
-            audience.reset(nothing);
+            let look = audience.begin_look();
+            audience.reset(look, nothing);
         }
         assert!(longest > MAX_PAUSE / 2, "{longest:?}");
         tokio::time::advance(3 * MAX_PAUSE).await;

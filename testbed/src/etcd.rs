@@ -213,8 +213,9 @@ impl Server {
         Self { ports, arguments: all, data, child: Mutex::default() }
     }
 
-    /// Starts it, and does not wait for it.
+    /// Starts it, and does not wait for it. One that runs is killed first: it has the ports.
     pub fn run(&self) {
+        self.kill();
         let log = self.data.path().join("log");
         let log = File::options().create(true).append(true).open(log).unwrap();
         let mut command = Command::new("etcd");
@@ -311,4 +312,23 @@ pub fn encoded(text: &str) -> String {
 
 fn is_etcds(name: &std::ffi::OsStr) -> bool {
     name.to_str().is_some_and(|name| name.starts_with("ETCD_"))
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::test_kill_process;
+
+    use super::*;
+
+    /// A server that is started while it runs is the only one afterwards.
+    #[test]
+    fn one_server_at_a_time() {
+        if !is_there() {
+            return;
+        }
+        let server = Server::start();
+        let first = Pid::from_child(server.child.lock().unwrap().as_ref().unwrap());
+        server.restart();
+        assert!(test_kill_process(first).is_err());
+    }
 }

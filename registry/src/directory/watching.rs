@@ -11,7 +11,7 @@ use super::known::Known;
 use super::reading::Reader;
 use super::registry::in_time;
 use super::{Changes, Directory, Keys, Listing};
-use crate::feed::{self, Audience, Backoff};
+use crate::feed::{self, Audience, Backoff, Look};
 use crate::{Error, ErrorKind};
 
 /// What is followed.
@@ -23,8 +23,10 @@ pub(super) struct Source<D> {
     pub(super) deadline: Duration,
 }
 
+type Listed<D> = Result<Listing<<D as Directory>::Lease>, Error>;
+
 impl<D: Directory> Source<D> {
-    async fn list(&self) -> Result<Listing<D::Lease>, Error> {
+    async fn list(&self) -> Listed<D> {
         in_time(self.deadline, &self.reader.engine, self.directory.list(&self.keys)).await
     }
 
@@ -41,13 +43,13 @@ impl<D: Directory> feed::Source for Source<D> {
         format!("{} registry, {keys}", self.reader.engine)
     }
 
-    async fn follow(&mut self, audience: &mut Audience) -> Option<Error> {
+    async fn follow(&mut self, look: Look, audience: &mut Audience) -> Option<Error> {
         let listing = match audience.meanwhile(self.list()).await? {
             Ok(listing) => listing,
             Err(error) => return Some(error),
         };
         let known = Known::new(&listing, &self.reader);
-        audience.reset(|_| known.reset());
+        audience.reset(look, |_| known.reset());
         match audience.meanwhile(self.changes(listing.revision)).await? {
             Ok(changes) => self.serve(known, changes, audience).await,
             Err(error) => Some(error),
@@ -56,11 +58,11 @@ impl<D: Directory> feed::Source for Source<D> {
 }
 
 impl<D: Directory> Source<D> {
-    async fn look(&self, pause: Option<Duration>) -> Result<Listing<D::Lease>, Error> {
+    async fn look(&self, begun: Look, pause: Option<Duration>) -> (Look, Listed<D>) {
         if let Some(pause) = pause {
             tokio::time::sleep(pause).await;
         }
-        self.list().await
+        (begun, self.list().await)
     }
 
     /// Tells what changes. For those who come it lists again: what changed before they came may not
@@ -74,8 +76,11 @@ impl<D: Directory> Source<D> {
     ) -> Option<Error> {
         let (mut look, mut backoff) = (Fuse::terminated(), None);
         loop {
-            if look.is_terminated() && audience.begin_look() {
-                look = self.look(backoff.as_ref().map(Backoff::pause)).boxed().fuse();
+            if look.is_terminated() {
+                let begun = audience.begin_look();
+                if begun.is_awaited() {
+                    look = self.look(begun, backoff.as_ref().map(Backoff::pause)).boxed().fuse();
+                }
             }
             // Every arm is cancel-safe. Changes come first: they say why a node left.
             tokio::select! {
@@ -85,15 +90,15 @@ impl<D: Directory> Source<D> {
                     Some(Err(error)) => return Some(error),
                     None => return Some(Error::new(ErrorKind::Unavailable, "the watch ended")),
                 },
-                listing = &mut look => match listing {
+                (begun, listing) = &mut look => match listing {
                     Ok(listing) => {
                         backoff = None;
                         audience.send(&known.catch_up(&listing, &self.reader));
-                        audience.admit(|_| known.reset());
+                        audience.admit(begun, |_| known.reset());
                     }
                     Err(error) => {
                         backoff.get_or_insert_with(Backoff::new).lost();
-                        audience.put_off(&error);
+                        audience.put_off(begun, &error);
                     }
                 },
                 () = audience.changed() => if audience.is_over() {
