@@ -41,9 +41,13 @@ pub(super) async fn run(
         Ok((pipe, peer)) => {
             connection.opened(peer);
             let mut driver = Driver::new(pipe, &config, &connection, &health);
-            ending.reason = (&mut driver).await;
+            let ended = (&mut driver).await;
             // Health first, here too.
             let now = Instant::now();
+            if ended.is_err() && !driver.told_to_go {
+                health.lost(now);
+            }
+            ending.reason = ended.err().unwrap_or_else(|| "it was closed".into());
             if driver.was_of_no_use() {
                 health.failed(now, format!("{address} was of no use: {}", ending.reason));
             }
@@ -98,7 +102,7 @@ async fn establish(
     }
 }
 
-/// Reads and writes for all calls of one connection; resolves to why it ended.
+/// Reads and writes for all calls of one connection; resolves once it is closed, or to why it is lost.
 struct Driver<'a> {
     pipe: Pipe,
     connection: &'a Connection,
@@ -121,7 +125,7 @@ struct Driver<'a> {
     wakers: Vec<Waker>,
 }
 
-/// Why the driver ends.
+/// Why a connection is lost.
 type Reason = String;
 
 impl<'a> Driver<'a> {
@@ -305,14 +309,10 @@ impl<'a> Driver<'a> {
 }
 
 impl Future for Driver<'_> {
-    type Output = Reason;
+    type Output = Result<(), Reason>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Reason> {
-        match self.get_mut().drive(cx) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(())) => Poll::Ready("it was closed".into()),
-            Err(reason) => Poll::Ready(reason),
-        }
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.get_mut().drive(cx)?.map(Ok)
     }
 }
 

@@ -29,6 +29,8 @@ struct State {
     is_believed: bool,
     /// Until when the node is believed to take no calls, though no connection says so any more.
     hold: Option<Instant>,
+    /// Until when calls had better go elsewhere, as a connection was lost and none has answered since.
+    lost: Option<Instant>,
 }
 
 /// Why no connection is attempted now.
@@ -78,12 +80,19 @@ impl Health {
         self.change(|state| state.disconnected(now));
     }
 
+    /// A connection was lost without a word: the node may have died. Another may be attempted, as a
+    /// node that is alone, or was restarted, has to be found.
+    pub(super) fn lost(&self, now: Instant) {
+        self.change(|state| state.lost = Some(now + delay(0)));
+    }
+
     /// Whether the node said, not long ago, that it wants no new calls.
     pub(super) fn is_draining(&self, now: impl FnOnce() -> Instant) -> bool {
         self.may_be_away.load(Ordering::Relaxed) && lock(&self.state).is_draining(now())
     }
 
-    /// Whether the node said so, or could not be reached and it is too early to try again.
+    /// Whether the node said so, could not be reached and it is too early to try again, or lost a
+    /// connection just now.
     pub(super) fn is_away(&self, now: impl FnOnce() -> Instant) -> bool {
         self.may_be_away.load(Ordering::Relaxed) && lock(&self.state).is_away(now())
     }
@@ -112,7 +121,7 @@ impl State {
     }
 
     fn answered(&mut self, has_announced: bool) {
-        (self.failures, self.retry_at) = (0, None);
+        (self.failures, self.retry_at, self.lost) = (0, None, None);
         if !has_announced {
             (self.is_believed, self.hold) = (false, None);
         }
@@ -142,11 +151,13 @@ impl State {
     }
 
     fn is_away(&self, now: Instant) -> bool {
-        self.is_draining(now) || self.may_connect(now).is_err()
+        self.is_draining(now)
+            || self.may_connect(now).is_err()
+            || self.lost.is_some_and(|until| until > now)
     }
 
     fn may_be_away(&self) -> bool {
-        self.is_believed || self.hold.is_some() || self.retry_at.is_some()
+        self.is_believed || self.hold.is_some() || self.retry_at.is_some() || self.lost.is_some()
     }
 
     /// Holds at least as long as no connection is attempted anyway.
@@ -205,6 +216,20 @@ mod tests {
         assert!(!health.is_away(|| now));
         health.announced();
         assert!(health.is_away(|| now));
+    }
+
+    /// A node that lost a connection is away for a moment, or until it answers on another, which may
+    /// be attempted at once; it does not drain.
+    #[test]
+    fn away_after_a_loss() {
+        let now = Instant::now();
+        let health = Health::default();
+        health.lost(now);
+        assert!(health.is_away(|| now) && !health.is_draining(|| now));
+        assert_eq!(health.may_connect(now), Ok(()));
+        assert!(!health.is_away(|| now + Duration::from_millis(121)));
+        health.answered(false);
+        assert!(!health.is_away(|| now));
     }
 
     /// A go-away on a used connection lets a new one be tried at once; on an unused one it does not,

@@ -143,10 +143,11 @@ impl Channel {
     }
 
     /// Returns whether calls had better go elsewhere at present: the node [drains](Self::is_draining),
-    /// or could not be reached and it is too early to try again.
+    /// could not be reached and it is too early to try again, or lost a connection within the last
+    /// 100 ms ± 20 % and has answered on none since.
     ///
-    /// A call that is made nevertheless while the node is out of reach fails at once, unsent. As cheap
-    /// to ask.
+    /// A call that is made nevertheless fails at once, unsent, if it is too early to try again;
+    /// after a loss it connects. As cheap to ask.
     #[must_use]
     pub fn is_away(&self) -> bool {
         self.inner.health.is_away(Instant::now)

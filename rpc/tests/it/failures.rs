@@ -95,6 +95,31 @@ async fn killed_after_receiving() {
     assert_eq!(error.execution(), Execution::MaybeExecuted);
 }
 
+/// A node whose connection was reset is away for a moment, but called at once when it is asked for,
+/// and as any other once it answers.
+#[tokio::test(start_paused = true)]
+async fn away_after_a_reset() {
+    let network = MemoryNetwork::new();
+    let start = || {
+        let server = Server::new(router(&Counts::default())).unwrap();
+        server.start(vec![network.listen("node").unwrap()])
+    };
+    let server = start();
+    let channel = on(&network, "node");
+    call(&channel, "echo").await.unwrap();
+    let crash = async {
+        until("the call runs", || server.in_flight() == 1).await;
+        network.crash("node");
+    };
+    let (error, ()) = tokio::join!(call(&channel, "hang"), crash);
+    assert_eq!(error.unwrap_err().execution(), Execution::MaybeExecuted);
+    assert!(channel.is_away() && !channel.is_draining());
+    drop(server);
+    let _server = start();
+    call(&channel, "echo").await.unwrap();
+    assert!(!channel.is_away());
+}
+
 /// A node that accepts connections and closes them, whatever it says before, costs a call a few of
 /// them at most: then it fails, and was not sent.
 #[tokio::test]
