@@ -242,6 +242,8 @@ async fn g11(setup: &Setup, callers: Callers<'_>) -> Result<Outcome> {
     let back = clock::now();
     stage.registry().bring_back_empty()?;
     stage.wait(setup.seconds.max(45 * SECOND)).await;
+    // Calls go on without any registry: only this tells that it was one again.
+    stage.ensure_registered().await?;
     let record = stage.end().await?;
     let figures = vec![
         ("failed calls while the registry is away", Most(0.0), record.failed(0..back)),

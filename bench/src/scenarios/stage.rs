@@ -144,6 +144,18 @@ impl<'a> Stage<'a> {
         &self.registry
     }
 
+    /// Fails unless the registry lists all servers that have not gone.
+    ///
+    /// # Errors
+    ///
+    /// If it does not, or cannot be read.
+    pub async fn ensure_registered(&self) -> Result<()> {
+        let (listed, running) =
+            (self.registry.nodes("work").await?, self.servers.iter().flatten().count());
+        ensure!(listed == running, "the registry lists {listed} of {running} servers");
+        Ok(())
+    }
+
     /// Ends the calls and returns all that was done; kills the servers.
     ///
     /// # Errors
