@@ -167,7 +167,7 @@ impl<'a> Stage<'a> {
         let reports: Vec<_> =
             self.callers.drain(..).map(|caller| caller.report(PATIENCE * 6)).collect();
         for report in futures::future::try_join_all(reports).await? {
-            record.add(serde_json::from_str(&report)?, &self.addresses);
+            record.add(serde_json::from_str(&report)?, &self.addresses)?;
         }
         Ok(record)
     }
