@@ -27,8 +27,10 @@ pub struct Row {
     pub met: bool,
     /// By how much the worst run misses it.
     pub missed_by: Option<f64>,
-    /// Why it is missed, where that is known.
+    /// What was seen in the worst run, if that misses it.
     pub why: Option<String>,
+    /// What is known to make such a figure miss it, if it is missed.
+    pub note: Option<String>,
 }
 
 /// What a figure is to be.
@@ -43,6 +45,21 @@ pub enum Target {
 /// What is measured in one run: some figures, by name and target.
 pub type Figures = Vec<(&'static str, Target, f64)>;
 
+/// One run: its figures, and what else was seen in it, in words.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// What was measured.
+    pub figures: Figures,
+    /// What was seen; empty if nothing was.
+    pub seen: String,
+}
+
+impl From<Figures> for Run {
+    fn from(figures: Figures) -> Self {
+        Self { figures, seen: String::new() }
+    }
+}
+
 impl Row {
     /// Sums up the values of all runs.
     ///
@@ -54,46 +71,60 @@ impl Row {
         measure: impl Into<String>,
         policy: &str,
         target: Target,
-        mut values: Vec<f64>,
+        values: Vec<f64>,
+    ) -> Self {
+        let values = values.into_iter().map(|value| (value, "")).collect();
+        Self::seen(goal, measure, policy, target, values)
+    }
+
+    /// Sums up the values of all runs, each with what was seen in it.
+    fn seen(
+        goal: &'static str,
+        measure: impl Into<String>,
+        policy: &str,
+        target: Target,
+        mut values: Vec<(f64, &str)>,
     ) -> Self {
         // What cannot be told, such as how much worse for ever is than for ever, is as bad as can be.
         let unknown = match target {
             Target::Most(_) => f64::INFINITY,
             Target::Least(_) => f64::NEG_INFINITY,
         };
-        values.iter_mut().filter(|value| value.is_nan()).for_each(|value| *value = unknown);
-        values.sort_by(f64::total_cmp);
-        let (best, worst) = (values[0], values[values.len() - 1]);
-        let (worst, over, words) = match target {
-            Target::Most(most) => (worst, worst - most, format!("≤ {most}")),
-            Target::Least(least) => (best, least - best, format!("≥ {least}")),
+        values.iter_mut().filter(|run| run.0.is_nan()).for_each(|run| run.0 = unknown);
+        values.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let (lowest, highest) = (values[0], values[values.len() - 1]);
+        let ((worst, why), over, words) = match target {
+            Target::Most(most) => (highest, highest.0 - most, format!("≤ {most}")),
+            Target::Least(least) => (lowest, least - lowest.0, format!("≥ {least}")),
         };
         Self {
             goal,
             measure: measure.into(),
             policy: policy.to_owned(),
-            figure: values[values.len() / 2],
+            figure: values[values.len() / 2].0,
             worst,
             target: words,
             met: over <= 0.0,
             missed_by: (over > 0.0).then_some(over),
-            why: None,
+            why: (over > 0.0 && !why.is_empty()).then(|| why.to_owned()),
+            note: None,
         }
     }
 
-    /// Says why, if it is missed.
+    /// Adds what is known to make such a figure miss its target, if it does.
     #[must_use]
-    pub fn because(mut self, why: impl Into<String>) -> Self {
-        self.why = self.missed_by.map(|_| why.into()).filter(|why| !why.is_empty());
+    pub fn noted(mut self, note: Option<&str>) -> Self {
+        self.note = note.filter(|_| !self.met).map(str::to_owned);
         self
     }
 }
 
-/// Sums up the figures of all runs of one policy.
-pub fn sum_up(goal: &'static str, policy: &str, runs: &[Figures]) -> Vec<Row> {
-    let first = runs.first().into_iter().flatten().enumerate();
+/// Sums up the figures of all runs of one policy; what the worst run saw says why one is missed.
+pub fn sum_up(goal: &'static str, policy: &str, runs: &[Run]) -> Vec<Row> {
+    let first = runs.first().into_iter().flat_map(|run| &run.figures).enumerate();
     let row = |(index, (measure, target, _)): (usize, &(&'static str, Target, f64))| {
-        Row::new(goal, *measure, policy, *target, runs.iter().map(|run| run[index].2).collect())
+        let values = runs.iter().map(|run| (run.figures[index].2, &*run.seen)).collect();
+        Row::seen(goal, *measure, policy, *target, values)
     };
     first.map(row).collect()
 }
@@ -171,11 +202,10 @@ fn in_order(rows: &[Row]) -> Vec<&Row> {
 }
 
 fn verdict(row: &Row) -> String {
-    match (row.missed_by, &row.why) {
-        (None, _) => "yes".to_owned(),
-        (Some(by), None) => format!("no, by {}", number(by)),
-        (Some(by), Some(why)) => format!("no, by {}: {why}", number(by)),
-    }
+    let Some(by) = row.missed_by else { return "yes".to_owned() };
+    let why = row.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+    let note = row.note.as_ref().map(|note| format!(" ({note})")).unwrap_or_default();
+    format!("no, by {}{why}{note}", number(by))
 }
 
 fn number(value: f64) -> String {
@@ -197,24 +227,39 @@ mod tests {
         assert_eq!((most.figure, most.worst, most.missed_by), (2.0, 3.0, Some(1.0)));
         let least = Row::new("G1", "m", "p", Target::Least(2.0), vec![3.0, 1.5, 4.0]);
         assert_eq!((least.figure, least.worst, least.missed_by), (3.0, 1.5, Some(0.5)));
-        let met = Row::new("G1", "m", "p", Target::Least(1.5), vec![1.5]).because("no reason");
-        assert_eq!((met.met, met.missed_by, met.why), (true, None, None));
+        let met = Row::new("G1", "m", "p", Target::Least(1.5), vec![1.5]).noted(Some("no reason"));
+        assert_eq!((met.met, met.missed_by, met.note), (true, None, None));
         for target in [Target::Most(1.0), Target::Least(1.0)] {
             assert!(!Row::new("G1", "m", "p", target, vec![1.0, f64::NAN]).met, "{target:?}");
         }
+    }
+
+    /// What says why is what was seen in the worst run, for each figure, and nothing when it is met.
+    #[test]
+    fn the_worst_run_says_why() {
+        let run = |most, least, seen: &str| Run {
+            figures: vec![("m", Target::Most(2.0), most), ("l", Target::Least(2.0), least)],
+            seen: seen.to_owned(),
+        };
+        let runs = [run(1.0, 1.0, "first"), run(3.0, 1.5, "second"), run(2.0, 3.0, "third")];
+        let why = |runs: &[Run]| sum_up("G1", "p", runs).into_iter().map(|row| row.why).collect();
+        let whys: Vec<_> = why(&runs);
+        assert_eq!(whys, [Some("second".to_owned()), Some("first".to_owned())]);
+        assert_eq!(why(&runs[2..]), [None, None]);
     }
 
     /// A table has a measure's policies in a row, and says by how much and why one is missed.
     #[test]
     fn a_table_says_why() {
         let row = |measure, policy, value| {
-            Row::new("G1", measure, policy, Target::Most(1.0), vec![value]).because("it is slow")
+            Row::new("G1", measure, policy, Target::Most(1.0), vec![value])
+                .noted(Some("it is slow"))
         };
         let rows = [row("first", "a", 0.5), row("second", "a", 1.0), row("first", "b", 1.25)];
         let table = table(&rows);
         let lines: Vec<_> = table.lines().skip(1).map(str::trim_start).collect();
         assert!(lines[0].starts_with("G1    first"), "{table}");
-        assert!(lines[1].starts_with("b") && lines[1].ends_with("no, by 0.250: it is slow"));
+        assert!(lines[1].starts_with("b") && lines[1].ends_with("no, by 0.250 (it is slow)"));
         assert!(lines[2].starts_with("G1    second") && lines[2].ends_with("yes"), "{table}");
     }
 }

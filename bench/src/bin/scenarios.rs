@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use micro_bench::rows::{Output, Row, sum_up, table};
+use micro_bench::rows::{Output, Row, Run, sum_up, table};
 use micro_bench::scenarios::goals::{Goal, Outcome, Policy};
 use micro_bench::scenarios::{Setup, caller, server};
 use tokio::runtime::Builder;
@@ -126,17 +126,17 @@ impl Play {
                 scenarios[index].push(outcome);
             }
         }
-        Ok(scenarios.iter().flat_map(|runs| summary(goal, policy, runs)).collect())
+        let scenarios = scenarios.into_iter().map(|runs| runs.into_iter().map(run).collect());
+        let rows = |runs: Vec<Run>| sum_up(goal.name(), policy.name(), &runs);
+        Ok(scenarios.flat_map(rows).collect())
     }
 }
 
-/// The rows of one scenario; what its first run saw says why one is missed.
-fn summary(goal: Goal, policy: Policy, runs: &[Outcome]) -> Vec<Row> {
-    let figures: Vec<_> = runs.iter().map(|run| run.figures.clone()).collect();
-    let mut why: Vec<_> = runs[0].remarks.iter().map(String::as_str).collect();
-    why.extend(runs[0].failures.lines().next());
-    let rows = sum_up(goal.name(), policy.name(), &figures).into_iter();
-    rows.map(|row| row.because(why.join("; "))).collect()
+/// What was measured, with what was remarked and the first of the failures.
+fn run(outcome: Outcome) -> Run {
+    let mut seen = outcome.remarks;
+    seen.extend(outcome.failures.lines().next().map(str::to_owned));
+    Run { figures: outcome.figures, seen: seen.join("; ") }
 }
 
 /// Kills this process when the one that started it dies, however that dies, and also when this one

@@ -76,7 +76,9 @@ pub struct Called {
     pub method: Method,
     /// When it was due.
     pub at: Nanos,
-    /// How long it took from then on.
+    /// How long after that it was made.
+    pub late: Nanos,
+    /// How long it took from when it was due.
     pub took: Nanos,
     /// Its error, by index, if it failed.
     pub error: Option<usize>,
@@ -98,7 +100,7 @@ pub struct Attempted {
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum End {
-    /// The node answered.
+    /// The node answered, if only that it refuses.
     Answered,
     /// The node did not, and may know of it.
     Lost,
@@ -159,18 +161,21 @@ fn loads() -> watch::Receiver<Load> {
 
 /// Notes an attempt on its way to a node, and how it ended; one that is given up is not answered.
 async fn observe(request: Request, next: Next, log: Arc<Log>) -> Result<Response, BoxError> {
-    let address = request.extensions.get::<Address>().map(ToString::to_string).unwrap_or_default();
-    let attempt = log.attempt(address);
+    let address = request.extensions.get::<Address>().expect("an attempt has an address");
+    let attempt = log.attempt(address.to_string());
     let answer = next.run(request).await;
-    let end = match &answer {
-        Ok(_) => End::Answered,
-        Err(error) => match error.downcast_ref::<micro::rpc::Error>().map(|e| e.execution()) {
-            Some(Execution::NotSent) => End::Unsent,
-            _ => End::Lost,
-        },
-    };
-    log.ended(attempt, end);
+    log.ended(attempt, end_of(&answer));
     answer
+}
+
+/// How an attempt ended; a refusal is an answer.
+fn end_of(answer: &Result<Response, BoxError>) -> End {
+    let Err(error) = answer else { return End::Answered };
+    match error.downcast_ref::<micro::rpc::Error>().map(|error| error.execution()) {
+        Some(Execution::NotSent) => End::Unsent,
+        Some(Execution::Refused | Execution::Executed) => End::Answered,
+        _ => End::Lost,
+    }
 }
 
 /// Calls under way.
@@ -232,7 +237,8 @@ impl Calls {
     /// Makes a call that was due then.
     async fn one(self, due: Instant) {
         let method = self.method();
-        let at = clock::now() - nanos(due.elapsed());
+        let late = nanos(due.elapsed());
+        let at = clock::now() - late;
         let call = match method {
             Method::Work => self.work.work(),
             Method::Short => self.work.short(),
@@ -241,7 +247,7 @@ impl Calls {
         let answer = call.idempotent(self.is_idempotent).await;
         let took = clock::now() - at;
         let error = answer.err().map(Error::from);
-        self.log.called(method, at, took, error);
+        self.log.called(Called { method, at, late, took, error: None }, error);
     }
 
     fn method(&self) -> Method {
@@ -281,7 +287,7 @@ impl Log {
         (attempt.took, attempt.end) = (clock::now() - attempt.at, end);
     }
 
-    fn called(&self, method: Method, at: Nanos, took: Nanos, error: Option<Error>) {
+    fn called(&self, call: Called, error: Option<Error>) {
         let report = &mut self.noted().report;
         let error = error.map(|error| {
             let shape = shape(&error);
@@ -291,7 +297,7 @@ impl Log {
                 report.errors.len() - 1
             })
         });
-        report.calls.push(Called { method, at, took, error });
+        report.calls.push(Called { error, ..call });
     }
 
     fn take(&self) -> Report {
@@ -322,12 +328,26 @@ mod tests {
     fn errors_that_say_the_same_are_one_group() {
         let log = Log::default();
         for text in ["node a1 at 127.0.0.1:1 hung", "node b2 at 127.0.0.1:2 hung", "refused"] {
-            log.called(Method::Work, 0, 1, Some(Error::new(micro::Code::Unavailable, text)));
+            let call = Called { method: Method::Work, at: 0, late: 0, took: 1, error: None };
+            log.called(call, Some(Error::new(micro::Code::Unavailable, text)));
         }
         let report = log.take();
         let errors: Vec<_> = report.calls.iter().map(|call| call.error).collect();
         assert_eq!(errors, [Some(0), Some(0), Some(1)]);
         assert_eq!(report.errors[0].first, "node a1 at 127.0.0.1:1 hung");
+    }
+
+    /// A node that refuses has answered; only one that may have run the method lost the attempt.
+    #[test]
+    fn a_refusal_is_an_answer() {
+        let end = |execution| {
+            let (code, phase) = (micro::Code::Unavailable, micro::rpc::Phase::Wait);
+            end_of(&Err(micro::rpc::Error::new(code, phase, execution, "no").into()))
+        };
+        assert_eq!(end(Execution::NotSent), End::Unsent);
+        assert_eq!(end(Execution::Refused), End::Answered);
+        assert_eq!(end(Execution::Executed), End::Answered);
+        assert_eq!(end(Execution::MaybeExecuted), End::Lost);
     }
 
     /// Attempts at one node share its number.

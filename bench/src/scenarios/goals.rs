@@ -133,19 +133,23 @@ async fn g1(setup: &Setup, callers: Callers<'_>) -> Result<Outcome> {
     let slow = 0;
     let sound = f64::from(setup.servers) - 1.0 + 1.0 / 20.0;
     stage.slow(slow, 20).await?;
-    stage.load(Load::Rate(0.7 * sound * setup.capacity_of_one())).await?;
+    let rate = 0.7 * sound * setup.capacity_of_one();
+    stage.load(Load::Rate(rate)).await?;
     let from = stage.wait(setup.warm_up).await;
     let to = stage.wait(setup.seconds).await;
     stage.signal(slow, Signal::SIGTERM)?;
     let oracle_from = stage.wait(setup.warm_up).await;
     let oracle_to = stage.wait(setup.seconds).await;
     let record = stage.end().await?;
+    record.ensure_called(slow, from)?;
+    record.offered(oracle_from..oracle_to, rate)?;
+    let offered = record.offered(from..to, rate)?;
     let oracle = record.p99(oracle_from..oracle_to);
     let figures = vec![
         ("p99, × without the slow node", Most(1.10), record.p99(from..to) / oracle),
         ("slow node's share, %", Most(0.1), 100.0 * record.share(slow, from..to)),
     ];
-    Ok(outcome(figures, vec![], &record))
+    Ok(outcome(figures, vec![offered], &record))
 }
 
 /// Full load is a call in flight for each worker. Nobody can know of the end before the first reset,
@@ -172,8 +176,9 @@ async fn halted(setup: &Setup, callers: Callers<'_>) -> Result<Outcome> {
 
 async fn g7(setup: &Setup, callers: Callers<'_>) -> Result<Outcome> {
     let left = f64::from(setup.servers) - 1.0;
-    let load = Load::Rate(0.7 * left * setup.capacity_of_one());
-    let (record, from) = hurt(setup, callers, load, Signal::SIGSTOP).await?;
+    let rate = 0.7 * left * setup.capacity_of_one();
+    let (record, from) = hurt(setup, callers, Load::Rate(rate), Signal::SIGSTOP).await?;
+    let offered = record.offered(from..from + 3 * S, rate)?;
     let lost = record.lost_at(0, from..from + 3 * S);
     let mean = lost.iter().sum::<f64>() / lost.len() as f64;
     let worst = lost.into_iter().fold(0.0, f64::max);
@@ -181,10 +186,11 @@ async fn g7(setup: &Setup, callers: Callers<'_>) -> Result<Outcome> {
         ("lost attempts per client in 3 s", Most(2.0), mean),
         ("the same of the worst client", Most(2.0), worst),
     ];
-    Ok(outcome(figures, vec![], &record))
+    Ok(outcome(figures, vec![offered], &record))
 }
 
-/// The first server gets this signal after warming up; returns when that was.
+/// The first server gets this signal after warming up; returns when that was. Goes on for 3 s at
+/// least, which figures cover.
 async fn hurt(
     setup: &Setup,
     callers: Callers<'_>,
@@ -195,14 +201,17 @@ async fn hurt(
     stage.load(load).await?;
     stage.wait(setup.warm_up).await;
     let at = stage.signal(0, signal)?;
-    stage.wait(setup.seconds).await;
-    Ok((stage.end().await?, at))
+    stage.wait(setup.seconds.max(3 * SECOND)).await;
+    let record = stage.end().await?;
+    record.ensure_called(0, at)?;
+    Ok((record, at))
 }
 
 /// A new server takes the place of each one that has gone.
 async fn g8(setup: &Setup, callers: Callers<'_>) -> Result<Outcome> {
     let mut stage = Stage::set(setup, callers).await?;
-    stage.load(Load::Rate(0.7 * setup.capacity())).await?;
+    let rate = 0.7 * setup.capacity();
+    stage.load(Load::Rate(rate)).await?;
     let steady = stage.wait(setup.warm_up).await;
     let from = stage.wait(setup.seconds).await;
     for server in 0..setup.servers as usize {
@@ -219,42 +228,49 @@ async fn g8(setup: &Setup, callers: Callers<'_>) -> Result<Outcome> {
         ("failed calls", Most(0.0), record.failed(0..Nanos::MAX)),
         ("p99, × steady", Most(1.5), during / before),
     ];
-    Ok(outcome(figures, vec![remark], &record))
+    let offered = record.offered(steady..to, rate)?;
+    Ok(outcome(figures, vec![remark, offered], &record))
 }
 
 async fn g9(setup: &Setup, callers: Callers<'_>) -> Result<Outcome> {
     let mut stage = Stage::set(setup, callers).await?;
     stage.load(Load::Rate(0.7 * setup.capacity())).await?;
     stage.wait(setup.warm_up).await;
-    let from = stage.load(Load::Rate(3.0 * setup.capacity())).await?;
+    let rate = 3.0 * setup.capacity();
+    let from = stage.load(Load::Rate(rate)).await?;
     stage.wait(5 * SECOND).await;
     let to = stage.load(Load::Rate(0.7 * setup.capacity())).await?;
     stage.wait(6 * SECOND).await;
     let record = stage.end().await?;
+    let offered = record.offered(from..to, rate)?;
     let served = 100.0 * record.throughput(from..to) / setup.capacity();
     let figures = vec![
         ("served during overload, % of capacity", Least(90.0), served),
         ("ok from 1 s after it, %", Least(99.0), 100.0 * record.answered(to + S..to + 6 * S)),
         ("attempts per call during it", Most(1.25), record.attempts_per_call(from..to)),
     ];
-    Ok(outcome(figures, vec![], &record))
+    Ok(outcome(figures, vec![offered], &record))
 }
 
 async fn g11(setup: &Setup, callers: Callers<'_>) -> Result<Outcome> {
     let mut stage = Stage::set(setup, callers).await?;
-    stage.load(Load::Rate(0.3 * setup.capacity())).await?;
-    stage.wait(setup.warm_up).await;
+    let rate = 0.3 * setup.capacity();
+    stage.load(Load::Rate(rate)).await?;
+    let from = stage.wait(setup.warm_up).await;
     stage.registry().take_away()?;
     stage.wait(Duration::from_secs_f64(60.0 * setup.minutes)).await;
     let back = clock::now();
     stage.registry().bring_back_empty()?;
-    stage.wait(setup.seconds.max(45 * SECOND)).await;
+    let to = stage.wait(setup.seconds.max(45 * SECOND)).await;
+    // Calls go on without any registry: only this tells that it was one again.
+    stage.ensure_registered().await?;
     let record = stage.end().await?;
     let figures = vec![
         ("failed calls while the registry is away", Most(0.0), record.failed(0..back)),
         ("failed calls once it is back, and empty", Most(0.0), record.failed(back..Nanos::MAX)),
     ];
-    Ok(outcome(figures, vec![], &record))
+    let offered = record.offered(from..to, rate)?;
+    Ok(outcome(figures, vec![offered], &record))
 }
 
 /// The oracle does without the slow server, at the same rate.

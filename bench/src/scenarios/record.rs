@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use anyhow::{Context, Result, ensure};
+
 use super::caller::{Attempted, Called, End, Method, Report};
 use super::clock::{Nanos, S};
 
@@ -18,20 +20,52 @@ pub struct Record {
 
 impl Record {
     /// Adds what one caller did; `nodes` are the addresses of the nodes by number.
-    pub fn add(&mut self, report: Report, nodes: &[String]) {
+    ///
+    /// # Errors
+    ///
+    /// If it called a node that is none of these, whose figures would then be those of a node that
+    /// nobody calls.
+    pub fn add(&mut self, report: Report, nodes: &[String]) -> Result<()> {
+        let number = |address: &String| {
+            let number = nodes.iter().position(|node| node == address);
+            number.with_context(|| format!("a caller called {address:?}, which is no server"))
+        };
+        let numbers: Vec<_> = report.nodes.iter().map(number).collect::<Result<_>>()?;
         for error in report.calls.iter().filter_map(|call| call.error) {
             let failed = &report.errors[error];
             let group = self.failures.entry(failed.shape.clone());
             group.or_insert_with(|| (0, failed.first.clone())).0 += 1;
         }
         self.calls.extend(&report.calls);
-        let number = |index: usize| {
-            let address = &report.nodes[index];
-            nodes.iter().position(|node| node == address).unwrap_or(usize::MAX)
-        };
-        let numbers: Vec<_> = (0..report.nodes.len()).map(number).collect();
         let attempts = report.attempts.into_iter();
         self.attempts.push(attempts.map(|a| Attempted { node: numbers[a.node], ..a }).collect());
+        Ok(())
+    }
+
+    /// Fails if nobody called a node before a moment, so that nothing can be told of what came then.
+    ///
+    /// # Errors
+    ///
+    /// If nobody did.
+    pub fn ensure_called(&self, node: usize, before: Nanos) -> Result<()> {
+        let is_called = self.sent(0..before).any(|attempt| attempt.node == node);
+        ensure!(is_called, "nobody called server {node} before it was hurt");
+        Ok(())
+    }
+
+    /// Says how many calls were made in that time, in which so many per second were planned.
+    ///
+    /// # Errors
+    ///
+    /// If it were less than 95 %, beyond what chance does to a number of calls at random.
+    pub fn offered(&self, time: Range<Nanos>, rate: f64) -> Result<String> {
+        let seconds = (time.end - time.start) as f64 / S as f64;
+        let planned = rate * seconds;
+        let is_begun = |call: &&Called| time.contains(&(call.at + call.late));
+        let made = self.calls.iter().filter(is_begun).count() as f64;
+        let text = format!("{:.0} calls made per second, of {rate:.0} planned", made / seconds);
+        ensure!(made >= 0.95 * planned - 3.0 * planned.sqrt(), "this host is too busy: {text}");
+        Ok(text)
     }
 
     /// The same without calls of other methods.
@@ -192,15 +226,19 @@ mod tests {
         let report = |nodes: [&str; 2], first: &str| Report {
             calls: (0..60)
                 .map(|at| (at, if at == 0 { Method::Long } else { Method::Short }))
-                .map(|(at, method)| Called { method, at, took: 7, error: (at == 0).then_some(0) })
+                .map(|(at, method)| {
+                    let error = (at == 0).then_some(0);
+                    Called { method, at, late: 0, took: 7, error }
+                })
                 .collect(),
-            attempts: attempts(0, End::Answered, [1]),
+            attempts: attempts(0, End::Answered, [1, 4]),
             nodes: nodes.map(str::to_owned).to_vec(),
             errors: vec![Failed { shape: "it failed".into(), first: first.into() }],
         };
         let (mut all, nodes) = (Record::default(), ["a".to_owned(), "b".to_owned()]);
-        all.add(report(["a", "b"], "first"), &nodes);
-        all.add(report(["b", "a"], "second"), &nodes);
+        all.add(report(["a", "b"], "first"), &nodes).unwrap();
+        all.add(report(["b", "a"], "second"), &nodes).unwrap();
+        assert_eq!((all.in_rotation(0, 2 * MS), all.in_rotation(1, 3 * MS)), (2e6, 1e6));
         assert_eq!(all.share(1, 0..S), 0.5);
         assert_eq!(all.failed(0..1), 2.0);
         assert_eq!(all.failures(), "2 × first");
@@ -211,5 +249,35 @@ mod tests {
         assert_eq!((long.calls.len(), long.failed(0..S)), (2, 2.0));
         assert_eq!(all.answered(70..80), 1.0);
         assert_eq!(all.throughput(0..S), 118.0);
+    }
+
+    /// A node that is not known, or that nobody called in time, has no figures.
+    #[test]
+    fn unknown_nodes_have_no_figures() {
+        let report = Report { nodes: vec!["a".into()], ..Report::default() };
+        Record::default().add(report, &["b".into()]).unwrap_err();
+        let all = record(attempts(1, End::Answered, [10]));
+        all.ensure_called(1, 11 * MS).unwrap();
+        all.ensure_called(1, 10 * MS).unwrap_err();
+        all.ensure_called(0, 11 * MS).unwrap_err();
+    }
+
+    /// A load that callers were too late to offer is told from one that was offered.
+    #[test]
+    fn a_load_that_was_not_offered_is_an_error() {
+        let calls = |late| {
+            (0..1_000).map(move |at| Called {
+                method: Method::Work,
+                at: at * MS,
+                late,
+                took: 7,
+                error: None,
+            })
+        };
+        let record = |late| Record { calls: calls(late).collect(), ..Record::default() };
+        let offered = record(0).offered(0..S, 1_000.0).unwrap();
+        assert_eq!(offered, "1000 calls made per second, of 1000 planned");
+        record(0).offered(0..S, 1_200.0).unwrap_err();
+        record(200 * MS).offered(0..S, 1_000.0).unwrap_err();
     }
 }

@@ -158,6 +158,18 @@ impl<'a> Stage<'a> {
         &self.registry
     }
 
+    /// Fails unless the registry lists all servers that have not gone.
+    ///
+    /// # Errors
+    ///
+    /// If it does not, or cannot be read.
+    pub async fn ensure_registered(&self) -> Result<()> {
+        let (listed, running) =
+            (self.registry.nodes("work").await?, self.servers.iter().flatten().count());
+        ensure!(listed == running, "the registry lists {listed} of {running} servers");
+        Ok(())
+    }
+
     /// Ends the calls and returns all that was done; kills the servers.
     ///
     /// # Errors
@@ -169,7 +181,7 @@ impl<'a> Stage<'a> {
         let reports: Vec<_> =
             self.callers.drain(..).map(|caller| caller.report(PATIENCE * 6)).collect();
         for report in futures::future::try_join_all(reports).await? {
-            record.add(serde_json::from_str(&report)?, &self.addresses);
+            record.add(serde_json::from_str(&report)?, &self.addresses)?;
         }
         Ok(record)
     }

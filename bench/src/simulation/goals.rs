@@ -86,9 +86,9 @@ fn rows_of(
     figures: impl Fn(Policy, u64) -> Figures,
 ) -> Vec<Row> {
     let rows = policies.iter().copied().flat_map(|policy| {
-        let runs: Vec<Figures> = (1..=seeds).map(|seed| figures(policy, seed)).collect();
+        let runs: Vec<_> = (1..=seeds).map(|seed| figures(policy, seed).into()).collect();
         let rows = sum_up(goal, &policy.to_string(), &runs);
-        rows.into_iter().map(move |row| row.because(policy.weakness()))
+        rows.into_iter().map(move |row| row.noted(policy.weakness(goal)))
     });
     rows.collect()
 }
@@ -239,7 +239,7 @@ fn g10(seeds: u64) -> Vec<Row> {
     vec![
         Row::new("G10", measure, "micro", Most(1.3), run(Tiers::Micro)),
         Row::new("G10", measure, "naive", Most(1.3), run(Tiers::Naive))
-            .because("each tier repeats what the one before it repeats"),
+            .noted(Some("each tier repeats what the one before it repeats")),
     ]
 }
 

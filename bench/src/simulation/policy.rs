@@ -39,16 +39,18 @@ impl Policy {
     pub const COMPARED: [Self; 4] =
         [Self::Micro, Self::RoundRobin, Self::LeastLoaded, Self::PeakEwma];
 
-    /// Why it misses goals, as far as it always does.
-    pub fn weakness(self) -> &'static str {
-        match self {
-            Self::Micro | Self::Oracle => "",
-            Self::Unaware => "a long call makes its node look slow",
-            Self::Fewest => "a slow node has to be loaded before it is seen",
-            Self::RoundRobin => "looks at nothing",
-            Self::LeastLoaded => "two choices; a node that fails is soon idle; spares nobody",
-            Self::PeakEwma => "two choices; a node that fails looks quick; spares nobody",
-        }
+    /// Why it misses a goal, where that is known.
+    pub fn weakness(self, goal: &str) -> Option<&'static str> {
+        Some(match (self, goal) {
+            (Self::Unaware, "G15") => "a long call makes its node look slow",
+            (Self::Fewest, "G15") => "a slow node has to be loaded before it is seen",
+            (Self::RoundRobin | Self::LeastLoaded | Self::PeakEwma, "G9") => "spares nobody",
+            (Self::RoundRobin, _) => "looks at nothing",
+            (Self::LeastLoaded | Self::PeakEwma, "G2") => "two choices",
+            (Self::LeastLoaded, "G5") => "a node that fails is soon idle",
+            (Self::PeakEwma, "G5") => "a node that fails looks quick",
+            _ => return None,
+        })
     }
 
     /// A client of so many nodes that goes by it.
