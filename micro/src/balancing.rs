@@ -107,7 +107,7 @@ impl Balancing {
         if let Some(Resolved { value: HashBy::Metadata(key), origin }) = &hash_by
             && Metadata::new().insert(key, "").is_err()
         {
-            let expected = "expected a metadata key: 1 to 128 of a-z 0-9 . _ -, or `call keys` for each call's own";
+            let expected = "expected a metadata key: 1 to 128 of a-z 0-9 . _ -, or `call keys`, in code hash_by_call_keys(), for each call's own";
             return Err(settings::invalid("hash_by", key, origin, expected));
         }
         let hash_by = hash_by.map(|resolved| resolved.value);

@@ -141,10 +141,15 @@ impl Latency {
     /// others, and they teach once they have had time to end, the slow ones too.
     fn begin_learning(&self, calm: bool, now: u64) -> f64 {
         let answered = self.answered.load(Ordering::Relaxed);
+        let since = self.since.load(Ordering::Relaxed);
+        // Nobody has called this kind yet: its first calls are still to come.
+        if answered == 0 && since == 0 {
+            return 0.0;
+        }
         let logs = self.logs.load(Ordering::Relaxed) as f64 / PARTS;
         let mean = (logs / answered.max(1) as f64).exp();
-        let since = self.since.load(Ordering::Relaxed);
-        let had_time = since > 0 && (now - since) as f64 >= PATIENCE.0.max(PATIENCE.1 * mean);
+        let passed = now.saturating_sub(since) as f64;
+        let had_time = since > 0 && passed >= PATIENCE.0.max(PATIENCE.1 * mean);
         if had_time && answered >= LESSON {
             self.take_answered();
             self.unloaded.store(mean as u64, Ordering::Relaxed);
@@ -265,6 +270,19 @@ mod tests {
     fn the_first_calls_teach() {
         let mut rounds = Rounds::default();
         rounds.round(20, 100 * MS, false);
+        rounds.note(20, 200 * MS, End::Ended);
+        assert_eq!(rounds.take(false), 1.0);
+        assert!(about(rounds.round(10, 1000 * MS, false), 10.0));
+    }
+
+    /// Of a method that nobody called for a while the first calls teach like any; and who is late with
+    /// ending a window does no harm.
+    #[test]
+    fn calls_that_come_late_teach_too() {
+        let mut rounds = Rounds::default();
+        rounds.repeat(3, 0, MS, false);
+        rounds.round(20, 100 * MS, false);
+        rounds.latency.take(false, 1);
         rounds.note(20, 200 * MS, End::Ended);
         assert_eq!(rounds.take(false), 1.0);
         assert!(about(rounds.round(10, 1000 * MS, false), 10.0));

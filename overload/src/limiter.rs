@@ -201,6 +201,10 @@ impl Limiter {
             return;
         }
         let Ok(mut course) = measure.course.try_lock() else { return };
+        // Somebody else may have ended the window since.
+        if elapsed < measure.due.load(Relaxed) {
+            return;
+        }
         let mut wait = WINDOW.0;
         if self.latencies.iter().map(Latency::count).sum::<u64>() >= ENOUGH {
             let peak = measure.peak.swap(self.running(), Relaxed);

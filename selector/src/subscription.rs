@@ -336,7 +336,10 @@ impl<T: Clone> Subscription<T> {
         let snapshot = self.snapshot.load();
         match self.pick_from(&snapshot, options, tried, now) {
             Some(picked) => Some(Ok(picked)),
-            None => (!tried.is_empty()).then(|| Err(self.nothing(&snapshot, options))),
+            // With nobody left to be excluded it is as if the call had tried none.
+            None if tried.keys().next().is_none() => None,
+            None if options.wait_for_ready && snapshot.serving() == 0 => None,
+            None => Some(Err(self.nothing(&snapshot, options))),
         }
     }
 

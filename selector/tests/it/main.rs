@@ -417,6 +417,30 @@ impl Classify for Later {
     }
 }
 
+/// Who waits for nodes and rests for one that leaves meanwhile waits for another.
+#[tokio::test(start_paused = true)]
+async fn another_may_come_while_one_rests() {
+    let registry = Arc::new(registry_of(&["a"]).await);
+    let selector =
+        Selector::new(registry.clone(), SelectorConfig::default(), |r| Ok(r.node.id.clone()));
+    let subscription = selector.subscribe("greeter").unwrap();
+    call(&subscription, &within(1)).await.expect("it is known from here on");
+    let mut options = within(60);
+    options.wait_for_ready = true;
+    let mut attempt = Try(|id: &String| match id.as_str() {
+        "a" => Err(Later(Class::Overloaded, Some(Duration::from_secs(1)))),
+        _ => Ok(()),
+    });
+    let replace = async {
+        sleep(Duration::from_millis(100)).await;
+        registry.deregister(&registration("a")).await.unwrap();
+        sleep(Duration::from_secs(10)).await;
+        registry.register(&registration("b"), Duration::from_secs(3_600)).await.unwrap();
+    };
+    let (answered, ()) = tokio::join!(subscription.call(&options, &mut attempt), replace);
+    assert_eq!(answered.expect("b answers").node.node.id, "b");
+}
+
 /// A node that says when to come back is not asked sooner by that call; another one is at once.
 #[tokio::test(start_paused = true)]
 async fn nodes_are_asked_again_when_they_say() {
