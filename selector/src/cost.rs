@@ -62,7 +62,7 @@ const FORGIVEN: f32 = 0.1;
 /// An attempt that takes so much less long than those under way is waited for by itself.
 const SHORTER: f32 = 2.0;
 /// No attempt counts as longer than an hour.
-const LONGEST: f32 = 3.6e12;
+pub(crate) const LONGEST: f32 = 3.6e12;
 
 /// What became of an attempt, for the node's cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

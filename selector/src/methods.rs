@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use crate::atomic::{AtomicU32, AtomicU64};
+use crate::cost::LONGEST;
 use crate::moment::Moment;
 
 /// How long a call of each method takes in the mean, over all nodes of a service.
@@ -52,8 +53,6 @@ const KEPT: f32 = 0.99;
 const RIGHT: f32 = 2.0;
 /// No method is taken for more, or less, than so many times a mean call.
 const EXTREME: f32 = 1e6;
-/// No sample is longer than an hour.
-const LONGEST: f32 = 3.6e12;
 /// What holds up a short call says little of its node, as long as it is not so many times its own
 /// length: it waits behind a long one.
 const BLURRED: f32 = 10.0;
