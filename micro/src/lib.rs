@@ -60,6 +60,7 @@ mod mount;
 mod open;
 mod registrar;
 mod running;
+mod schema;
 mod send;
 mod service;
 mod settings;
