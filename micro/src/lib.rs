@@ -47,7 +47,7 @@ mod call;
 mod client;
 mod context;
 mod contract;
-mod duration;
+pub mod duration;
 pub mod dynamic;
 mod error;
 mod group;
