@@ -39,6 +39,7 @@ mod metadata;
 mod name;
 mod outbox;
 mod pipe;
+mod queued;
 mod request;
 mod server;
 mod status;
@@ -54,6 +55,7 @@ pub use error::{Error, Execution, Phase};
 pub use limits::{InvalidLimit, Limits};
 pub use metadata::{InvalidMetadata, Metadata};
 pub use name::Name;
+pub use queued::QueuedAt;
 pub use request::{Criticality, Peer, Request, Response};
 pub use server::{
     DuplicateRoute, Handler, Router, Server, ServerConfig, ServerHandle, ShutdownReport,
