@@ -7,6 +7,7 @@
 mod call;
 mod completions;
 mod describe;
+mod doctor;
 mod duration;
 mod failure;
 mod fields;
@@ -45,6 +46,8 @@ enum Command {
     Call(call::Call),
     /// Tells who joins, changes and leaves
     Watch(watch::Watch),
+    /// Finds out what is wrong: with the registry, with this host, with a service, and what to do
+    Doctor(doctor::Doctor),
     /// Prints the script that completes commands, services and methods in a shell
     Completions(completions::Completions),
 }
@@ -79,6 +82,7 @@ async fn run(program: Program) -> Result<(), Failure> {
         Command::Describe(command) => command.run(&world).await,
         Command::Call(command) => command.run(&world).await,
         Command::Watch(command) => command.run(&world).await,
+        Command::Doctor(command) => command.run(&world).await,
         Command::Completions(command) => command.run(),
     }
 }

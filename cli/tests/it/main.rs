@@ -5,6 +5,7 @@
 
 mod calls;
 mod completions;
+mod doctor;
 mod readme;
 mod shapes;
 mod shop;

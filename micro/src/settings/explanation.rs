@@ -35,6 +35,11 @@ impl Explanation {
         });
         Self { rows: rows.collect() }
     }
+
+    /// The name of each key, its value, and where that comes from.
+    pub(crate) fn into_rows(self) -> Vec<[String; 3]> {
+        self.rows
+    }
 }
 
 impl fmt::Display for Explanation {
@@ -100,6 +105,7 @@ mod tests {
             ["throttle", "1.7 over 1s", "default"],
         ];
         assert_eq!(lines(&text), expected);
+        assert_eq!(settings().explained(), expected);
         let odd = Settings::none().flag("registry", "etcd?password=secret").unwrap();
         assert!(!odd.explain().to_string().contains("secret"));
     }
