@@ -240,14 +240,15 @@ impl<T: Clone> Subscription<T> {
                 }
                 Err(error) => error,
             };
-            let (class, is_late, now) = (error.class(), error.is_late(), Instant::now());
+            let (class, is_local, now) = (error.class(), error.is_local(), Instant::now());
             so_far.told(member.stats().key(), &error, now);
             if failed.len() >= REPORTED {
                 failed.remove(0);
             }
-            failed.push(Attempted { node: member.registration().clone(), error });
-            tell(picked, class, is_late, now);
-            if let (Class::Overloaded, Some(throttle)) = (class, &self.throttle) {
+            let node = member.registration().clone();
+            tell(picked, &error, now);
+            failed.push(Attempted { node, error });
+            if let (Class::Overloaded, false, Some(throttle)) = (class, is_local, &self.throttle) {
                 throttle.overloaded(now);
             }
             let is_left = class.is_free() || self.is_left(options, &so_far.tried);
@@ -307,7 +308,7 @@ impl<T: Clone> Subscription<T> {
             Err(error) => error,
         };
         let node = picked.member().registration().clone();
-        tell(picked, error.class(), error.is_late(), Instant::now());
+        tell(picked, &error, Instant::now());
         Err(Failure::Attempts(vec![Attempted { node, error }]))
     }
 
@@ -414,11 +415,13 @@ impl<T: Clone> Subscription<T> {
 }
 
 /// Says how a failed attempt ended.
-fn tell<T>(picked: Picked<T>, class: Class, is_late: bool, now: Instant) {
-    if is_late {
-        picked.expire(class, now);
+fn tell<T>(picked: Picked<T>, error: &impl Classify, now: Instant) {
+    if error.is_local() {
+        picked.cancel(now);
+    } else if error.is_late() {
+        picked.expire(error.class(), now);
     } else {
-        picked.finish(Err(class), now);
+        picked.finish(Err(error.class()), now);
     }
 }
 
