@@ -189,6 +189,20 @@ pub struct InvalidLimit {
     nearest: String,
 }
 
+impl InvalidLimit {
+    /// Returns the name of the field.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Returns the nearest value that is in its range, as text.
+    #[must_use]
+    pub fn nearest(&self) -> &str {
+        &self.nearest
+    }
+}
+
 /// The default of `min_running`.
 const MIN_RUNNING: usize = 32;
 /// The least a peer may offer to accept: whatever the engine itself answers fits in it.
