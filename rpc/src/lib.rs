@@ -54,7 +54,7 @@ pub use error::{Error, Execution, Phase};
 pub use limits::{InvalidLimit, Limits};
 pub use metadata::{InvalidMetadata, Metadata};
 pub use name::Name;
-pub use request::{Criticality, Peer, Request, Response};
+pub use request::{Criticality, Peer, Request, Response, UnknownCriticality};
 pub use server::{
     DuplicateRoute, Handler, Router, Server, ServerConfig, ServerHandle, ShutdownReport,
 };
