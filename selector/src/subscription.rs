@@ -35,7 +35,7 @@ pub struct Subscription<T> {
     discovery: Option<Discovery<T>>,
     picker: Picker,
     avoid: Arc<Avoid<T>>,
-    budget: Budget,
+    budget: Arc<Budget>,
     throttle: Option<Throttle>,
     zone: Option<String>,
     /// That of all its calls, by which the snapshot is made.
@@ -148,7 +148,7 @@ impl<T> Subscription<T> {
             discovery: None,
             picker,
             avoid,
-            budget,
+            budget: Arc::new(budget),
             throttle,
             zone: None,
             filter: Filter::default(),
@@ -177,6 +177,12 @@ impl<T> Subscription<T> {
         let (over_budget, ejections) = (self.budget.refused(), self.picker.peers().ejections());
         let throttled = self.throttle.as_ref().map_or(0, Throttle::ended);
         Stats { over_budget, throttled, ejections, ..self.counters.read() }
+    }
+
+    /// What its retries are taken from, for others that are to share it: a
+    /// [`RetryLayer`](crate::layer::RetryLayer) for example.
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.budget
     }
 
     pub(crate) fn publish(&self, snapshot: Snapshot<T>) {
