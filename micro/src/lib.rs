@@ -54,6 +54,7 @@ mod group;
 mod health;
 mod hooks;
 pub mod layer;
+mod limiting;
 mod method;
 mod mock;
 mod mount;

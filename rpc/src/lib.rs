@@ -56,7 +56,7 @@ pub use limits::{InvalidLimit, Limits};
 pub use metadata::{InvalidMetadata, Metadata};
 pub use name::Name;
 pub use queued::QueuedAt;
-pub use request::{Criticality, Peer, Request, Response};
+pub use request::{Criticality, Peer, Request, Response, UnknownCriticality};
 pub use server::{
     DuplicateRoute, Handler, Router, Server, ServerConfig, ServerHandle, ShutdownReport,
 };

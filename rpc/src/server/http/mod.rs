@@ -109,6 +109,7 @@ where
     let names = (called.route.contract.clone(), called.route.method(method));
     let mut call = Request::new(names.0, names.1, Codec::Json, Bytes::new());
     call.deadline = headers::deadline(&head.headers)?;
+    call.criticality = headers::criticality(&head.headers)?;
     call.trace = headers::trace(&head.headers);
     call.metadata = headers::metadata(&head.headers)?;
     call::check_metadata(&call.metadata, &shared.limits)?;
