@@ -33,6 +33,8 @@ struct Inner {
     selector: Selector<Channel>,
     defaults: CallDefaults,
     stacks: Stacks,
+    /// Where `memory:` addresses are.
+    network: Option<MemoryNetwork>,
 }
 
 /// What applies to calls that say nothing themselves.
@@ -87,6 +89,10 @@ impl Client {
 
     pub(crate) fn stacks(&self) -> &Stacks {
         &self.inner.stacks
+    }
+
+    pub(crate) fn network(&self) -> Option<&MemoryNetwork> {
+        self.inner.network.as_ref()
     }
 }
 
@@ -291,9 +297,10 @@ impl ClientBuilder {
         }
         let Settled { selector: config, retry, hash_by } = balancing.settle(settings)?;
         let defaults = CallDefaults { timeout, wait_for_ready, retry, hash_by };
+        let network = channel.memory.clone();
         let connect = move |registration: &Registration| channel_to(registration, &channel);
         let selector = Selector::avoiding(registry, config, connect, Channel::is_away);
-        Ok(Client { inner: Arc::new(Inner { selector, defaults, stacks }) })
+        Ok(Client { inner: Arc::new(Inner { selector, defaults, stacks, network }) })
     }
 }
 
