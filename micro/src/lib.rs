@@ -54,10 +54,14 @@ mod group;
 mod health;
 mod hooks;
 pub mod layer;
+mod meter;
 mod method;
+mod metrics;
 mod mock;
 mod mount;
 mod open;
+#[cfg(feature = "http")]
+mod pages;
 mod registrar;
 mod running;
 mod send;
@@ -115,6 +119,8 @@ mod guide {
     struct Errors;
     #[doc = include_str!("../../docs/src/how-to/layers.md")]
     struct Layers;
+    #[doc = include_str!("../../docs/src/how-to/observe.md")]
+    struct Observe;
     #[doc = include_str!("../../docs/src/how-to/overload.md")]
     struct Overload;
     #[doc = include_str!("../../docs/src/how-to/testing.md")]

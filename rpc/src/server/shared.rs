@@ -68,6 +68,7 @@ impl Shared {
     pub(super) fn stats(&self) -> ServerStats {
         let methods = self.routes.iter().map(|route| MethodStats::of(route));
         ServerStats {
+            is_draining: !self.is_serving(),
             connections: lock(&self.places).len(),
             running: self.gate.running(),
             limit: self.gate.limit(),
@@ -92,7 +93,6 @@ impl Shared {
         self.phase.subscribe()
     }
 
-    #[cfg(feature = "http")]
     pub(super) fn is_serving(&self) -> bool {
         *self.phase.borrow() == Phase::Serving
     }

@@ -14,6 +14,8 @@ use crate::{Code, Durations, Name, Status, Tally};
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ServerStats {
+    /// Whether it has announced its end.
+    pub is_draining: bool,
     /// Connections that have a place.
     pub connections: usize,
     /// Calls that wait in a handler.
