@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use micro_rpc::{Codec, Criticality, Execution, Metadata, Request, Response, Status, TraceContext};
+use micro_registry::Registration;
+use micro_rpc::{
+    Codec, Criticality, Execution, Metadata, Name, Request, Response, Status, TraceContext, TraceId,
+};
 use micro_selector::{Filter, RetryPolicy};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -17,8 +20,8 @@ use tokio::time::Instant;
 
 use crate::client::Target;
 use crate::contract::{MethodInfo, Served};
-use crate::send::{Plan, send, site};
-use crate::{CallError, Code, Context, Error, Phase, RpcError};
+use crate::send::{Plan, Sent, send, site};
+use crate::{CallError, Code, Context, Error, Phase, RpcError, Stopwatch};
 
 /// A call that is made when it is awaited. Its options apply to it alone.
 ///
@@ -32,6 +35,7 @@ pub struct Call<T, E> {
     timeout: Option<Duration>,
     context: Option<Context>,
     criticality: Option<Criticality>,
+    stopwatch: Option<Stopwatch>,
     answer: PhantomData<fn() -> (T, E)>,
 }
 
@@ -41,25 +45,38 @@ pub(crate) fn call<A: Serialize, T, E>(
     method: &'static MethodInfo,
     arguments: &A,
 ) -> Call<T, E> {
-    let codec = Codec::MessagePack;
-    let (body, invalid) = match codec.encode(arguments) {
-        Ok(body) => (body, None),
-        Err(error) => (Bytes::new(), Some(bad_arguments(error))),
-    };
-    let mut request = Request::new(method.contract, method.name, codec, body);
-    request.idempotent = method.idempotent;
-    Call {
-        plan: Plan::to(target.clone()),
-        request,
-        invalid,
-        timeout: method.timeout,
-        context: None,
-        criticality: None,
-        answer: PhantomData,
-    }
+    let (contract, name) = (method.contract, method.name);
+    let mut call = Call::encoded(target, contract, name, Codec::MessagePack, arguments);
+    call.request.idempotent = method.idempotent;
+    call.timeout = method.timeout;
+    call
 }
 
 impl<T, E> Call<T, E> {
+    /// A call of arguments that this codec encodes.
+    pub(crate) fn encoded<A: Serialize + ?Sized>(
+        target: &Target,
+        contract: impl Into<Name>,
+        method: impl Into<Name>,
+        codec: Codec,
+        arguments: &A,
+    ) -> Self {
+        let (body, invalid) = match codec.encode(arguments) {
+            Ok(body) => (body, None),
+            Err(error) => (Bytes::new(), Some(bad_arguments(error))),
+        };
+        Self {
+            plan: Plan::to(target.clone()),
+            request: Request::new(contract, method, codec, body),
+            invalid,
+            timeout: None,
+            context: None,
+            criticality: None,
+            stopwatch: None,
+            answer: PhantomData,
+        }
+    }
+
     /// How long the call may take, its retries included. Default: what the contract says, else what
     /// the client says. While serving a call it ends with that call's deadline at the latest.
     pub fn timeout(mut self, timeout: Duration) -> Self {
@@ -130,6 +147,12 @@ impl<T, E> Call<T, E> {
         self.context = Some(context.clone());
         self
     }
+
+    /// What measures it. Default: nothing does.
+    pub fn stopwatch(mut self, stopwatch: &Stopwatch) -> Self {
+        self.stopwatch = Some(stopwatch.clone());
+        self
+    }
 }
 
 impl<T, E> IntoFuture for Call<T, E>
@@ -154,6 +177,12 @@ pub struct Reply<T> {
     pub value: T,
     /// What its implementation [sent along](Context::reply_metadata).
     pub metadata: Metadata,
+    /// The node that answered; `None` when layers answered by themselves.
+    pub node: Option<Arc<Registration>>,
+    /// How many attempts were made, the one that was answered among them.
+    pub attempts: u32,
+    /// The trace the call belongs to; the servers log the same.
+    pub trace: Option<TraceId>,
 }
 
 impl<T: DeserializeOwned, E: MethodError> Call<T, E> {
@@ -176,15 +205,18 @@ impl<T: DeserializeOwned, E: MethodError> Call<T, E> {
             None => send(&self.plan, &mut self.request).await,
             Some(error) => Err(error.with_call(site(&self.plan.target, &self.request))),
         };
+        if let Some(stopwatch) = &self.stopwatch {
+            stopwatch.end();
+        }
         match answer {
             Ok(sent) => match decode(&sent.response) {
-                Ok(value) => Ok(Reply { value, metadata: sent.response.metadata }),
+                Ok(value) => Ok(reply(value, sent, &self.request)),
                 Err(error) => {
                     let site = sent.site(&self.plan.target, &self.request);
                     Err(CallError::Rpc(error.with_call(site)))
                 }
             },
-            Err(error) => Err(match error.details().and_then(|(c, d)| E::decode(c, d)) {
+            Err(error) => Err(match error.encoded_details().and_then(|(c, d)| E::decode(c, d)) {
                 Some(application) => CallError::App(application),
                 None => CallError::Rpc(error),
             }),
@@ -201,6 +233,11 @@ impl<T: DeserializeOwned, E: MethodError> Call<T, E> {
         }
         if let Some(criticality) = self.criticality {
             self.request.criticality = criticality;
+        }
+        if let Some(stopwatch) = &self.stopwatch {
+            stopwatch.begin();
+            self.request.extensions.insert(stopwatch.queued().clone());
+            self.request.extensions.insert(stopwatch.clone());
         }
     }
 }
@@ -264,6 +301,12 @@ fn add_baggage(request: &mut Request, current: &Context) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+fn reply<T>(value: T, sent: Sent, request: &Request) -> Reply<T> {
+    let (node, attempts) = sent.source.unzip();
+    let trace = request.trace.map(|trace| trace.trace_id());
+    Reply { value, metadata: sent.response.metadata, node, attempts: attempts.unwrap_or(0), trace }
 }
 
 fn decode<T: DeserializeOwned>(response: &Response) -> Result<T, Error> {

@@ -179,6 +179,17 @@ impl Error {
         self.0.execution
     }
 
+    /// What went wrong, without the call it happened to, which `Display` names.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// The method's own error, for callers who have no type for it: a `serde_json::Value` reads all.
+    pub fn details<T: DeserializeOwned>(&self) -> Option<T> {
+        let (codec, details) = self.encoded_details()?;
+        codec.decode(details).ok()
+    }
+
     /// The service that was called, if a call failed.
     pub fn service(&self) -> Option<&str> {
         self.0.call.as_ref().map(|call| &*call.service)
@@ -259,10 +270,6 @@ impl Error {
         })
     }
 
-    pub(crate) fn message(&self) -> &str {
-        &self.0.message
-    }
-
     /// Adds to the message.
     pub(crate) fn and(mut self, more: &str) -> Self {
         self.0.message += more;
@@ -284,7 +291,7 @@ impl Error {
         self
     }
 
-    pub(crate) fn details(&self) -> Option<(Codec, &Bytes)> {
+    pub(crate) fn encoded_details(&self) -> Option<(Codec, &Bytes)> {
         self.0.details.as_ref().map(|(codec, details)| (*codec, details))
     }
 

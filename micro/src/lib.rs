@@ -47,8 +47,8 @@ mod call;
 mod client;
 mod context;
 mod contract;
-mod describe;
 mod duration;
+pub mod dynamic;
 mod error;
 mod group;
 mod health;
@@ -68,6 +68,8 @@ mod send;
 mod service;
 mod settings;
 mod signals;
+mod slips;
+mod stopwatch;
 #[cfg(feature = "tarpc")]
 pub mod tarpc;
 pub mod test;
@@ -89,6 +91,7 @@ pub use registrar::Registered;
 pub use running::RunningService;
 pub use service::Service;
 pub use settings::{Origin, Settings};
+pub use stopwatch::{Stopwatch, Times};
 
 /// What the macros' expansions call; no part of the public API.
 #[doc(hidden)]

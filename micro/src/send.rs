@@ -15,7 +15,7 @@ use tower::service_fn;
 use crate::client::Target;
 use crate::error::CallSite;
 use crate::layer::{BoxError, Ended, Layers, Next};
-use crate::{Code, Error, Phase};
+use crate::{Code, Error, Phase, Stopwatch};
 
 /// Layers around calls, and around each of their attempts.
 #[derive(Debug, Default)]
@@ -71,11 +71,11 @@ impl Plan {
 pub(crate) struct Sent {
     pub(crate) response: Response,
     /// None when layers answered by themselves.
-    source: Option<Source>,
+    pub(crate) source: Option<Source>,
 }
 
 /// The node that answered, and how many attempts it took.
-type Source = (Arc<Registration>, u32);
+pub(crate) type Source = (Arc<Registration>, u32);
 
 impl Sent {
     /// Which call was answered, and by whom, for the error of an answer that is not understood.
@@ -197,6 +197,9 @@ impl Attempt<Channel> for Attempts<'_> {
 
     async fn make(&mut self, channel: &Channel, number: u32) -> Result<Response, AttemptError> {
         self.request.attempt = u8::try_from(number).unwrap_or(u8::MAX);
+        if let Some(stopwatch) = self.request.extensions.get::<Stopwatch>() {
+            stopwatch.attempt();
+        }
         let answer = self.on(channel).await;
         // Whoever did something for it, or has too much to do, is asked for less by the next one.
         self.request.no_retry |= answer.as_ref().is_err_and(|error| !error.class().is_free());

@@ -39,6 +39,7 @@ mod metadata;
 mod name;
 mod outbox;
 mod pipe;
+mod queued;
 mod request;
 mod server;
 mod status;
@@ -55,6 +56,7 @@ pub use error::{Error, Execution, Phase};
 pub use limits::{InvalidLimit, Limits};
 pub use metadata::{InvalidMetadata, Metadata};
 pub use name::Name;
+pub use queued::QueuedAt;
 pub use request::{Criticality, Peer, Request, Response};
 #[cfg(feature = "http")]
 pub use server::{Asked, HttpBody, HttpService, Page};

@@ -9,7 +9,7 @@ use micro_rpc::{Address, Limits, Listener, MemoryNetwork, Server};
 
 use super::Service;
 use crate::balancing::Balancing;
-use crate::describe::describe;
+use crate::dynamic::Description;
 use crate::health::HealthCheck;
 use crate::metrics::Shown;
 use crate::registrar::Timing;
@@ -65,7 +65,7 @@ impl Service {
         Balancing::default().settle(&settings)?;
         let registration = self.registration(&settings)?;
         validate::registration(&registration, timing.ttl)?;
-        let description = describe(&registration, &self.contracts);
+        let description = Description::of_node(&registration, &self.contracts).to_json();
         let router = mount::router(self.contracts, &self.layers);
         let server = Server::new(router).map_err(|error| Error::invalid(error.to_string()))?;
         Ok(Plan {

@@ -7,6 +7,7 @@ mod balancing;
 mod calls;
 mod contracts;
 mod drain;
+mod dynamic;
 mod fragile;
 mod groups;
 mod health;
