@@ -92,6 +92,13 @@ impl Sent {
 
 /// Sends a request as planned, through the client's layers, and returns the answer.
 pub(crate) async fn send(plan: &Plan, request: &mut Request) -> Result<Sent, Error> {
+    let metered = plan.target.client().meter().begin(plan.target.service(), request);
+    let answer = pass(plan, request).await;
+    metered.ended(answer.as_ref().map(|_| ()).map_err(Error::code));
+    answer
+}
+
+async fn pass(plan: &Plan, request: &mut Request) -> Result<Sent, Error> {
     let Some(stack) = &plan.target.client().stacks().per_call else {
         let (response, source) = attempts(plan, request, &mut false).await?;
         return Ok(Sent { response, source: Some(source) });

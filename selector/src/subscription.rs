@@ -185,6 +185,11 @@ impl<T> Subscription<T> {
         &self.budget
     }
 
+    /// How many retries its calls have left at present, besides those that cost no server anything.
+    pub fn retries_left(&self) -> u32 {
+        self.budget.left(Instant::now())
+    }
+
     pub(crate) fn publish(&self, snapshot: Snapshot<T>) {
         self.snapshot.store(Arc::new(snapshot));
         self.changed.notify_waiters();
