@@ -54,10 +54,15 @@ mod group;
 mod health;
 mod hooks;
 pub mod layer;
+mod limiting;
+mod meter;
 mod method;
+mod metrics;
 mod mock;
 mod mount;
 mod open;
+#[cfg(feature = "http")]
+mod pages;
 mod registrar;
 mod running;
 mod schema;
@@ -120,6 +125,8 @@ mod guide {
     struct Errors;
     #[doc = include_str!("../../docs/src/how-to/layers.md")]
     struct Layers;
+    #[doc = include_str!("../../docs/src/how-to/observe.md")]
+    struct Observe;
     #[doc = include_str!("../../docs/src/how-to/overload.md")]
     struct Overload;
     #[doc = include_str!("../../docs/src/how-to/testing.md")]

@@ -214,7 +214,8 @@ fn of_method(report: &mut Report, method: &MethodName, findings: &[Finding]) {
             report.fault("method", End::Unimplemented, failure, advice);
         }
         (with, _) => {
-            let nodes = without.iter().filter_map(|description: &&Description| description.node.as_deref());
+            let nodes =
+                without.iter().filter_map(|description: &&Description| description.node.as_deref());
             let nodes = nodes.collect::<Vec<_>>().join(", ");
             let message = format!("{with} of {all} nodes have {method}; it is missing on {nodes}");
             report.warn("method", message, "these run another version: call with a filter");
