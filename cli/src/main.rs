@@ -12,6 +12,7 @@ mod duration;
 mod failure;
 mod fields;
 mod method;
+mod new;
 mod print;
 mod services;
 mod types;
@@ -48,6 +49,8 @@ enum Command {
     Watch(watch::Watch),
     /// Finds out what is wrong: with the registry, with this host, with a service, and what to do
     Doctor(doctor::Doctor),
+    /// Makes a workspace to begin with: a contract, a server with a test, a client
+    New(new::New),
     /// Prints the script that completes commands, services and methods in a shell
     Completions(completions::Completions),
 }
@@ -83,6 +86,7 @@ async fn run(program: Program) -> Result<(), Failure> {
         Command::Call(command) => command.run(&world).await,
         Command::Watch(command) => command.run(&world).await,
         Command::Doctor(command) => command.run(&world).await,
+        Command::New(command) => command.run(),
         Command::Completions(command) => command.run(),
     }
 }

@@ -6,6 +6,7 @@
 mod calls;
 mod completions;
 mod doctor;
+mod new;
 mod readme;
 mod shapes;
 mod shop;

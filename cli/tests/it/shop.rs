@@ -171,6 +171,10 @@ impl Town {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(MICRO);
         command.args(arguments).env_clear().env("MICRO_REGISTRY", self.scene.url());
+        // Where `micro new` finds what formats.
+        for name in ["PATH", "HOME", "CARGO_HOME", "RUSTUP_HOME"] {
+            command.envs(std::env::var_os(name).map(|value| (name, value)));
+        }
         command.current_dir(self.scene.directory());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
