@@ -4,6 +4,7 @@
 //! 0 when all is well, 1 for an application's error, 2 for wrong usage, 3 for what is not found,
 //! 4 for a deadline that passed, 5 for a method that is not there, 6 for what cannot be reached.
 
+mod bench;
 mod call;
 mod completions;
 mod describe;
@@ -47,6 +48,8 @@ enum Command {
     Call(call::Call),
     /// Tells who joins, changes and leaves
     Watch(watch::Watch),
+    /// Calls a method many times, and says how long that took
+    Bench(bench::Bench),
     /// Finds out what is wrong: with the registry, with this host, with a service, and what to do
     Doctor(doctor::Doctor),
     /// Makes a workspace to begin with: a contract, a server with a test, a client
@@ -85,6 +88,7 @@ async fn run(program: Program) -> Result<(), Failure> {
         Command::Describe(command) => command.run(&world).await,
         Command::Call(command) => command.run(&world).await,
         Command::Watch(command) => command.run(&world).await,
+        Command::Bench(command) => command.run(&world).await,
         Command::Doctor(command) => command.run(&world).await,
         Command::New(command) => command.run(),
         Command::Completions(command) => command.run(),
