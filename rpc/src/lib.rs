@@ -45,6 +45,8 @@ mod server;
 mod status;
 mod trace;
 mod transport;
+#[cfg(feature = "http")]
+pub mod web;
 mod wire;
 
 pub use address::{Address, InvalidAddress};
