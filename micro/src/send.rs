@@ -308,8 +308,9 @@ fn of_engine(error: micro_rpc::Error, earlier: &str) -> Error {
     let (code, execution) = (error.code(), error.execution());
     let details = error.details().map(|(codec, details)| (codec, details.clone()));
     let (message, wait) = (format!("{}{earlier}", error.message()), error.retry_after());
+    let metadata = error.metadata().clone();
     let same = Error::of(code, phase, message, error).with_execution(execution);
-    same.with_details(details).with_retry_after(wait)
+    same.with_details(details).with_metadata(metadata).with_retry_after(wait)
 }
 
 /// The error of a call that its layers ended.
@@ -359,7 +360,9 @@ fn of_layer(ended: Ended, passed: bool) -> Error {
 fn of_status(status: Status, phase: Phase) -> Error {
     let details = status.details().map(|(codec, details)| (codec, details.clone()));
     let (code, message, wait) = (status.code(), status.message().to_owned(), status.retry_after());
-    Error::of(code, phase, message, status).with_details(details).with_retry_after(wait)
+    let metadata = status.metadata().clone();
+    let same = Error::of(code, phase, message, status).with_metadata(metadata);
+    same.with_details(details).with_retry_after(wait)
 }
 
 /// An attempt's error, with what the selector must know of it.

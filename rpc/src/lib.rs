@@ -46,6 +46,8 @@ mod status;
 mod tally;
 mod trace;
 mod transport;
+#[cfg(feature = "http")]
+pub mod web;
 mod wire;
 
 pub use address::{Address, InvalidAddress};

@@ -28,7 +28,7 @@ mod description;
 mod fields;
 
 use micro_registry::Service;
-use micro_rpc::{Codec, MemoryNetwork};
+use micro_rpc::{Codec, MemoryNetwork, Name, Request};
 use serde::Serialize;
 
 use self::ask::ask_in;
@@ -36,6 +36,7 @@ pub use self::ask::{Page, ask, get};
 pub use self::description::{ContractDescription, Description};
 pub use self::fields::arguments;
 use crate::call::Call;
+pub use crate::call::Encoded;
 use crate::client::Target;
 use crate::{Client, Error, slips};
 
@@ -56,6 +57,19 @@ impl Client {
     ) -> Call<T, Error> {
         let target = Target::new(self, service);
         Call::encoded(&target, contract.to_owned(), method.to_owned(), Codec::Json, arguments)
+    }
+
+    /// The same of arguments that are encoded already, and with an answer that
+    /// [stays encoded](Call::encoded_reply): what passes calls on looks into neither.
+    pub fn call_encoded(
+        &self,
+        service: &str,
+        contract: impl Into<Name>,
+        method: impl Into<Name>,
+        arguments: Encoded,
+    ) -> Call<Encoded, Error> {
+        let Encoded { codec, body } = arguments;
+        Call::of(&Target::new(self, service), Request::new(contract, method, codec, body))
     }
 
     /// What a service says about itself, for each version that is registered: what a node of that

@@ -1,9 +1,9 @@
 //! Services called and described by name, without their contracts.
 
 use super::*;
-use micro::dynamic::{Description, ask};
+use micro::dynamic::{Description, Encoded, ask};
 use micro::registry::{Endpoints, Node, Registration, Registry};
-use micro::rpc::TraceId;
+use micro::rpc::{Codec, TraceContext, TraceId};
 use micro::{Code, Error, Stopwatch};
 use serde_json::{Value, json};
 
@@ -175,5 +175,59 @@ async fn what_does_not_describe_itself() {
     drop(listener);
     for nobody in [&*address, "memory:a", "nonsense"] {
         assert_eq!(ask(nobody).await.unwrap_err().code(), Code::Unavailable, "{nobody}");
+    }
+}
+
+/// Encoded arguments go there as they are and the answer comes back so, in the trace that is given;
+/// an error keeps its details and what came along with it.
+#[tokio::test(start_paused = true)]
+async fn bodies_stay_encoded() {
+    let town = Town::default();
+    let _shop = town.open("a").await;
+    let client = town.client().await;
+    let call = |method: &str, body: &'static str| {
+        let body = Encoded::new(Codec::Json, body.into());
+        client.call_encoded("shop", "shop".to_owned(), method.to_owned(), body)
+    };
+    let trace = TraceContext::new_root();
+    let reply = call("context", r#" {"key": "k"} "#).trace(trace).encoded_reply().await.unwrap();
+    assert_eq!((reply.value.codec, reply.trace), (Codec::Json, Some(trace.trace_id())));
+    let seen: Seen = serde_json::from_slice(&reply.value.body).unwrap();
+    assert_eq!(seen.trace, trace.trace_id().to_string());
+
+    let error = call("price", r#"{"thing": "boat"}"#).encoded_reply().await.unwrap_err();
+    let status = error.to_status();
+    assert_eq!((status.code(), status.message()), (Code::NotFound, "boat is not sold here"));
+    let (codec, details) = status.details().unwrap();
+    assert_eq!((codec, &**details), (Codec::Json, &br#"{"NotSold":{"thing":"boat"}}"#[..]));
+    let error = call("price", "{").encoded_reply().await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument);
+}
+
+/// What a method sends along with its error reaches the caller, as a status too.
+#[tokio::test(start_paused = true)]
+async fn errors_have_metadata() {
+    let town = Town::default();
+    let service = town.service("a").serve(StrictServer::new(Sorry));
+    let _strict = registered(service).await;
+    let client = town.client().await;
+    let error = StrictClient::named(&client, "shop").refuse().await.unwrap_err();
+    let error = Error::from(error);
+    assert_eq!(error.metadata().get("hint"), Some("later"));
+    assert_eq!(error.to_status().metadata().get("hint"), Some("later"));
+}
+
+/// Refuses, and says something beside that.
+#[micro::service]
+trait Strict {
+    async fn refuse(&self, cx: &Context) -> Result<(), Error>;
+}
+
+struct Sorry;
+
+impl Strict for Sorry {
+    async fn refuse(&self, cx: &Context) -> Result<(), Error> {
+        cx.reply_metadata("hint", "later").unwrap();
+        Err(Error::new(Code::Aborted, "not now"))
     }
 }
