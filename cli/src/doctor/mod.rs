@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::completions;
 use crate::failure::{End, Failure};
 use crate::print::{self, Color};
-use crate::world::World;
+use crate::world::{self, World};
 
 /// Finds out what is wrong: with the registry, with this host, with a service, and what to do.
 #[derive(Args, Debug)]
@@ -150,27 +150,19 @@ impl Report {
         let registry = client.registry();
         let (url, origin) = (self.registry_url().to_owned(), self.registry_origin().to_owned());
         let begun = tokio::time::Instant::now();
-        let listed = registry.list().await;
-        let took = crate::duration::text(begun.elapsed());
-        let services = match listed {
-            Ok(services) => services,
-            Err(error) => {
-                let advice = match error.kind() {
-                    ErrorKind::Denied => "mend the user and password of the URL",
-                    _ => "start it, or mend its address; look for a firewall in between",
-                };
-                let message = format!("{url} from {origin} does not answer: {}", error.chain());
-                self.fault("registry", End::Unavailable, message, advice);
-                return Vec::new();
-            }
-        };
-        let mut versions = Vec::new();
-        for service in &services {
-            // It may have left since.
-            versions.extend(registry.get(&service.name).await.unwrap_or_default());
+        if let Err(error) = registry.list().await {
+            let advice = match error.kind() {
+                ErrorKind::Denied => "mend the user and password of the URL",
+                _ => "start it, or mend its address; look for a firewall in between",
+            };
+            let message = format!("{url} from {origin} does not answer: {}", error.chain());
+            self.fault("registry", End::Unavailable, message, advice);
+            return Vec::new();
         }
+        let took = crate::duration::text(begun.elapsed());
+        let versions = world::all(registry).await.unwrap_or_default();
         let message = format!("{url} from {origin} answers in {took}");
-        if services.is_empty() {
+        if versions.is_empty() {
             let advice = "nobody is registered there at all: do services use the same registry and \
                 namespace? their --explain-config says which";
             self.warn("registry", message, advice);
