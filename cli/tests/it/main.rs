@@ -9,6 +9,7 @@ mod completions;
 mod doctor;
 mod new;
 mod readme;
+mod registries;
 mod shapes;
 mod shop;
 mod watching;
