@@ -32,6 +32,7 @@ pub(crate) async fn answer(head: &Parts, body: Incoming, state: &State) -> Resul
     let body = Encoded::new(Codec::Json, body);
     let mut call = state.client.call_encoded(path.service, contract, name, body);
     call = call.timeout(timeout).idempotent(idempotent);
+    call = call.criticality(web::criticality(&head.headers)?);
     for (key, value) in metadata(&head.headers, state)?.iter() {
         call = call.metadata(key, value);
     }

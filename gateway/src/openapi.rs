@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use micro::Code;
 use micro::registry::Endpoint;
+use micro::rpc::Criticality;
 use serde_json::{Map, Value, json};
 
 use crate::Access;
@@ -161,7 +162,13 @@ fn common() -> Vec<Value> {
 
 fn parameters() -> Value {
     let header = |name: &str, description: &str, schema: Value| json!({ "name": name, "in": "header", "description": description, "schema": schema });
+    let classes: Vec<_> = Criticality::ALL.iter().map(ToString::to_string).collect();
     json!({
+        "criticality": header(
+            "micro-criticality",
+            "How much it matters to a service that has too much to do.",
+            json!({ "type": "string", "enum": classes, "default": "critical" }),
+        ),
         "timeout": header(
             "micro-timeout",
             "How long the call may take, its retries included: a whole number of us, ms or s.",

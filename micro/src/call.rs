@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use crate::client::Target;
 use crate::contract::{MethodInfo, Served};
 use crate::send::{Plan, Sent, send, site};
-use crate::{CallError, Code, Context, Error, Phase, RpcError, Stopwatch};
+use crate::{CallError, Code, Context, Error, Phase, RpcError, Stopwatch, schema};
 
 /// A call that is made when it is awaited. Its options apply to it alone.
 ///
@@ -398,6 +398,14 @@ pub trait MethodError: Send + 'static {
 
     /// What those see who do not know its type.
     fn into_error(self) -> Error;
+
+    /// The JSON Schema of what travels of it, if that is more than a code and a message.
+    fn schema() -> Option<serde_json::Value>
+    where
+        Self: Sized,
+    {
+        None
+    }
 }
 
 impl<E: RpcError> MethodError for E {
@@ -419,6 +427,10 @@ impl<E: RpcError> MethodError for E {
     fn into_error(self) -> Error {
         Error::of(self.code(), Phase::Execute, self.to_string(), self)
             .with_execution(Execution::Executed)
+    }
+
+    fn schema() -> Option<serde_json::Value> {
+        Some(schema::of::<E>())
     }
 }
 

@@ -47,19 +47,25 @@ mod call;
 mod client;
 mod context;
 mod contract;
-mod duration;
+pub mod duration;
 pub mod dynamic;
 mod error;
 mod group;
 mod health;
 mod hooks;
 pub mod layer;
+mod limiting;
+mod meter;
 mod method;
+mod metrics;
 mod mock;
 mod mount;
 mod open;
+#[cfg(feature = "http")]
+mod pages;
 mod registrar;
 mod running;
+mod schema;
 mod send;
 mod service;
 mod settings;
@@ -118,6 +124,8 @@ mod guide {
     struct Errors;
     #[doc = include_str!("../../docs/src/how-to/layers.md")]
     struct Layers;
+    #[doc = include_str!("../../docs/src/how-to/observe.md")]
+    struct Observe;
     #[doc = include_str!("../../docs/src/how-to/overload.md")]
     struct Overload;
     #[doc = include_str!("../../docs/src/how-to/testing.md")]

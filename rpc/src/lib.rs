@@ -43,6 +43,7 @@ mod queued;
 mod request;
 mod server;
 mod status;
+mod tally;
 mod trace;
 mod transport;
 #[cfg(feature = "http")]
@@ -58,12 +59,14 @@ pub use limits::{InvalidLimit, Limits};
 pub use metadata::{InvalidMetadata, Metadata};
 pub use name::Name;
 pub use queued::QueuedAt;
-pub use request::{Criticality, Peer, Request, Response};
-pub use server::{
-    DuplicateRoute, Handler, Router, Server, ServerConfig, ServerHandle, ShutdownReport,
-};
+pub use request::{Criticality, Peer, Request, Response, UnknownCriticality};
 #[cfg(feature = "http")]
-pub use server::{HttpBody, HttpService};
+pub use server::{Asked, HttpBody, HttpService, Page};
+pub use server::{
+    DuplicateRoute, Handler, MethodStats, Router, Server, ServerConfig, ServerHandle, ServerStats,
+    ShutdownReport,
+};
 pub use status::Status;
+pub use tally::{Durations, Tally};
 pub use trace::{InvalidTraceparent, TraceContext, TraceId};
 pub use transport::{Listener, MemoryNetwork, MemoryStream};

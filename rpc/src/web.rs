@@ -2,4 +2,6 @@
 //! of services and is to be the same. `PROTOCOL.md`, §8, says it in words.
 
 pub use crate::server::http::timeout_of as timeout;
-pub use crate::server::http::{Refusal, check_source, metadata, put_metadata, to_json, trace};
+pub use crate::server::http::{
+    Refusal, check_source, criticality, metadata, put_metadata, to_json, trace,
+};

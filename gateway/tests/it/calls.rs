@@ -63,6 +63,8 @@ fn cases() -> Vec<Case> {
         ),
         case("late already", tea().with("micro-timeout", "0s"), 504, "deadline_exceeded"),
         case("no time", tea().with("micro-timeout", "soon"), 400, "invalid_argument"),
+        case("an unknown class", tea().with("micro-criticality", "vital"), 400, "invalid_argument"),
+        case("a known class", tea().with("micro-criticality", "sheddable"), 200, ""),
         case("a key that is none", tea().with("micro-meta-a*b", "x"), 400, "invalid_argument"),
         case(
             "a key twice",

@@ -11,10 +11,11 @@ use super::Service;
 use crate::balancing::Balancing;
 use crate::dynamic::Description;
 use crate::health::HealthCheck;
+use crate::metrics::Shown;
 use crate::registrar::Timing;
 use crate::running::Ending;
 use crate::settings::{Beneath, Explanation, Resolved, Settings};
-use crate::{Contract, Error, Result, duration, mount, open};
+use crate::{Contract, Error, Result, duration, limiting, mount, open};
 
 /// Everything settled that can be before anything happens.
 pub(super) struct Plan {
@@ -27,6 +28,9 @@ pub(super) struct Plan {
     pub(super) server: Server,
     /// What it answers at `/describe`.
     pub(super) description: Vec<u8>,
+    /// What it answers at `/config`.
+    pub(super) explanation: Explanation,
+    pub(super) shown: Shown,
     pub(super) limits: Limits,
     /// Names HTTP callers may use, besides the advertised one.
     pub(super) hosts: Vec<String>,
@@ -48,13 +52,14 @@ impl Service {
         let settings = self.settings.clone().map_or_else(Settings::from_process, Ok)?;
         settings.end_if_to_explain(|| self.explained(&settings).to_string());
         settings.warn_of_ignored();
+        let explanation = self.explained(&settings);
         let registry = open::registry(&settings, self.registry.clone()).await?;
         let place = self.place(&settings, registry.is_one_host())?;
         let advertise = settings.resolve("advertise", self.advertise.clone(), text)?;
         let hosts = self.host_names(&settings)?;
         let timing = timing(&settings, self.register_ttl, self.register_interval)?;
         let health = self.health()?;
-        self.limits.check().map_err(|error| Error::invalid(format!("limit from code: {error}")))?;
+        let limits = limiting::settle(&self.limits, &settings)?;
         let ending = Ending { drain_delay: self.delay(&settings)?, grace: self.grace() };
         // The client this service gives would refuse it, perhaps in the middle of the night.
         Balancing::default().settle(&settings)?;
@@ -71,7 +76,9 @@ impl Service {
             registry,
             server,
             description,
-            limits: self.limits,
+            limits,
+            explanation,
+            shown: self.shown,
             hosts,
             memory: self.memory,
             health,
@@ -95,8 +102,8 @@ impl Service {
             ("register_interval", interval(&self.register_interval)),
             ("drain_delay", interval(&self.drain_delay)),
         ];
-        let said =
-            said.into_iter().filter_map(|(key, value)| Some((key, Resolved::by_code(value?))));
+        let said = said.into_iter().chain(limiting::said(&self.limits));
+        let said = said.filter_map(|(key, value)| Some((key, Resolved::by_code(value?))));
         let mut beneath: Beneath = said.collect();
         if let (None, Ok(name)) = (&self.name, default_name(&self.contracts)) {
             beneath.insert("name", Resolved::by_default(name.to_owned()));

@@ -23,6 +23,8 @@ mod mdns;
 mod methods;
 mod mocks;
 mod net;
+#[cfg(feature = "http")]
+mod observe;
 mod rpc_errors;
 mod settings;
 pub mod strict;

@@ -1,4 +1,4 @@
-//! What the headers of a call say beside its body: deadline, trace and metadata.
+//! What the headers of a call say beside its body: deadline, class, trace and metadata.
 
 use std::time::Duration;
 
@@ -6,7 +6,8 @@ use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, RETRY_AFT
 use tokio::time::Instant;
 
 use super::reply::Refusal;
-use crate::{Code, Metadata, Status, TraceContext};
+
+use crate::{Code, Criticality, Metadata, Status, TraceContext, UnknownCriticality};
 
 /// When a call ends that begins now.
 pub(super) fn deadline(headers: &HeaderMap) -> Result<Option<Instant>, Refusal> {
@@ -25,6 +26,19 @@ pub fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
         Status::new(Code::InvalidArgument, message)
     })?;
     Ok(Some(timeout))
+}
+
+/// Reads `micro-criticality: sheddable`.
+///
+/// # Errors
+///
+/// A refusal with 400 for another name.
+pub fn criticality(headers: &HeaderMap) -> Result<Criticality, Refusal> {
+    let Some(value) = headers.get("micro-criticality") else { return Ok(Criticality::default()) };
+    let name = String::from_utf8_lossy(value.as_bytes());
+    name.parse().map_err(|unknown: UnknownCriticality| {
+        Status::new(Code::InvalidArgument, unknown.to_string()).into()
+    })
 }
 
 /// Reads `traceparent`. One that cannot be read starts no trace, as the recommendation asks.

@@ -20,7 +20,7 @@ pub(super) fn json(status: StatusCode, json: Bytes) -> Reply {
 
 const JSON: &str = "application/json";
 
-fn with_type(status: StatusCode, body: Bytes, content_type: &'static str) -> Reply {
+pub(super) fn with_type(status: StatusCode, body: Bytes, content_type: &'static str) -> Reply {
     let mut reply = Reply::new(body.into());
     *reply.status_mut() = status;
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -47,7 +47,7 @@ pub fn to_json(codec: Codec, body: Bytes) -> Result<Bytes, Status> {
 pub struct Refusal {
     http: StatusCode,
     status: Status,
-    allow: Option<&'static str>,
+    allow: Option<String>,
 }
 
 impl From<Status> for Refusal {
@@ -63,6 +63,10 @@ impl Refusal {
         Self { http, status, allow: None }
     }
 
+    pub(super) fn code(&self) -> Code {
+        self.status.code()
+    }
+
     pub(super) fn not_found(path: &str) -> Self {
         let message = format!(
             "nothing at `{path}`; call a method with POST /contract/method, or see GET /describe"
@@ -76,10 +80,10 @@ impl Refusal {
     }
 
     /// Refuses a verb where another is taken.
-    pub fn method_not_allowed(allow: &'static str, path: &str) -> Self {
+    pub fn method_not_allowed(allow: &str, path: &str) -> Self {
         let message = format!("`{path}` takes {allow}");
         let status = Status::new(Code::Unimplemented, message);
-        Self { allow: Some(allow), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, status) }
+        Self { allow: Some(allow.to_owned()), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, status) }
     }
 
     /// Refuses a body of more than so many bytes.
@@ -126,8 +130,8 @@ impl Refusal {
         if let Some(wait) = self.status.retry_after() {
             put_retry_after(reply.headers_mut(), wait);
         }
-        if let Some(allow) = self.allow {
-            reply.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+        if let Some(Ok(allow)) = self.allow.map(HeaderValue::try_from) {
+            reply.headers_mut().insert(ALLOW, allow);
         }
         reply
     }
