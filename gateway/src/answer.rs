@@ -13,7 +13,8 @@ use tokio::sync::{broadcast, watch};
 
 use crate::body::{Body, Reply, reply, text};
 use crate::catalogue::{Change, Services};
-use crate::{Config, call, cors, look, openapi};
+use crate::figures::{self, Figures};
+use crate::{Config, call, cors, look, openapi, page};
 
 /// What all requests have in common.
 #[derive(Debug)]
@@ -22,6 +23,7 @@ pub(crate) struct State {
     pub(crate) client: Client,
     pub(crate) services: watch::Receiver<Arc<Services>>,
     pub(crate) events: broadcast::Sender<Change>,
+    pub(crate) figures: Figures,
     /// Changes, by its end, when the gateway is to stop.
     pub(crate) stopping: watch::Receiver<()>,
 }
@@ -34,12 +36,16 @@ impl State {
         events: broadcast::Sender<Change>,
         stopping: watch::Receiver<()>,
     ) -> Self {
-        Self { config, client, services, events, stopping }
+        Self { config, client, services, events, figures: Figures::default(), stopping }
     }
 
     /// The services as they are now.
     pub(crate) fn services(&self) -> Arc<Services> {
         self.services.borrow().clone()
+    }
+
+    fn metrics(&self) -> String {
+        self.figures.beside(&self.client.metrics())
     }
 
     fn is_stopping(&self) -> bool {
@@ -55,6 +61,7 @@ pub(crate) async fn answer(request: Request<Incoming>, state: &Arc<State>) -> Re
     let origin = request.headers().get(ORIGIN).cloned();
     let refused = |refusal: Refusal| refusal.into_response().map(Body::from);
     let mut reply = route(request, state).await.unwrap_or_else(refused);
+    state.figures.count(reply.status());
     cors::expose(&state.config, origin.as_ref(), reply.headers_mut());
     if is_last {
         reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -76,6 +83,7 @@ async fn route(request: Request<Incoming>, state: &Arc<State>) -> Result<Reply, 
         return Ok(denied(status));
     }
     match head.uri.path() {
+        "/metrics" => to_look_at(&head, reply(figures::TYPE, state.metrics())),
         "/services" => to_look_at(&head, look::services(state)),
         "/describe" => to_look_at(&head, look::describe(head.uri.query(), state)?),
         "/events" => to_look_at(&head, look::events(state)),
@@ -92,7 +100,7 @@ fn for_everybody(head: &Parts, state: &State) -> Option<Reply> {
     match head.uri.path() {
         "/health/live" => Some(text(StatusCode::OK, "ok")),
         "/health/ready" => Some(ready(state)),
-        _ => None,
+        path => page::file(path),
     }
 }
 

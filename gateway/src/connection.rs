@@ -16,6 +16,7 @@ use crate::answer::{State, answer};
 /// is written. The place is free again then.
 pub(crate) async fn serve(stream: TcpStream, place: OwnedSemaphorePermit, state: Arc<State>) {
     let _place = place;
+    let _connected = state.figures.connected();
     // It only costs time if it cannot be set.
     let _ = stream.set_nodelay(true);
     let service = service_fn(|request| {

@@ -20,6 +20,7 @@
 //! | `GET` of the same, arguments in the query | the method, if it is idempotent |
 //! | `GET /openapi.json`, `/docs` | what can be called now, for programs and for people |
 //! | `GET /services`, `/events`, `/` | who is there, as a list, as it changes, and as a page |
+//! | `GET /metrics` | figures of its calls, in OpenMetrics |
 //! | `GET /health/live`, `/health/ready` | whether it runs, and whether it knows the registry |
 //!
 //! Status codes, errors and the headers of a call are those of a service's own port, as
@@ -35,9 +36,11 @@ mod catalogue;
 mod config;
 mod connection;
 mod cors;
+mod figures;
 mod follow;
 mod look;
 mod openapi;
+mod page;
 mod serve;
 
 pub use access::{Access, Rule};

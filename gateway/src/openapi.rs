@@ -41,8 +41,8 @@ pub(crate) fn document(state: &State) -> Value {
 }
 
 const INTRODUCTION: &str = "Every method is called with POST and a map of its arguments in JSON, an \
-    idempotent one with GET and a query as well. Headers `micro-meta-{key}` and `authorization` go \
-    along as metadata; answers have headers `micro-meta-{key}` in turn.";
+    idempotent one with GET and a query as well. Headers micro-meta-KEY and authorization go along \
+    as metadata; answers have headers micro-meta-KEY in turn.";
 
 fn tags(services: &Services) -> Value {
     services
@@ -118,9 +118,19 @@ fn operation(service: &str, method: &Method, suffix: &str) -> Value {
                 "headers": { "micro-node": { "$ref": "#/components/headers/micro-node" } },
                 "content": { "application/json": { "schema": answer } },
             },
-            "default": { "$ref": "#/components/responses/Error" },
+            "default": failure(endpoint.and_then(|endpoint| endpoint.error.as_ref())),
         },
     })
+}
+
+/// What goes wrong, with the method's own error if it has one.
+fn failure(own: Option<&Value>) -> Value {
+    let Some(own) = own else { return json!({ "$ref": "#/components/responses/Error" }) };
+    let details = json!({ "properties": { "details": own } });
+    let mut failure = responses()["Error"].take();
+    let schema = &mut failure["content"]["application/json"]["schema"];
+    *schema = json!({ "allOf": [schema.take(), details] });
+    failure
 }
 
 /// Arguments of which nothing is known.

@@ -156,3 +156,17 @@ async fn methods_that_are_left_out() {
     assert_eq!((answer.status, &*answer.body), (200, "3"));
     assert_eq!(get(&gateway, "/silent/price?thing=tea").await.status, 200);
 }
+
+/// Figures of the calls made, and of the gateway itself, end where the format says so.
+#[tokio::test]
+async fn figures() {
+    let town = Town::default();
+    let _shop = town.open("a").await;
+    let gateway = town.gateway().await;
+    post(&gateway, "/shop/price", r#"{"thing":"tea"}"#).await;
+    let answer = get(&gateway, "/metrics").await;
+    assert!(answer.header("content-type").unwrap().starts_with("application/openmetrics-text"));
+    assert!(answer.body.contains(r#"rpc_method="shop/price""#), "{}", answer.body);
+    assert!(answer.body.contains("\nmicro_gateway_connections "), "{}", answer.body);
+    assert!(answer.body.ends_with("# EOF\n"));
+}

@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod access;
+mod browser;
 mod calls;
 mod http;
 mod lifecycle;
 mod look;
+mod page;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
