@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use micro_rpc::{Codec, Criticality, Execution, Metadata, Request, Response, Status, TraceContext};
+use micro_registry::Registration;
+use micro_rpc::{
+    Codec, Criticality, Execution, Metadata, Name, Request, Response, Status, TraceContext, TraceId,
+};
 use micro_selector::{Filter, RetryPolicy};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -17,8 +20,8 @@ use tokio::time::Instant;
 
 use crate::client::Target;
 use crate::contract::{MethodInfo, Served};
-use crate::send::{Plan, send, site};
-use crate::{CallError, Code, Context, Error, Phase, RpcError};
+use crate::send::{Plan, Sent, send, site};
+use crate::{CallError, Code, Context, Error, Phase, RpcError, Stopwatch, schema};
 
 /// A call that is made when it is awaited. Its options apply to it alone.
 ///
@@ -30,8 +33,10 @@ pub struct Call<T, E> {
     /// What is wrong with the request; reported when the call is awaited.
     invalid: Option<Error>,
     timeout: Option<Duration>,
+    trace: Option<TraceContext>,
     context: Option<Context>,
     criticality: Option<Criticality>,
+    stopwatch: Option<Stopwatch>,
     answer: PhantomData<fn() -> (T, E)>,
 }
 
@@ -41,25 +46,46 @@ pub(crate) fn call<A: Serialize, T, E>(
     method: &'static MethodInfo,
     arguments: &A,
 ) -> Call<T, E> {
-    let codec = Codec::MessagePack;
-    let (body, invalid) = match codec.encode(arguments) {
-        Ok(body) => (body, None),
-        Err(error) => (Bytes::new(), Some(bad_arguments(error))),
-    };
-    let mut request = Request::new(method.contract, method.name, codec, body);
-    request.idempotent = method.idempotent;
-    Call {
-        plan: Plan::to(target.clone()),
-        request,
-        invalid,
-        timeout: method.timeout,
-        context: None,
-        criticality: None,
-        answer: PhantomData,
-    }
+    let (contract, name) = (method.contract, method.name);
+    let mut call = Call::encoded(target, contract, name, Codec::MessagePack, arguments);
+    call.request.idempotent = method.idempotent;
+    call.timeout = method.timeout;
+    call
 }
 
 impl<T, E> Call<T, E> {
+    /// A call of arguments that this codec encodes.
+    pub(crate) fn encoded<A: Serialize + ?Sized>(
+        target: &Target,
+        contract: impl Into<Name>,
+        method: impl Into<Name>,
+        codec: Codec,
+        arguments: &A,
+    ) -> Self {
+        match codec.encode(arguments) {
+            Ok(body) => Self::of(target, Request::new(contract, method, codec, body)),
+            Err(error) => {
+                let request = Request::new(contract, method, codec, Bytes::new());
+                Self { invalid: Some(bad_arguments(error)), ..Self::of(target, request) }
+            }
+        }
+    }
+
+    /// A call that is encoded already.
+    pub(crate) fn of(target: &Target, request: Request) -> Self {
+        Self {
+            plan: Plan::to(target.clone()),
+            request,
+            invalid: None,
+            timeout: None,
+            trace: None,
+            context: None,
+            criticality: None,
+            stopwatch: None,
+            answer: PhantomData,
+        }
+    }
+
     /// How long the call may take, its retries included. Default: what the contract says, else what
     /// the client says. While serving a call it ends with that call's deadline at the latest.
     pub fn timeout(mut self, timeout: Duration) -> Self {
@@ -130,6 +156,19 @@ impl<T, E> Call<T, E> {
         self.context = Some(context.clone());
         self
     }
+
+    /// The trace it belongs to, and the span in that which makes it. Default: that of the call being
+    /// served, else a new one.
+    pub fn trace(mut self, trace: TraceContext) -> Self {
+        self.trace = Some(trace);
+        self
+    }
+
+    /// What measures it. Default: nothing does.
+    pub fn stopwatch(mut self, stopwatch: &Stopwatch) -> Self {
+        self.stopwatch = Some(stopwatch.clone());
+        self
+    }
 }
 
 impl<T, E> IntoFuture for Call<T, E>
@@ -154,6 +193,12 @@ pub struct Reply<T> {
     pub value: T,
     /// What its implementation [sent along](Context::reply_metadata).
     pub metadata: Metadata,
+    /// The node that answered; `None` when layers answered by themselves.
+    pub node: Option<Arc<Registration>>,
+    /// How many attempts were made, the one that was answered among them.
+    pub attempts: u32,
+    /// The trace the call belongs to; the servers log the same.
+    pub trace: Option<TraceId>,
 }
 
 impl<T: DeserializeOwned, E: MethodError> Call<T, E> {
@@ -171,24 +216,67 @@ impl<T: DeserializeOwned, E: MethodError> Call<T, E> {
     }
 
     async fn make(&mut self) -> Result<Reply<T>, CallError<E>> {
-        self.settle();
-        let answer = match self.invalid.take() {
-            None => send(&self.plan, &mut self.request).await,
-            Some(error) => Err(error.with_call(site(&self.plan.target, &self.request))),
-        };
-        match answer {
+        match self.send().await {
             Ok(sent) => match decode(&sent.response) {
-                Ok(value) => Ok(Reply { value, metadata: sent.response.metadata }),
+                Ok(value) => Ok(reply(value, sent, &self.request)),
                 Err(error) => {
                     let site = sent.site(&self.plan.target, &self.request);
                     Err(CallError::Rpc(error.with_call(site)))
                 }
             },
-            Err(error) => Err(match error.details().and_then(|(c, d)| E::decode(c, d)) {
+            Err(error) => Err(match error.encoded_details().and_then(|(c, d)| E::decode(c, d)) {
                 Some(application) => CallError::App(application),
                 None => CallError::Rpc(error),
             }),
         }
+    }
+}
+
+/// A body as it travels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Encoded {
+    /// How it is encoded.
+    pub codec: Codec,
+    /// Its bytes.
+    pub body: Bytes,
+}
+
+impl Encoded {
+    /// A body in this codec.
+    pub fn new(codec: Codec, body: Bytes) -> Self {
+        Self { codec, body }
+    }
+}
+
+impl<E> Call<Encoded, E> {
+    /// Makes the call, and leaves the answer encoded, for callers that pass it on.
+    ///
+    /// # Errors
+    ///
+    /// Those of the call; a method's own error is in the [details](Error::details).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cancels the call, on the server as well.
+    pub async fn encoded_reply(mut self) -> Result<Reply<Encoded>, Error> {
+        let mut sent = self.send().await?;
+        let (codec, body) = (sent.response.codec, std::mem::take(&mut sent.response.body));
+        Ok(reply(Encoded { codec, body }, sent, &self.request))
+    }
+}
+
+impl<T, E> Call<T, E> {
+    async fn send(&mut self) -> Result<Sent, Error> {
+        self.settle();
+        let answer = match self.invalid.take() {
+            None => send(&self.plan, &mut self.request).await,
+            Some(error) => Err(error.with_call(site(&self.plan.target, &self.request))),
+        };
+        if let Some(stopwatch) = &self.stopwatch {
+            stopwatch.end();
+        }
+        answer
     }
 
     /// Settles what the caller left open, now that the call begins.
@@ -201,6 +289,14 @@ impl<T: DeserializeOwned, E: MethodError> Call<T, E> {
         }
         if let Some(criticality) = self.criticality {
             self.request.criticality = criticality;
+        }
+        if let Some(trace) = self.trace {
+            self.request.trace = Some(trace.child());
+        }
+        if let Some(stopwatch) = &self.stopwatch {
+            stopwatch.begin();
+            self.request.extensions.insert(stopwatch.queued().clone());
+            self.request.extensions.insert(stopwatch.clone());
         }
     }
 }
@@ -266,6 +362,12 @@ fn add_baggage(request: &mut Request, current: &Context) -> Result<(), Error> {
     Ok(())
 }
 
+fn reply<T>(value: T, sent: Sent, request: &Request) -> Reply<T> {
+    let (node, attempts) = sent.source.unzip();
+    let trace = request.trace.map(|trace| trace.trace_id());
+    Reply { value, metadata: sent.response.metadata, node, attempts: attempts.unwrap_or(0), trace }
+}
+
 fn decode<T: DeserializeOwned>(response: &Response) -> Result<T, Error> {
     response.codec.decode(&response.body).map_err(bad_answer)
 }
@@ -296,6 +398,14 @@ pub trait MethodError: Send + 'static {
 
     /// What those see who do not know its type.
     fn into_error(self) -> Error;
+
+    /// The JSON Schema of what travels of it, if that is more than a code and a message.
+    fn schema() -> Option<serde_json::Value>
+    where
+        Self: Sized,
+    {
+        None
+    }
 }
 
 impl<E: RpcError> MethodError for E {
@@ -317,6 +427,10 @@ impl<E: RpcError> MethodError for E {
     fn into_error(self) -> Error {
         Error::of(self.code(), Phase::Execute, self.to_string(), self)
             .with_execution(Execution::Executed)
+    }
+
+    fn schema() -> Option<serde_json::Value> {
+        Some(schema::of::<E>())
     }
 }
 

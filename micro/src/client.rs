@@ -1,7 +1,7 @@
 //! What finds services and calls them.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -16,6 +16,8 @@ use tower::{Layer, Service};
 
 use crate::balancing::{Balancing, HashBy, Settled};
 use crate::layer::{BoxError, Layers, Next};
+use crate::meter::Meter;
+use crate::metrics::Figures;
 use crate::send::Stacks;
 use crate::settings::{Explanation, Resolved};
 use crate::{Error, Result, Settings, open};
@@ -29,10 +31,13 @@ pub struct Client {
     inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(crate) struct Inner {
     selector: Selector<Channel>,
     defaults: CallDefaults,
     stacks: Stacks,
+    /// Where `memory:` addresses are.
+    network: Option<MemoryNetwork>,
+    meter: Meter,
 }
 
 /// What applies to calls that say nothing themselves.
@@ -81,12 +86,37 @@ impl Client {
         &self.inner.selector
     }
 
+    /// What its calls came to, and what it knows of the services it called, in the text format of
+    /// OpenMetrics. A service shows this at `/metrics` for the clients it [is told of](crate::Service::metrics_of);
+    /// a program without a service answers it where it likes.
+    pub fn metrics(&self) -> String {
+        let mut figures = Figures::default();
+        figures.client(self);
+        figures.into_text()
+    }
+
+    pub(crate) fn meter(&self) -> &Meter {
+        &self.inner.meter
+    }
+
+    pub(crate) fn downgrade(&self) -> Weak<Inner> {
+        Arc::downgrade(&self.inner)
+    }
+
+    pub(crate) fn upgrade(inner: &Weak<Inner>) -> Option<Self> {
+        Some(Self { inner: inner.upgrade()? })
+    }
+
     pub(crate) fn call_defaults(&self) -> &CallDefaults {
         &self.inner.defaults
     }
 
     pub(crate) fn stacks(&self) -> &Stacks {
         &self.inner.stacks
+    }
+
+    pub(crate) fn network(&self) -> Option<&MemoryNetwork> {
+        self.inner.network.as_ref()
     }
 }
 
@@ -291,9 +321,11 @@ impl ClientBuilder {
         }
         let Settled { selector: config, retry, hash_by } = balancing.settle(settings)?;
         let defaults = CallDefaults { timeout, wait_for_ready, retry, hash_by };
+        let network = channel.memory.clone();
         let connect = move |registration: &Registration| channel_to(registration, &channel);
         let selector = Selector::avoiding(registry, config, connect, Channel::is_away);
-        Ok(Client { inner: Arc::new(Inner { selector, defaults, stacks }) })
+        let meter = Meter::default();
+        Ok(Client { inner: Arc::new(Inner { selector, defaults, stacks, network, meter }) })
     }
 }
 

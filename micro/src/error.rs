@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use micro_rpc::{Code, Codec, Execution, TraceId};
+use micro_rpc::{Code, Codec, Execution, Metadata, Status, TraceId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -91,6 +91,7 @@ struct Inner {
     execution: Execution,
     /// The method's own error, as encoded.
     details: Option<(Codec, Bytes)>,
+    metadata: Metadata,
     retry_after: Option<Duration>,
     call: Option<CallSite>,
     cause: Cause,
@@ -179,6 +180,17 @@ impl Error {
         self.0.execution
     }
 
+    /// What went wrong, without the call it happened to, which `Display` names.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// The method's own error, for callers who have no type for it: a `serde_json::Value` reads all.
+    pub fn details<T: DeserializeOwned>(&self) -> Option<T> {
+        let (codec, details) = self.encoded_details()?;
+        codec.decode(details).ok()
+    }
+
     /// The service that was called, if a call failed.
     pub fn service(&self) -> Option<&str> {
         self.0.call.as_ref().map(|call| &*call.service)
@@ -215,6 +227,25 @@ impl Error {
         self.0.call.as_ref()?.trace
     }
 
+    /// What the server sent along with it.
+    pub fn metadata(&self) -> &Metadata {
+        &self.0.metadata
+    }
+
+    /// The same as a status, for who passes the call on and has nothing to add: its code, message and
+    /// details, and what the server sent along.
+    pub fn to_status(&self) -> Status {
+        let Inner { code, message, details, metadata, retry_after, .. } = &*self.0;
+        let mut status = Status::new(*code, message.clone()).with_metadata(metadata.clone());
+        if let Some(wait) = retry_after {
+            status = status.with_retry_after(*wait);
+        }
+        match details {
+            Some((codec, details)) => status.with_details(*codec, details.clone()),
+            None => status,
+        }
+    }
+
     /// An error to return from a method whose callers need no type for it: they see the code and
     /// the message, nothing else.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
@@ -235,6 +266,7 @@ impl Error {
             phase,
             execution: Execution::NotSent,
             details: None,
+            metadata: Metadata::new(),
             retry_after: None,
             call: None,
             cause: Cause::None,
@@ -259,10 +291,6 @@ impl Error {
         })
     }
 
-    pub(crate) fn message(&self) -> &str {
-        &self.0.message
-    }
-
     /// Adds to the message.
     pub(crate) fn and(mut self, more: &str) -> Self {
         self.0.message += more;
@@ -279,12 +307,17 @@ impl Error {
         self
     }
 
+    pub(crate) fn with_metadata(mut self, metadata: Metadata) -> Self {
+        self.0.metadata = metadata;
+        self
+    }
+
     pub(crate) fn with_retry_after(mut self, wait: Option<Duration>) -> Self {
         self.0.retry_after = wait;
         self
     }
 
-    pub(crate) fn details(&self) -> Option<(Codec, &Bytes)> {
+    pub(crate) fn encoded_details(&self) -> Option<(Codec, &Bytes)> {
         self.0.details.as_ref().map(|(codec, details)| (*codec, details))
     }
 

@@ -47,24 +47,31 @@ mod call;
 mod client;
 mod context;
 mod contract;
-mod describe;
-mod duration;
+pub mod duration;
+pub mod dynamic;
 mod error;
 mod group;
 mod health;
 mod hooks;
 pub mod layer;
 mod limiting;
+mod meter;
 mod method;
+mod metrics;
 mod mock;
 mod mount;
 mod open;
+#[cfg(feature = "http")]
+mod pages;
 mod registrar;
 mod running;
+mod schema;
 mod send;
 mod service;
 mod settings;
 mod signals;
+mod slips;
+mod stopwatch;
 #[cfg(feature = "tarpc")]
 pub mod tarpc;
 pub mod test;
@@ -86,6 +93,7 @@ pub use registrar::Registered;
 pub use running::RunningService;
 pub use service::Service;
 pub use settings::{Origin, Settings};
+pub use stopwatch::{Stopwatch, Times};
 
 /// What the macros' expansions call; no part of the public API.
 #[doc(hidden)]
@@ -116,6 +124,8 @@ mod guide {
     struct Errors;
     #[doc = include_str!("../../docs/src/how-to/layers.md")]
     struct Layers;
+    #[doc = include_str!("../../docs/src/how-to/observe.md")]
+    struct Observe;
     #[doc = include_str!("../../docs/src/how-to/overload.md")]
     struct Overload;
     #[doc = include_str!("../../docs/src/how-to/testing.md")]

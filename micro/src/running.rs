@@ -12,7 +12,11 @@ use tokio::time::sleep;
 use crate::client::ClientBuilder;
 use crate::health::{Health, HealthCheck, HealthTask};
 use crate::hooks::{Hooks, Stage};
+use crate::metrics::{Figures, Shown};
+#[cfg(feature = "http")]
+use crate::pages::About;
 use crate::registrar::{Registrar, Timing};
+use crate::settings::Explanation;
 use crate::{Client, Registered, Result, RunningGroup, Settings};
 
 /// A service that listens, serves and registers.
@@ -26,9 +30,11 @@ pub struct RunningService {
     server: ServerHandle,
     registrar: Registrar,
     health: HealthTask,
+    wellbeing: Wellbeing,
     registry: Arc<dyn Registry>,
     settings: Settings,
     memory: Option<MemoryNetwork>,
+    shown: Shown,
     ending: Ending,
     pub(crate) hooks: Hooks,
 }
@@ -40,6 +46,9 @@ pub(crate) struct Start {
     pub(crate) listeners: Vec<Listener>,
     pub(crate) server: Server,
     pub(crate) description: Vec<u8>,
+    #[cfg_attr(not(feature = "http"), expect(dead_code, reason = "only HTTP asks"))]
+    pub(crate) explanation: Explanation,
+    pub(crate) shown: Shown,
     /// Its hosts are those besides the advertised one.
     pub(crate) config: ServerConfig,
     pub(crate) registry: Arc<dyn Registry>,
@@ -69,21 +78,25 @@ impl RunningService {
         config.hosts.extend(advertised_host(&registration));
         let registrar = Registrar::spawn(registry.clone(), registration.clone(), timing);
         let health = HealthTask::spawn(start.health, registrar.announcer());
-        let ready = readiness(registrar.state(), health.state());
-        let server = start
-            .server
-            .config(config)
-            .ready(Arc::new(ready))
-            .describe(start.description.into())
-            .start(start.listeners);
+        let wellbeing = Wellbeing { registered: registrar.state(), health: health.state() };
+        let server = start.server.config(config).describe(start.description.into());
+        #[cfg(feature = "http")]
+        let server = {
+            let about = About::new(&registration, &wellbeing, &start.shown, &start.explanation);
+            about.pages().into_iter().fold(server, Server::page)
+        };
+        let ready = wellbeing.clone();
+        let server = server.ready(Arc::new(move || ready.ready())).start(start.listeners);
         Self {
             registration,
             server,
             registrar,
             health,
+            wellbeing,
             registry,
             settings: start.settings,
             memory: start.memory,
+            shown: start.shown,
             ending: start.ending,
             hooks: Hooks::default(),
         }
@@ -111,7 +124,8 @@ impl RunningService {
         self.registrar.state()
     }
 
-    /// A client over the same registry and in the same zone, for the calls this service makes itself.
+    /// A client over the same registry and in the same zone, for the calls this service makes itself,
+    /// which it shows at `/metrics`.
     ///
     /// # Errors
     ///
@@ -124,11 +138,22 @@ impl RunningService {
         if let Some(zone) = &self.registration.node.zone {
             builder = builder.zone(zone);
         }
-        builder.build_on(&self.settings, self.registry.clone())
+        let client = builder.build_on(&self.settings, self.registry.clone())?;
+        self.shown.add(&client);
+        Ok(client)
+    }
+
+    /// What it answers at `/metrics`: how its calls came out and those of the clients it shows, in the
+    /// text format of OpenMetrics, whose media type is
+    /// `application/openmetrics-text; version=1.0.0; charset=utf-8`.
+    pub fn metrics(&self) -> String {
+        let Self { registration, wellbeing, server, shown, .. } = self;
+        Figures::of(registration, wellbeing, &server.stats(), shown).into_text()
     }
 
     /// What it answers over HTTP, for a web application of this process to mount among its own
-    /// routes: contracts, `/health/…` and `/describe`. Its own port stays, and is what it registers.
+    /// routes: contracts, `/health/…`, `/describe`, `/metrics` and the pages for callers of
+    /// this host, for whom the application says the [`Peer`](micro_rpc::Peer). Its own port stays, and is what it registers.
     ///
     /// Callers that use a name of the application, such as browsers, need that name to be
     /// [told](micro_rpc::HttpService::hosts). It outlives the service, and answers 503 then.
@@ -214,19 +239,31 @@ fn advertised_host(registration: &Registration) -> Option<String> {
     }
 }
 
-/// Ready once it has been registered and its check passes; an outage of the registry later does not
-/// make it less so. That it drains the server knows itself.
-fn readiness(
-    registered: watch::Receiver<Registered>,
+/// Whether a service is well, as far as it knows itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Wellbeing {
+    pub(crate) registered: watch::Receiver<Registered>,
     health: watch::Receiver<Health>,
-) -> impl Fn() -> std::result::Result<(), String> + Send + Sync {
-    move || {
-        match &*health.borrow() {
+}
+
+impl Wellbeing {
+    pub(crate) fn is_registered(&self) -> bool {
+        *self.registered.borrow() == Registered::Yes
+    }
+
+    pub(crate) fn is_healthy(&self) -> bool {
+        *self.health.borrow() == Health::Good
+    }
+
+    /// Ready once it has been registered and its check passes; an outage of the registry later does
+    /// not make it less so. That it drains the server knows itself.
+    pub(crate) fn ready(&self) -> std::result::Result<(), String> {
+        match &*self.health.borrow() {
             Health::Good => {}
             Health::Unknown => return Err("the first health check has not ended".to_owned()),
             Health::Bad(reason) => return Err(format!("not serving: {reason}")),
         }
-        match &*registered.borrow() {
+        match &*self.registered.borrow() {
             Registered::Yes | Registered::Retrying { was_registered: true, .. } => Ok(()),
             Registered::Starting => Err("not registered yet".to_owned()),
             Registered::Retrying { cause, .. } => Err(format!("not registered: {cause}")),

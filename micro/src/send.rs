@@ -15,7 +15,7 @@ use tower::service_fn;
 use crate::client::Target;
 use crate::error::CallSite;
 use crate::layer::{BoxError, Ended, Layers, Next};
-use crate::{Code, Error, Phase};
+use crate::{Code, Error, Phase, Stopwatch};
 
 /// Layers around calls, and around each of their attempts.
 #[derive(Debug, Default)]
@@ -71,11 +71,11 @@ impl Plan {
 pub(crate) struct Sent {
     pub(crate) response: Response,
     /// None when layers answered by themselves.
-    source: Option<Source>,
+    pub(crate) source: Option<Source>,
 }
 
 /// The node that answered, and how many attempts it took.
-type Source = (Arc<Registration>, u32);
+pub(crate) type Source = (Arc<Registration>, u32);
 
 impl Sent {
     /// Which call was answered, and by whom, for the error of an answer that is not understood.
@@ -92,6 +92,13 @@ impl Sent {
 
 /// Sends a request as planned, through the client's layers, and returns the answer.
 pub(crate) async fn send(plan: &Plan, request: &mut Request) -> Result<Sent, Error> {
+    let metered = plan.target.client().meter().begin(plan.target.service(), request);
+    let answer = pass(plan, request).await;
+    metered.ended(answer.as_ref().map(|_| ()).map_err(Error::code));
+    answer
+}
+
+async fn pass(plan: &Plan, request: &mut Request) -> Result<Sent, Error> {
     let Some(stack) = &plan.target.client().stacks().per_call else {
         let (response, source) = attempts(plan, request, &mut false).await?;
         return Ok(Sent { response, source: Some(source) });
@@ -199,6 +206,9 @@ impl Attempt<Channel> for Attempts<'_> {
 
     async fn make(&mut self, channel: &Channel, number: u32) -> Result<Response, AttemptError> {
         self.request.attempt = u8::try_from(number).unwrap_or(u8::MAX);
+        if let Some(stopwatch) = self.request.extensions.get::<Stopwatch>() {
+            stopwatch.attempt();
+        }
         let answer = self.on(channel).await;
         // Whoever did something for it, or has too much to do, is asked for less by the next one.
         *self.costly |= answer.as_ref().is_err_and(AttemptError::is_costly);
@@ -298,8 +308,9 @@ fn of_engine(error: micro_rpc::Error, earlier: &str) -> Error {
     let (code, execution) = (error.code(), error.execution());
     let details = error.details().map(|(codec, details)| (codec, details.clone()));
     let (message, wait) = (format!("{}{earlier}", error.message()), error.retry_after());
+    let metadata = error.metadata().clone();
     let same = Error::of(code, phase, message, error).with_execution(execution);
-    same.with_details(details).with_retry_after(wait)
+    same.with_details(details).with_metadata(metadata).with_retry_after(wait)
 }
 
 /// The error of a call that its layers ended.
@@ -349,7 +360,9 @@ fn of_layer(ended: Ended, passed: bool) -> Error {
 fn of_status(status: Status, phase: Phase) -> Error {
     let details = status.details().map(|(codec, details)| (codec, details.clone()));
     let (code, message, wait) = (status.code(), status.message().to_owned(), status.retry_after());
-    Error::of(code, phase, message, status).with_details(details).with_retry_after(wait)
+    let metadata = status.metadata().clone();
+    let same = Error::of(code, phase, message, status).with_metadata(metadata);
+    same.with_details(details).with_retry_after(wait)
 }
 
 /// An attempt's error, with what the selector must know of it.

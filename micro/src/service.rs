@@ -17,11 +17,12 @@ use tower::Layer;
 use crate::health::Check;
 use crate::hooks::{Hooks, Stage};
 use crate::layer::{BoxError, Layers, Next};
+use crate::metrics::Shown;
 use crate::running::{RunningService, Start};
 use crate::settings::{Resolved, Settings};
 use plan::Place;
 
-use crate::{Code, Contract, Error, Group, Phase, Result, advertise};
+use crate::{Client, Code, Contract, Error, Group, Phase, Result, advertise};
 
 /// A service: what it serves, under which name, and where it registers.
 ///
@@ -79,6 +80,7 @@ pub struct Service {
     memory: Option<MemoryNetwork>,
     contracts: Vec<Contract>,
     layers: Layers,
+    pub(crate) shown: Shown,
 }
 
 impl Service {
@@ -347,6 +349,13 @@ impl Service {
         self.hook(Stage::AfterStop, hook)
     }
 
+    /// Shows the figures of a client at `/metrics` as well, and what it calls at `/info`. Those of the
+    /// [clients this service gives](RunningService::client) are there by themselves.
+    pub fn metrics_of(self, client: &Client) -> Self {
+        self.shown.add(client);
+        self
+    }
+
     /// What it accepts from peers, and how much it does at once. The settings of each limit, such as
     /// `max_running`, stand above it. A value out of its range is an error of the start.
     pub fn limits(mut self, limits: Limits) -> Self {
@@ -501,6 +510,8 @@ impl Service {
             listeners,
             server: plan.server,
             description: plan.description,
+            explanation: plan.explanation,
+            shown: plan.shown,
             config: ServerConfig { limits: plan.limits, hosts: plan.hosts },
             registry: plan.registry,
             timing: plan.timing,

@@ -4,7 +4,6 @@ mod arguments;
 mod explanation;
 mod keys;
 mod opened;
-mod slips;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -23,7 +22,7 @@ pub(crate) use opened::Lasts;
 use opened::Opened;
 use toml::Spanned;
 
-use crate::{Error, duration};
+use crate::{Error, duration, slips};
 
 /// Values given from outside the program, each with its origin.
 ///

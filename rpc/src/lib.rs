@@ -39,11 +39,15 @@ mod metadata;
 mod name;
 mod outbox;
 mod pipe;
+mod queued;
 mod request;
 mod server;
 mod status;
+mod tally;
 mod trace;
 mod transport;
+#[cfg(feature = "http")]
+pub mod web;
 mod wire;
 
 pub use address::{Address, InvalidAddress};
@@ -54,12 +58,15 @@ pub use error::{Error, Execution, Phase};
 pub use limits::{InvalidLimit, Limits};
 pub use metadata::{InvalidMetadata, Metadata};
 pub use name::Name;
+pub use queued::QueuedAt;
 pub use request::{Criticality, Peer, Request, Response, UnknownCriticality};
-pub use server::{
-    DuplicateRoute, Handler, Router, Server, ServerConfig, ServerHandle, ShutdownReport,
-};
 #[cfg(feature = "http")]
-pub use server::{HttpBody, HttpService};
+pub use server::{Asked, HttpBody, HttpService, Page};
+pub use server::{
+    DuplicateRoute, Handler, MethodStats, Router, Server, ServerConfig, ServerHandle, ServerStats,
+    ShutdownReport,
+};
 pub use status::Status;
+pub use tally::{Durations, Tally};
 pub use trace::{InvalidTraceparent, TraceContext, TraceId};
 pub use transport::{Listener, MemoryNetwork, MemoryStream};

@@ -110,6 +110,12 @@ impl Budget {
         self.refused.load(Ordering::Relaxed)
     }
 
+    /// How many retries are saved up.
+    pub fn left(&self, now: Instant) -> u32 {
+        self.pay_for_time(now);
+        u32::try_from(self.balance.load(Ordering::Relaxed) / UNIT).unwrap_or(0)
+    }
+
     fn pay_for_time(&self, now: Instant) {
         let elapsed = now.saturating_duration_since(self.started);
         let until = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
@@ -143,7 +149,9 @@ mod tests {
         let start = Instant::now();
         let budget = Budget::new(0.2, 10, start);
         let take_all = |now| std::iter::from_fn(|| budget.withdraw(now).then_some(())).count();
+        assert_eq!(budget.left(start), 100);
         assert_eq!(take_all(start), 100);
+        assert_eq!(budget.left(start + Duration::from_millis(500)), 5);
         assert_eq!(take_all(start + Duration::from_secs(1)), 10);
         assert_eq!(take_all(start + Duration::from_secs(3_600)), Budget::CAP as usize);
     }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use fastrand::Rng;
+
 use crate::NodeStats;
 use crate::moment::Moment;
 
@@ -14,7 +16,8 @@ use crate::moment::Moment;
 pub struct Candidates<'a> {
     pub(crate) nodes: &'a [Arc<NodeStats>],
     pub(crate) sums: &'a [u32],
-    pub(crate) excluded: &'a dyn Fn(usize) -> bool,
+    /// `None`: it may go to all of them, as most may.
+    pub(crate) excluded: Option<&'a dyn Fn(usize) -> bool>,
     pub(crate) key: Option<u64>,
     pub(crate) median: f32,
     pub(crate) now: Moment,
@@ -39,7 +42,7 @@ impl<'a> Candidates<'a> {
     #[inline]
     pub fn get(&self, index: usize) -> Option<&'a NodeStats> {
         let node = &*self.nodes[index];
-        (!(self.excluded)(index)).then_some(node)
+        (!self.excluded.is_some_and(|excluded| excluded(index))).then_some(node)
     }
 
     /// The first node at `start` or after it that the attempt may go to, going round once.
@@ -50,14 +53,19 @@ impl<'a> Candidates<'a> {
 
     /// A node drawn at random, each as likely as it weighs; the attempt may not go to all of them.
     /// `None` when there is no node.
-    #[inline]
     pub fn draw(&self) -> Option<usize> {
+        self.draw_by(&mut Rng::new())
+    }
+
+    /// The same by a generator at hand, for those who draw several.
+    #[inline]
+    pub(crate) fn draw_by(&self, random: &mut Rng) -> Option<usize> {
         match self.sums.get(..self.len()).and_then(<[u32]>::last) {
             Some(all @ 1..) => {
-                let drawn = fastrand::u32(..*all);
+                let drawn = random.u32(..*all);
                 Some(self.sums[..self.len()].partition_point(|sum| *sum <= drawn))
             }
-            _ => (!self.is_empty()).then(|| fastrand::usize(..self.len())),
+            _ => (!self.is_empty()).then(|| random.usize(..self.len())),
         }
     }
 
@@ -82,9 +90,18 @@ impl<'a> Candidates<'a> {
     /// wait for it already.
     #[inline]
     pub fn cost(&self, node: &NodeStats) -> f32 {
-        let latency = node.expected(self.median, self.now);
         // Who is better than normal is not better still: else the luckiest estimate draws all.
+        if node.cost().is_idle_and_normal(self.median) {
+            return self.median;
+        }
+        let latency = node.expected(self.median, self.now);
         latency.max(self.median) * (1.0 + self.load(node))
+    }
+
+    /// What no node costs less than: an idle one that is no slower than normal costs just that.
+    #[inline]
+    pub(crate) fn least_cost(&self) -> f32 {
+        self.median
     }
 
     /// Draws whether a newcomer takes part this time: for all others it is sure.

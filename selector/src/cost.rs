@@ -152,6 +152,13 @@ impl Cost {
         }
     }
 
+    /// Whether nothing is in flight and attempts take no longer than is normal. Most nodes most of
+    /// the time, and quick to tell.
+    #[inline]
+    pub(crate) fn is_idle_and_normal(&self, median: f32) -> bool {
+        self.in_flight() == 0 && self.estimate() <= median && self.penalty() <= median
+    }
+
     /// Whether the attempts in flight have waited for so long that something must be wrong.
     #[inline]
     pub(crate) fn is_stalled(&self, median: f32, now: Moment) -> bool {

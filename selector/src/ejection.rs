@@ -284,9 +284,16 @@ impl<R: Rules> Ejection<R> {
     #[inline]
     fn count(&self, failed: bool, now: Moment) {
         let half = (now.nanos() / HALF_WINDOW) as u32;
+        let tally = &self.tallies[half as usize % 2];
+        let known = Tally::unpack(tally.load(Relaxed));
+        if known.half == half && known.all < u16::MAX / 2 {
+            // So far from full that all who do this at once do not fill it.
+            tally.fetch_add(Tally::default().plus(failed).pack(), Relaxed);
+            return;
+        }
         let add = |word| Some(Tally::unpack(word).of(half).plus(failed).pack());
         // Always some, so it never fails.
-        let _ = self.tallies[half as usize % 2].fetch_update(Relaxed, Relaxed, add);
+        let _ = tally.fetch_update(Relaxed, Relaxed, add);
     }
 
     /// Whether too few attempts of the window were answered.

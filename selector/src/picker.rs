@@ -81,6 +81,9 @@ impl Picker {
     }
 }
 
+/// Whether an attempt may not go to the node of this index.
+type Excluded<'a> = dyn Fn(usize) -> bool + 'a;
+
 /// One pick.
 struct Look<'a, T> {
     picker: &'a Picker,
@@ -125,15 +128,17 @@ impl<T> Look<'_, T> {
             |index: usize| self.is_excluded(index) || (are_some_out && nodes[index].is_ejected());
         let is_worse = |index: usize| is_unfit(index) || self.is_suspect(index);
         let near = self.near(&is_worse);
+        // Most first attempts may go anywhere, and then no node is looked at for this.
+        let unfit = (are_some_out || self.excludes()).then_some(&is_unfit as &Excluded);
         // Few nodes are suspect: only the one picked is asked, and all when that one is.
-        near.or_else(|| self.ask(nodes.len(), &is_unfit).filter(|index| !self.is_suspect(*index)))
-            .or_else(|| self.ask(nodes.len(), &is_worse))
-            .or_else(|| self.ask(nodes.len(), &is_unfit))
-            .or_else(|| self.ask(nodes.len(), &|index| self.is_excluded(index)))
+        near.or_else(|| self.ask(nodes.len(), unfit).filter(|index| !self.is_suspect(*index)))
+            .or_else(|| self.ask(nodes.len(), Some(&is_worse)))
+            .or_else(|| self.ask(nodes.len(), unfit))
+            .or_else(|| self.ask(nodes.len(), Some(&|index| self.is_excluded(index))))
     }
 
     /// A node of the caller's zone, unless that has too few, or none that is quick enough.
-    fn near(&self, excluded: &dyn Fn(usize) -> bool) -> Option<usize> {
+    fn near(&self, excluded: &Excluded) -> Option<usize> {
         let (nodes, near) = (self.snapshot.stats(), self.snapshot.near());
         if near < ENOUGH_NEAR || near == nodes.len() || fastrand::u32(..LOOKS_AROUND) == 0 {
             return None;
@@ -141,21 +146,17 @@ impl<T> Look<'_, T> {
         if (0..near).filter(|index| !excluded(*index)).take(ENOUGH_NEAR).count() < ENOUGH_NEAR {
             return None;
         }
-        let best = self.ask(near, excluded)?;
+        let best = self.ask(near, Some(excluded))?;
         let takes = nodes[best].expected(self.median, self.now);
         let elsewhere = self.picker.peers.far.get(&nodes[near..], self.now);
         elsewhere.is_none_or(|elsewhere| takes <= TOO_SLOW * elsewhere).then_some(best)
     }
 
-    fn ask(&self, among: usize, excluded: &dyn Fn(usize) -> bool) -> Option<usize> {
+    fn ask(&self, among: usize, excluded: Option<&Excluded>) -> Option<usize> {
         self.picker.strategy.pick(&self.candidates(among, excluded))
     }
 
-    fn candidates<'b>(
-        &'b self,
-        among: usize,
-        excluded: &'b dyn Fn(usize) -> bool,
-    ) -> Candidates<'b> {
+    fn candidates<'b>(&'b self, among: usize, excluded: Option<&'b Excluded>) -> Candidates<'b> {
         Candidates {
             nodes: &self.snapshot.stats()[..among],
             sums: self.snapshot.sums(),
@@ -166,9 +167,13 @@ impl<T> Look<'_, T> {
         }
     }
 
+    /// Whether there may be nodes that the call must not go to.
+    fn excludes(&self) -> bool {
+        !self.tried.is_empty() || self.options.filter.is_some()
+    }
+
     /// Whether the call must not go there.
     fn is_excluded(&self, index: usize) -> bool {
-        // First attempts without a filter, as most are, look at no node for this.
         (!self.tried.is_empty() && self.tried.contains(self.snapshot.stats()[index].key()))
             || self.options.filter.as_ref().is_some_and(|filter| {
                 let member = &self.snapshot.members()[index];

@@ -185,6 +185,11 @@ impl<T> Subscription<T> {
         &self.budget
     }
 
+    /// How many retries its calls have left at present, besides those that cost no server anything.
+    pub fn retries_left(&self) -> u32 {
+        self.budget.left(Instant::now())
+    }
+
     pub(crate) fn publish(&self, snapshot: Snapshot<T>) {
         self.snapshot.store(Arc::new(snapshot));
         self.changed.notify_waiters();
@@ -229,11 +234,11 @@ impl<T: Clone> Subscription<T> {
         }
         let (mut so_far, mut failed) = (SoFar::default(), Vec::new());
         loop {
-            let picked = match self.next(options, &mut so_far).await {
+            let (picked, now) = match self.next(options, &mut so_far).await {
                 Ok(picked) => picked,
                 Err(nothing) => return Err(ended(failed, nothing.into())),
             };
-            if self.throttle.as_ref().is_some_and(|throttle| !throttle.admit(Instant::now())) {
+            if self.throttle.as_ref().is_some_and(|throttle| !throttle.admit(now)) {
                 return Err(ended(failed, Failure::Throttled));
             }
             let (member, number) = (picked.member(), so_far.number);
@@ -272,22 +277,27 @@ impl<T: Clone> Subscription<T> {
         self.counters.attempt(is_near, is_retry);
     }
 
-    /// The node for the next attempt: one not tried yet, or when none is left perhaps, after a wait,
-    /// one that was.
+    /// The node for the next attempt, and when it was picked: one not tried yet, as soon as the
+    /// snapshot has any at all, or when none is left perhaps, after a wait, one that was.
     async fn next(
         &self,
         options: &CallOptions,
         so_far: &mut SoFar,
-    ) -> Result<Picked<T>, NothingToPick> {
+    ) -> Result<(Picked<T>, Instant), NothingToPick> {
         loop {
-            let nothing = match self.pick(options, &so_far.tried, Instant::now()).await {
+            let now = Instant::now();
+            let (picked, now) = match self.pick_known(options, &so_far.tried, now) {
+                Some(known) => (known, now),
+                None => (self.appear_in_time(options).await, Instant::now()),
+            };
+            let nothing = match picked {
                 Ok(picked) => {
                     so_far.tried.insert(picked.member().stats().key());
-                    return Ok(picked);
+                    return Ok((picked, now));
                 }
                 Err(nothing) => nothing,
             };
-            let wait = so_far.begin_again(options, Instant::now()).ok_or(nothing)?;
+            let wait = so_far.begin_again(options, now).ok_or(nothing)?;
             sleep(wait).await;
         }
     }
@@ -318,20 +328,7 @@ impl<T: Clone> Subscription<T> {
         Err(Failure::Attempts(vec![Attempted { node, error }]))
     }
 
-    /// A node not tried yet, as soon as the snapshot has any at all.
-    async fn pick(
-        &self,
-        options: &CallOptions,
-        tried: &Tried,
-        now: Instant,
-    ) -> Result<Picked<T>, NothingToPick> {
-        match self.pick_known(options, tried, now) {
-            Some(known) => known,
-            None => self.appear_in_time(options).await,
-        }
-    }
-
-    /// The same, as long as there is nothing to wait for.
+    /// A node not tried yet, as long as there is nothing to wait for.
     pub(crate) fn pick_known(
         &self,
         options: &CallOptions,

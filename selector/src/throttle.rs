@@ -80,6 +80,8 @@ pub struct Throttle {
     k: f64,
     /// Nanoseconds of a slice.
     slice: u64,
+    /// Slices in a nanosecond.
+    per_nano: f64,
     start: Instant,
     /// Nanoseconds after `start`; zero before the first.
     last_overload: AtomicU64,
@@ -109,6 +111,7 @@ impl Throttle {
         Self {
             k,
             slice,
+            per_nano: 1.0 / slice as f64,
             start: now,
             last_overload: AtomicU64::new(0),
             ended: AtomicU64::new(0),
@@ -169,14 +172,22 @@ impl Throttle {
     #[inline]
     fn count(&self, refused: u32, requests: u32, now: Moment) {
         let number = self.slice_at(now);
+        let slice = &self.slices[number as usize % SLICES];
+        let known = Slice::unpack(slice.load(Relaxed));
+        if known.number == number && known.requests.max(known.refused) < MOST / 2 {
+            // So far from full that all who do this at once do not fill it.
+            slice.fetch_add(Slice { number: 0, requests, refused }.pack(), Relaxed);
+            return;
+        }
         let add = |word| Some(Slice::unpack(word).at(number).plus(refused, requests).pack());
         // Always some, so it never fails.
-        let _ = self.slices[number as usize % SLICES].fetch_update(Relaxed, Relaxed, add);
+        let _ = slice.fetch_update(Relaxed, Relaxed, add);
     }
 
     #[inline]
     fn slice_at(&self, now: Moment) -> u32 {
-        (now.nanos() / self.slice) as u32 & MOST
+        // Every attempt asks: a product is quicker than a quotient.
+        (now.nanos() as f64 * self.per_nano) as u64 as u32 & MOST
     }
 }
 

@@ -14,7 +14,7 @@ use anyhow::Result;
 use clap::Parser;
 use micro::registry::{EmptyReason, MemoryRegistry, Node, Registration, Registry, Update};
 use micro::selector::{
-    Attempt, Budget, Cache, CallOptions, Class, Classify, Picker, Selector, SelectorConfig,
+    Attempt, Budget, Cache, CallOptions, Class, Classify, Picked, Picker, Selector, SelectorConfig,
     Snapshot, StrategyKind, Subscription, Throttle, Tried,
 };
 use micro_bench::allocations::Counting;
@@ -73,15 +73,17 @@ fn main() -> Result<()> {
 }
 
 async fn compare(nodes: usize, in_flight: u32, arguments: &Arguments) -> Vec<Cell> {
-    let picks = Picks::new(nodes);
+    let (picks, busy) = (Picks::new(nodes), Picks::new(nodes));
+    let _in_flight = busy.occupy();
     let (selector, subscription) = subscription(nodes).await;
     let tower = tower_balance(nodes);
     let calls = arguments.calls.get() / in_flight * in_flight;
-    let mut measured: [Vec<Measured>; 3] = Default::default();
+    let mut measured: [Vec<Measured>; 4] = Default::default();
     // The first round warms up.
     for repetition in 0..=arguments.repetitions.get() {
         let round = [
             measure(calls, async { (0..calls).for_each(|_| picks.call()) }).await,
+            measure(calls, async { (0..calls).for_each(|_| busy.call()) }).await,
             measure(
                 calls,
                 each(in_flight, calls, || {
@@ -116,17 +118,17 @@ async fn compare(nodes: usize, in_flight: u32, arguments: &Arguments) -> Vec<Cel
     cells(nodes, in_flight, measured)
 }
 
-fn cells(nodes: usize, in_flight: u32, measured: [Vec<Measured>; 3]) -> Vec<Cell> {
+fn cells(nodes: usize, in_flight: u32, measured: [Vec<Measured>; 4]) -> Vec<Cell> {
     let medians = measured.map(|all| {
         let ns = median(all.iter().map(|one| one.ns_per_call));
         (ns, median(all.iter().map(|one| one.allocations_per_call)))
     });
-    let tower = medians[2].0;
+    let tower = medians[3].0;
     let row = |(contender, (ns_per_call, allocations_per_call))| {
         let of_tower = ns_per_call / tower;
         Cell { contender, nodes, in_flight, ns_per_call, allocations_per_call, of_tower }
     };
-    ["pick", "call", "tower"].into_iter().zip(medians).map(row).collect()
+    ["pick", "busy pick", "call", "tower"].into_iter().zip(medians).map(row).collect()
 }
 
 /// G13, of what is comparable: with more calls in flight tower's has all cores, a pick alone has one.
@@ -205,6 +207,17 @@ impl Picks {
         let snapshot = cache.snapshot(|_| Some(()), now);
         let (budget, throttle) = (Budget::new(0.2, 10, now), Throttle::new(now));
         Self { picker, snapshot, options: options(), budget, throttle }
+    }
+
+    /// Makes every node busy for as long as what is returned is held: then there is none to be had
+    /// for nothing, and all that are drawn are compared.
+    fn occupy(&self) -> Vec<Picked<()>> {
+        let pick = || {
+            let (tried, now) = (Tried::default(), tokio::time::Instant::now());
+            self.picker.pick(&self.snapshot, &self.options, &tried, &|()| false, now)
+        };
+        let is_idle = || self.snapshot.members().iter().any(|node| node.stats().in_flight() == 0);
+        std::iter::from_fn(|| is_idle().then(pick).flatten()).collect()
     }
 
     fn call(&self) {

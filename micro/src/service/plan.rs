@@ -9,8 +9,9 @@ use micro_rpc::{Address, Limits, Listener, MemoryNetwork, Server};
 
 use super::Service;
 use crate::balancing::Balancing;
-use crate::describe::describe;
+use crate::dynamic::Description;
 use crate::health::HealthCheck;
+use crate::metrics::Shown;
 use crate::registrar::Timing;
 use crate::running::Ending;
 use crate::settings::{Beneath, Explanation, Resolved, Settings};
@@ -27,6 +28,9 @@ pub(super) struct Plan {
     pub(super) server: Server,
     /// What it answers at `/describe`.
     pub(super) description: Vec<u8>,
+    /// What it answers at `/config`.
+    pub(super) explanation: Explanation,
+    pub(super) shown: Shown,
     pub(super) limits: Limits,
     /// Names HTTP callers may use, besides the advertised one.
     pub(super) hosts: Vec<String>,
@@ -48,6 +52,7 @@ impl Service {
         let settings = self.settings.clone().map_or_else(Settings::from_process, Ok)?;
         settings.end_if_to_explain(|| self.explained(&settings).to_string());
         settings.warn_of_ignored();
+        let explanation = self.explained(&settings);
         let registry = open::registry(&settings, self.registry.clone()).await?;
         let place = self.place(&settings, registry.is_one_host())?;
         let advertise = settings.resolve("advertise", self.advertise.clone(), text)?;
@@ -60,7 +65,7 @@ impl Service {
         Balancing::default().settle(&settings)?;
         let registration = self.registration(&settings)?;
         validate::registration(&registration, timing.ttl)?;
-        let description = describe(&registration, &self.contracts);
+        let description = Description::of_node(&registration, &self.contracts).to_json();
         let router = mount::router(self.contracts, &self.layers);
         let server = Server::new(router).map_err(|error| Error::invalid(error.to_string()))?;
         Ok(Plan {
@@ -72,6 +77,8 @@ impl Service {
             server,
             description,
             limits,
+            explanation,
+            shown: self.shown,
             hosts,
             memory: self.memory,
             health,

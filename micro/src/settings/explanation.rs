@@ -37,6 +37,15 @@ impl Explanation {
     }
 }
 
+#[cfg(feature = "http")]
+impl Explanation {
+    /// The lines in JSON, with their parts by name.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        let row = |[key, value, origin]: &[String; 3]| serde_json::json!({ "key": key, "value": value, "origin": origin });
+        self.rows.iter().map(row).collect()
+    }
+}
+
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let width = |column: usize| self.rows.iter().map(|row| row[column].chars().count()).max();

@@ -7,6 +7,7 @@ mod balancing;
 mod calls;
 mod contracts;
 mod drain;
+mod dynamic;
 mod fragile;
 mod groups;
 mod health;
@@ -22,6 +23,8 @@ mod mdns;
 mod methods;
 mod mocks;
 mod net;
+#[cfg(feature = "http")]
+mod observe;
 mod rpc_errors;
 mod settings;
 pub mod strict;

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::calls::{Calls, Outcome};
 use crate::outbox::{Outbox, lock};
 use crate::wire::{Head, Preface, kind, put_control, put_request, request_len};
-use crate::{Code, Error, Execution, Phase, Request};
+use crate::{Code, Error, Execution, Phase, QueuedAt, Request};
 
 /// One connection, shared by its callers and the task that drives it.
 #[derive(Debug)]
@@ -99,6 +99,9 @@ impl Connection {
         loop {
             match self.try_start(request, waited).await? {
                 Start::Started(id) => {
+                    if let Some(queued) = request.extensions.get::<QueuedAt>() {
+                        queued.set(Instant::now());
+                    }
                     let answer = Answer { connection: self, id: Some(id), is_new: true };
                     return answer.await.map(Some);
                 }

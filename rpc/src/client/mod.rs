@@ -156,6 +156,15 @@ impl Channel {
         self.inner.health.is_away(Instant::now)
     }
 
+    /// Returns how many connections it has: those that are being made, and those that only finish
+    /// their last calls, among them.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        let mut tasks = lock(&self.inner.tasks);
+        reap(&mut tasks);
+        tasks.len()
+    }
+
     /// Stops accepting calls; those in flight finish, then the connections close.
     pub fn close(&self) {
         self.inner.closed.store(true, Ordering::Release);

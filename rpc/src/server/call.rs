@@ -1,7 +1,6 @@
 //! One call of a handler: its panics, its deadline and its first poll.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant as Clock;
 
@@ -10,7 +9,7 @@ use futures::future::BoxFuture;
 use tokio::time::{Instant, timeout_at};
 
 use super::gate::Waiting;
-use super::router::Route;
+use super::stats::Noted;
 use crate::{Code, Limits, Metadata, Request, Response, Status};
 
 /// What a call ends with.
@@ -18,50 +17,64 @@ pub(super) type Outcome = Result<Response, Status>;
 
 /// A handler that runs.
 pub(super) struct Call {
-    route: Arc<Route>,
+    noted: Noted,
     future: BoxFuture<'static, Outcome>,
     deadline: Option<Instant>,
 }
 
 impl Call {
-    pub(super) fn new(route: &Arc<Route>, request: Request) -> Self {
-        let deadline = request.deadline;
-        Self { route: Arc::clone(route), future: route.call(request), deadline }
+    pub(super) fn new(noted: Noted, request: Request) -> Self {
+        let (deadline, future) = (request.deadline, noted.route.call(request));
+        Self { noted, future, deadline }
     }
 
     /// Polls for the first time, on the connection's own task, unless the method is known to
     /// compute. Nobody is woken: a handler that waits is polled again when it is [finished](Self::finish).
     pub(super) fn poll_first(&mut self) -> Poll<Outcome> {
-        if self.route.spawns() {
+        let route = &self.noted.route;
+        if route.spawns() {
             return Poll::Pending;
         }
         let start = Clock::now();
         let mut cx = Context::from_waker(Waker::noop());
         let polled = catch_unwind(AssertUnwindSafe(|| self.future.as_mut().poll(&mut cx)));
-        self.route.polled(start.elapsed());
-        polled.unwrap_or_else(|_| Poll::Ready(Err(self.route.panicked())))
+        route.polled(start.elapsed());
+        let polled = polled.unwrap_or_else(|_| Poll::Ready(Err(route.panicked())));
+        if let Poll::Ready(outcome) = &polled {
+            self.noted.ended(outcome);
+        }
+        polled
     }
 
     /// Runs to the end, at most until the deadline.
     pub(super) async fn finish(self) -> Outcome {
-        let Self { route, future, deadline } = self;
+        let Self { mut noted, future, deadline } = self;
         let caught = AssertUnwindSafe(future).catch_unwind();
         let ended = match deadline {
-            Some(deadline) => match timeout_at(deadline, caught).await {
-                Ok(ended) => ended,
-                Err(_) => return Err(expired().interrupted()),
-            },
-            None => caught.await,
+            Some(deadline) => timeout_at(deadline, caught).await,
+            None => Ok(caught.await),
         };
-        ended.unwrap_or_else(|_| Err(route.panicked()))
+        let outcome = match ended {
+            Ok(outcome) => outcome.unwrap_or_else(|_| Err(noted.route.panicked())),
+            Err(_) => Err(expired().interrupted()),
+        };
+        noted.ended(&outcome);
+        outcome
     }
 }
 
 /// Runs a call once it is its turn.
-pub(super) async fn queued(route: &Arc<Route>, request: Request, waiting: Box<Waiting>) -> Outcome {
-    let mut running = waiting.turn(request.deadline).await?;
+pub(super) async fn queued(mut noted: Noted, request: Request, waiting: Box<Waiting>) -> Outcome {
+    let mut running = match waiting.turn(request.deadline).await {
+        Ok(running) => running,
+        Err(status) => {
+            let refused = Err(status);
+            noted.ended(&refused);
+            return refused;
+        }
+    };
     running.begins();
-    let outcome = Call::new(route, request).finish().await;
+    let outcome = Call::new(noted, request).finish().await;
     running.ended(&outcome);
     outcome
 }

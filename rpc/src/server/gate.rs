@@ -1,6 +1,7 @@
 //! Which calls run, wait and are sent away when there is more to do than can be done.
 
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ pub(super) struct Gate {
     limiter: Limiter,
     /// As many as wait, for those who only ask whether somebody does.
     queued: AtomicUsize,
+    /// As many as were sent away because there was too much to do.
+    shed: AtomicU64,
     line: Mutex<Line>,
     max_queued: usize,
     max_queue_time: Duration,
@@ -62,6 +65,7 @@ impl Gate {
         Self {
             limiter: Limiter::new(&config, methods),
             queued: AtomicUsize::new(0),
+            shed: AtomicU64::new(0),
             line: Mutex::new(Line { queue: Queue::new(), is_closed: false }),
             max_queued: limits.max_queued,
             max_queue_time: limits.max_queue_time,
@@ -74,6 +78,15 @@ impl Gate {
 
     pub(super) fn running(&self) -> usize {
         self.limiter.running()
+    }
+
+    pub(super) fn shed(&self) -> u64 {
+        self.shed.load(Relaxed)
+    }
+
+    /// How many may run, of the class that may have most.
+    pub(super) fn limit(&self) -> usize {
+        self.limiter.limit()
     }
 
     /// Says whether a call runs now, waits for its turn or, as the error, is sent away. Handlers
@@ -165,6 +178,7 @@ impl Gate {
     }
 
     fn overloaded(&self) -> Refused {
+        self.shed.fetch_add(1, Relaxed);
         Refused::Overloaded(self.limiter.pace().clamp(RETRY.0, RETRY.1))
     }
 }
@@ -285,10 +299,8 @@ impl Drop for Running {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
-    use crate::server::ServerConfig;
+    use crate::server::{ServerConfig, Web};
     use crate::{Request, Response, Router};
 
     /// What a server of so many places has, for one method.
@@ -297,7 +309,7 @@ mod tests {
         let routes = Router::new().route("test", "echo", echo).build().ok().unwrap();
         let limits = Limits { max_running, ..Limits::default() };
         let config = ServerConfig { limits, ..ServerConfig::default() };
-        Arc::new(Shared::new(routes, config, Arc::new(|| Ok(())), Bytes::new()))
+        Arc::new(Shared::new(routes, config, Web::default()))
     }
 
     fn wait(shared: &Arc<Shared>, class: Criticality) -> Box<Waiting> {

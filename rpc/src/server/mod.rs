@@ -5,7 +5,7 @@ mod call;
 mod episode;
 mod gate;
 #[cfg(feature = "http")]
-mod http;
+pub(crate) mod http;
 mod places;
 mod queue;
 mod rate;
@@ -13,6 +13,7 @@ mod router;
 mod session;
 mod shared;
 mod stall;
+mod stats;
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,9 +24,10 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 #[cfg(feature = "http")]
-pub use self::http::{HttpBody, HttpService};
+pub use self::http::{Asked, HttpBody, HttpService, Page};
 pub use self::router::{DuplicateRoute, Handler, Router};
 use self::shared::{Phase, Shared};
+pub use self::stats::{MethodStats, ServerStats};
 use crate::limits::YEAR;
 use crate::{Address, Limits, Listener};
 
@@ -63,8 +65,30 @@ const LINGER: Duration = Duration::from_secs(1);
 pub struct Server {
     routes: router::Routes,
     config: ServerConfig,
+    web: Web,
+}
+
+/// What only HTTP clients see.
+#[cfg_attr(not(feature = "http"), allow(dead_code, reason = "only HTTP asks"))]
+struct Web {
+    /// Those of the configuration, once it has started.
+    hosts: Arc<[String]>,
     ready: Ready,
     describe: Bytes,
+    #[cfg(feature = "http")]
+    pages: Vec<Page>,
+}
+
+impl Default for Web {
+    fn default() -> Self {
+        Self {
+            hosts: Arc::default(),
+            ready: Arc::new(|| Ok(())),
+            describe: Bytes::from_static(b"{}"),
+            #[cfg(feature = "http")]
+            pages: Vec::new(),
+        }
+    }
 }
 
 /// How a [`Server`] behaves.
@@ -87,12 +111,7 @@ impl Server {
     ///
     /// When a method has two handlers.
     pub fn new(router: Router) -> Result<Self, DuplicateRoute> {
-        Ok(Self {
-            routes: router.build()?,
-            config: ServerConfig::default(),
-            ready: Arc::new(|| Ok(())),
-            describe: Bytes::from_static(b"{}"),
-        })
+        Ok(Self { routes: router.build()?, config: ServerConfig::default(), web: Web::default() })
     }
 
     /// Sets how the server behaves.
@@ -105,13 +124,21 @@ impl Server {
     ///
     /// It is called for each request, so it must be quick.
     pub fn ready(mut self, ready: Arc<dyn Fn() -> Result<(), String> + Send + Sync>) -> Self {
-        self.ready = ready;
+        self.web.ready = ready;
         self
     }
 
     /// Sets the JSON that `GET /describe` answers; `{}` by default.
     pub fn describe(mut self, json: Bytes) -> Self {
-        self.describe = json;
+        self.web.describe = json;
+        self
+    }
+
+    /// Adds something else that is answered over HTTP; what is built in stands above it, and of two
+    /// pages that would answer the same the first does.
+    #[cfg(feature = "http")]
+    pub fn page(mut self, page: Page) -> Self {
+        self.web.pages.push(page);
         self
     }
 
@@ -121,9 +148,9 @@ impl Server {
     ///
     /// Outside a tokio runtime.
     pub fn start(self, listeners: Vec<Listener>) -> ServerHandle {
-        let Self { routes, config, ready, describe } = self;
+        let Self { routes, config, web } = self;
         let addresses = listeners.iter().map(Listener::local_address).collect();
-        let shared = Arc::new(Shared::new(routes, config, ready, describe));
+        let shared = Arc::new(Shared::new(routes, config, web));
         let mut tasks = JoinSet::new();
         for listener in listeners {
             tasks.spawn(accept::accept(listener, Arc::clone(&shared)));
@@ -203,6 +230,12 @@ impl ServerHandle {
     /// balancers take a moment to know. [`ServerHandle::shutdown`] is for after that moment.
     pub fn drain(&self) {
         self.shared.enter(Phase::Draining);
+    }
+
+    /// Returns what it does now, and what has happened to its calls.
+    #[must_use]
+    pub fn stats(&self) -> ServerStats {
+        self.shared.stats()
     }
 
     /// Returns the number of calls that wait in a handler now.

@@ -95,6 +95,11 @@ impl Places {
         Ok(Given { id, pulse, stay: stays, time: has_time })
     }
 
+    /// How many have a place.
+    pub(super) fn len(&self) -> usize {
+        self.taken.len()
+    }
+
     /// Gives a place back, unless it was lost before; returns whether that ends a shortage which
     /// the log heard of.
     pub(super) fn give_back(&mut self, id: u64) -> bool {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use crate::{Code, Name, Request, Response, Status};
+use crate::{Code, Name, Request, Response, Status, Tally};
 
 /// Runs one method.
 ///
@@ -120,6 +120,10 @@ impl Routes {
         self.0.len()
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.0.iter()
+    }
+
     /// Returns a method's route, and its number among all.
     pub(super) fn find(&self, contract: &str, method: &str) -> Option<(usize, &Arc<Route>)> {
         let find = |key| self.0.binary_search_by(|route| route.key().cmp(&key));
@@ -143,9 +147,10 @@ impl Routes {
 /// One method, or the others of a contract, and what is known about how long it computes.
 pub(super) struct Route {
     pub(super) contract: Name,
-    method: Option<Name>,
+    pub(super) method: Option<Name>,
     handler: Box<dyn Handler>,
     slowness: AtomicU32,
+    pub(super) tally: Tally,
 }
 
 /// A first poll that takes longer counts as slow.
@@ -159,7 +164,8 @@ const SPAWN: u32 = 3 * WEIGHT - WEIGHT / 2;
 
 impl Route {
     fn new(contract: Name, method: Option<Name>, handler: impl Handler) -> Self {
-        Self { contract, method, handler: Box::new(handler), slowness: AtomicU32::new(0) }
+        let (slowness, tally) = (AtomicU32::new(0), Tally::new());
+        Self { contract, method, handler: Box::new(handler), slowness, tally }
     }
 
     fn key(&self) -> (&str, Option<&str>) {
@@ -167,7 +173,7 @@ impl Route {
     }
 
     /// The name of the method that is called, which the route of one method has at hand.
-    pub(super) fn method(&self, called: &str) -> Name {
+    pub(super) fn name_of(&self, called: &str) -> Name {
         self.method.clone().unwrap_or_else(|| called.to_owned().into())
     }
 
@@ -251,7 +257,7 @@ mod tests {
         assert_eq!(routes.find("b", "x").unwrap().1.key(), ("b", Some("x")));
         for method in ["", "w", "y"] {
             let (_, route) = routes.find("b", method).unwrap();
-            assert_eq!((route.key(), route.method(method).as_str()), (("b", None), method));
+            assert_eq!((route.key(), route.name_of(method).as_str()), (("b", None), method));
         }
         assert!(routes.find("a", "y").is_none() && routes.find("c", "x").is_none());
     }

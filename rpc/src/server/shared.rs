@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinError;
 use tokio::time::Instant;
@@ -12,10 +11,11 @@ use super::gate::Gate;
 use super::places::{Full, Given, Places, Pulse};
 use super::rate::Rates;
 use super::router::Routes;
-use super::{Ready, ServerConfig};
-use crate::Peer;
+use super::stats::{MethodStats, ServerStats};
+use super::{ServerConfig, Web};
 use crate::limits::Limits;
 use crate::outbox::lock;
+use crate::{Code, Peer, Tally};
 
 /// What all connections of a server share.
 pub(super) struct Shared {
@@ -27,16 +27,10 @@ pub(super) struct Shared {
     places: Mutex<Places>,
     pub(super) gate: Gate,
     pub(super) rates: Rates,
+    /// Of calls that led to no method.
+    astray: Tally,
     aborted: AtomicUsize,
     told_about_tls: AtomicBool,
-}
-
-/// What only HTTP clients see.
-#[cfg_attr(not(feature = "http"), allow(dead_code, reason = "only HTTP asks"))]
-pub(super) struct Web {
-    pub(super) hosts: Arc<[String]>,
-    pub(super) ready: Ready,
-    pub(super) describe: Bytes,
 }
 
 /// Where a server is in its life; it only moves downwards.
@@ -50,7 +44,7 @@ pub(super) enum Phase {
 }
 
 impl Shared {
-    pub(super) fn new(routes: Routes, config: ServerConfig, ready: Ready, describe: Bytes) -> Self {
+    pub(super) fn new(routes: Routes, config: ServerConfig, web: Web) -> Self {
         let limits = config.limits.clamped();
         Self {
             gate: Gate::new(&limits, routes.len()),
@@ -58,10 +52,29 @@ impl Shared {
             places: Mutex::new(Places::new(&limits, Instant::now())),
             rates: Rates::new(limits.max_rate_per_peer),
             limits,
-            web: Web { hosts: config.hosts.into(), ready, describe },
+            web: Web { hosts: config.hosts.into(), ..web },
+            astray: Tally::new(),
             phase: watch::Sender::new(Phase::Serving),
             aborted: AtomicUsize::new(0),
             told_about_tls: AtomicBool::new(false),
+        }
+    }
+
+    /// Notes a call, read at this time, that led to no method.
+    pub(super) fn note_astray(&self, code: Code, since: Instant) {
+        self.astray.note(Err(code), since.elapsed());
+    }
+
+    pub(super) fn stats(&self) -> ServerStats {
+        let methods = self.routes.iter().map(|route| MethodStats::of(route));
+        ServerStats {
+            is_draining: !self.is_serving(),
+            connections: lock(&self.places).len(),
+            running: self.gate.running(),
+            limit: self.gate.limit(),
+            queued: self.gate.queued(),
+            shed: self.gate.shed(),
+            methods: methods.chain([MethodStats::astray(&self.astray)]).collect(),
         }
     }
 
@@ -80,7 +93,6 @@ impl Shared {
         self.phase.subscribe()
     }
 
-    #[cfg(feature = "http")]
     pub(super) fn is_serving(&self) -> bool {
         *self.phase.borrow() == Phase::Serving
     }

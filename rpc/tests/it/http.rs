@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use micro_rpc::{
-    Code, Limits, Metadata, Request, Response, Router, Server, ServerConfig, ServerHandle, Status,
+    Asked, Code, Limits, Metadata, Page, Request, Response, Router, Server, ServerConfig,
+    ServerHandle, Status,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -347,4 +348,34 @@ async fn callers_that_leave() {
     until("its handler is dropped", || counts.over() == 1).await;
     drop(closed);
     until("both are dropped", || counts.over() == 2 && server.in_flight() == 0).await;
+}
+
+/// A page is answered at its path and by its verb alone, and may see what the server does; what is
+/// for callers of this host is not for those behind a proxy.
+#[tokio::test]
+async fn pages() {
+    let shown = |asked: &Asked<'_>| Ok(format!("{} running", asked.server().running));
+    let taken = |asked: &Asked<'_>| match asked.text() {
+        "no" => Err(Status::new(Code::InvalidArgument, "expected yes")),
+        text => Ok(format!("took {text}")),
+    };
+    let server = Server::new(Router::new())
+        .unwrap()
+        .page(Page::get("/open", "text/x", shown))
+        .page(Page::get("/near", "text/x", shown).for_this_host())
+        .page(Page::put("/near", taken).for_this_host())
+        .start(vec![tcp().await]);
+    let (head, body) = exchange(&server, "GET /open", &[], "").await;
+    assert!(head.contains("content-type: text/x"), "{head}");
+    assert_eq!(body, "0 running");
+    assert_eq!(send(&server, "GET /near", &[], "").await, (200, "0 running".into()));
+    assert_eq!(send(&server, "PUT /near", &[], "yes").await, (200, "took yes".into()));
+    assert_eq!(send(&server, "PUT /near", &[], "no").await.0, 400);
+    assert_eq!(send(&server, "PUT /near", &[], &"x".repeat(65 * 1024)).await.0, 413);
+    let (head, _) = exchange(&server, "POST /near", &[], "").await;
+    assert!(head.contains(" 405 ") && head.contains("allow: GET, PUT"), "{head}");
+    let proxied = ["X-Forwarded-For: 10.0.0.1"];
+    assert_eq!(send(&server, "GET /open", &proxied, "").await.0, 200);
+    assert_eq!(send(&server, "GET /near", &proxied, "").await.0, 403);
+    assert_eq!(send(&server, "PUT /near", &["Origin: http://evil.example"], "yes").await.0, 403);
 }

@@ -13,4 +13,5 @@ mod log;
 #[cfg(feature = "http")]
 mod mount;
 mod overload;
+mod stats;
 mod support;

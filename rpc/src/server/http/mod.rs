@@ -4,6 +4,7 @@ mod connection;
 mod guard;
 mod headers;
 mod mount;
+mod page;
 mod reply;
 mod stream;
 
@@ -18,15 +19,19 @@ use hyper::{Method, StatusCode};
 use tokio::time::{Instant, timeout};
 
 pub(super) use self::connection::serve;
+pub use self::guard::check_source;
+pub use self::headers::{criticality, metadata, put_metadata, timeout as timeout_of, trace};
 pub(super) use self::mount::Mount;
 pub use self::mount::{HttpBody, HttpService};
-use self::reply::Refusal;
+pub use self::page::{Asked, Page};
+pub use self::reply::{Refusal, to_json};
 use super::call::{self, Call};
 use super::gate::{Gate, Running, Verdict};
 use super::places::Pulse;
 use super::rate::Rate;
 use super::router::Route;
 use super::shared::{Owing, Phase, Shared, stopping};
+use super::stats::Noted;
 use crate::{Code, Codec, Peer, Request, Response, Status};
 
 type Reply = hyper::Response<Full<Bytes>>;
@@ -59,13 +64,16 @@ where
     B: Body,
     B::Error: Into<BoxError>,
 {
-    guard::check(request.uri(), request.headers(), &caller.hosts)?;
+    check_source(request.uri(), request.headers(), &caller.hosts, &[])?;
     let path = request.uri().path().to_owned();
     let known = match path.as_str() {
         "/health/live" => reply::text(StatusCode::OK, "ok"),
         "/health/ready" => ready(shared),
         "/describe" => reply::json(StatusCode::OK, shared.web.describe.clone()),
-        _ => return call(request, &path, caller, shared).await,
+        _ => match shared.web.pages.iter().find(|page| page.is_at(&path)) {
+            Some(_) => return page::answer(request, caller, shared).await,
+            None => return call(request, &path, caller, shared).await,
+        },
     };
     if matches!(*request.method(), Method::GET | Method::HEAD) {
         return Ok(known);
@@ -95,6 +103,30 @@ where
     B: Body,
     B::Error: Into<BoxError>,
 {
+    let since = Instant::now();
+    match open(request, path, caller, shared).await {
+        Ok((called, request, verdict)) => {
+            let noted = Noted::new(called.route, since);
+            run(called.number, noted, request, verdict, caller, shared).await
+        }
+        Err(refusal) => {
+            shared.note_astray(refusal.code(), since);
+            Err(refusal)
+        }
+    }
+}
+
+/// Reads a request and passes it through the gates.
+async fn open<'a, B>(
+    request: hyper::Request<B>,
+    path: &'a str,
+    caller: &Caller,
+    shared: &'a Arc<Shared>,
+) -> Result<(Called<'a>, Request, Verdict), Refusal>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
     let (called, method) = find(path, shared)?;
     if request.method() != Method::POST {
         return Err(Refusal::method_not_allowed("POST", path));
@@ -106,7 +138,7 @@ where
         rate.check()?;
     }
     let (head, body) = request.into_parts();
-    let names = (called.route.contract.clone(), called.route.method(method));
+    let names = (called.route.contract.clone(), called.route.name_of(method));
     let mut call = Request::new(names.0, names.1, Codec::Json, Bytes::new());
     call.deadline = headers::deadline(&head.headers)?;
     call.criticality = headers::criticality(&head.headers)?;
@@ -119,12 +151,18 @@ where
         return Err(Status::from(refused).into());
     }
     let mut phases = shared.phases();
-    call.body = tokio::select! {
-        body = read_body(body, shared) => body?,
+    let body = tokio::select! {
+        body = read_body(body, shared, shared.limits.max_frame) => body?,
         () = grace_ended(&mut phases) => return Err(call::draining().into()),
     };
+    // None at all stands for a request without fields.
+    call.body = if body.is_empty() { Bytes::from_static(b"{}") } else { body };
     caller.pulse.beat(Instant::now());
-    run(call, called, caller, shared).await
+    if call.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+        return Err(call::expired().refused().into());
+    }
+    let verdict = Gate::admit(shared, called.number, call.criticality).map_err(Status::from)?;
+    Ok((called, call, verdict))
 }
 
 /// The method that is called, and its number among all.
@@ -145,21 +183,20 @@ fn find<'a>(path: &'a str, shared: &'a Shared) -> Result<(Called<'a>, &'a str), 
 
 /// Runs the handler on the connection's task, which does nothing else meanwhile.
 async fn run(
+    number: usize,
+    noted: Noted,
     request: Request,
-    called: Called<'_>,
+    verdict: Verdict,
     caller: &Caller,
     shared: &Arc<Shared>,
 ) -> Result<Reply, Refusal> {
-    if request.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-        return Err(call::expired().refused().into());
-    }
-    let verdict = Gate::admit(shared, called.number, request.criticality).map_err(Status::from)?;
     let _owing = Owing::new(&caller.pulse);
+    let is_fallback = noted.route.is_fallback();
     let mut phases = shared.phases();
     let outcome = tokio::select! {
         // First, for it knows whether the call began.
         biased;
-        outcome = outcome(verdict, request, &called, shared) => outcome,
+        outcome = outcome(number, noted, request, verdict, shared) => outcome,
         () = grace_ended(&mut phases) => {
             shared.note_aborted(1);
             Err(call::aborted())
@@ -167,31 +204,31 @@ async fn run(
     };
     let Response { body, codec, metadata } = match outcome {
         // It knows its methods better than the routes do.
-        Err(status) if called.route.is_fallback() && status.code() == Code::Unimplemented => {
+        Err(status) if is_fallback && status.code() == Code::Unimplemented => {
             return Err(Refusal::unknown_method(&status));
         }
         outcome => outcome?,
     };
-    let mut reply = reply::json(StatusCode::OK, reply::to_json(codec, body)?);
+    let mut reply = reply::json(StatusCode::OK, to_json(codec, body)?);
     headers::put_metadata(reply.headers_mut(), &metadata);
     Ok(reply)
 }
 
 async fn outcome(
-    verdict: Verdict,
+    number: usize,
+    noted: Noted,
     request: Request,
-    called: &Called<'_>,
+    verdict: Verdict,
     shared: &Arc<Shared>,
 ) -> call::Outcome {
-    let Called { number, route } = called;
     if let Verdict::Wait(waiting) = verdict {
-        return call::queued(route, request, waiting).await;
+        return call::queued(noted, request, waiting).await;
     }
-    let (since, mut call) = (Instant::now(), Call::new(route, request));
+    let (since, mut call) = (Instant::now(), Call::new(noted, request));
     if let Poll::Ready(outcome) = call.poll_first() {
         return outcome;
     }
-    let running = Running::new(shared, *number, since);
+    let running = Running::new(shared, number, since);
     let outcome = call.finish().await;
     running.ended(&outcome);
     outcome
@@ -205,13 +242,12 @@ async fn grace_ended(phases: &mut tokio::sync::watch::Receiver<Phase>) {
 
 const FLUSH: Duration = Duration::from_millis(20);
 
-/// Reads the body within the frame limit; none at all stands for a request without fields.
-async fn read_body<B>(body: B, shared: &Shared) -> Result<Bytes, Refusal>
+/// Reads a body of at most so many bytes.
+async fn read_body<B>(body: B, shared: &Shared, limit: usize) -> Result<Bytes, Refusal>
 where
     B: Body,
     B::Error: Into<BoxError>,
 {
-    let limit = shared.limits.max_frame;
     if body.size_hint().lower() > limit as u64 {
         return Err(Refusal::too_large(limit));
     }
@@ -220,9 +256,6 @@ where
         Err(_) => Err(Refusal::too_slow()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refusal::too_large(limit)),
         Ok(Err(error)) => Err(Status::new(Code::InvalidArgument, error.to_string()).into()),
-        Ok(Ok(body)) => match body.to_bytes() {
-            empty if empty.is_empty() => Ok(Bytes::from_static(b"{}")),
-            bytes => Ok(bytes),
-        },
+        Ok(Ok(body)) => Ok(body.to_bytes()),
     }
 }

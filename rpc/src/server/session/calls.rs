@@ -14,6 +14,7 @@ use crate::server::gate::{Gate, OVERLOADED, Refused, Running, Verdict, Waiting};
 use crate::server::queue::Ticket;
 use crate::server::router::Route;
 use crate::server::shared::{Owing, report_panic};
+use crate::server::stats::Noted;
 use crate::wire::{
     Head, RequestHead, WireError, criticality, decode_request, put_overloaded, put_response,
 };
@@ -32,14 +33,18 @@ impl Session {
             None => Err(too_large(head, self.shared.limits.max_frame).into()),
         };
         match opened {
-            Err(Unopened::Status(status)) => self.respond(head.id, &Err(status)),
+            Err(Unopened::Status(status)) => {
+                self.shared.note_astray(status.code(), self.arrived);
+                self.respond(head.id, &Err(status));
+            }
             Err(Unopened::Overloaded(wait)) => {
+                self.shared.note_astray(Code::ResourceExhausted, self.arrived);
                 let put = |out: &mut BytesMut| put_overloaded(out, head.id, OVERLOADED, wait);
                 lock(&self.exchange).outbox.push(put);
             }
             Ok((called, request, Verdict::Run)) => self.execute(head.id, &called, request),
             Ok((called, request, Verdict::Wait(waiting))) => {
-                self.enqueue(head.id, called.route, request, waiting);
+                self.enqueue(head.id, &called.route, request, waiting);
             }
         }
         Ok(())
@@ -94,7 +99,7 @@ impl Session {
     ) -> (Request, usize) {
         let request = Request {
             contract: route.contract.clone(),
-            method: route.method(head.method),
+            method: route.name_of(head.method),
             body: Bytes::new(),
             codec: head.codec,
             deadline,
@@ -113,7 +118,7 @@ impl Session {
     /// Runs a handler here if it is ready at once, and otherwise in a task of its own.
     fn execute(&mut self, id: u64, called: &Called, request: Request) {
         let Called { number, route } = called;
-        let mut call = Call::new(route, request);
+        let mut call = Call::new(Noted::new(route, self.arrived), request);
         if let Poll::Ready(outcome) = call.poll_first() {
             return self.respond(id, &outcome);
         }
@@ -124,12 +129,13 @@ impl Session {
     }
 
     /// Runs a handler in a task of its own once it is its turn.
-    fn enqueue(&mut self, id: u64, route: Arc<Route>, request: Request, waiting: Box<Waiting>) {
+    fn enqueue(&mut self, id: u64, route: &Arc<Route>, request: Request, waiting: Box<Waiting>) {
+        let noted = Noted::new(route, self.arrived);
         let (ticket, blocks) = (Some(waiting.ticket()), route.spawns());
         let (exchange, max_frame) = (Arc::clone(&self.exchange), self.max_frame);
         let owing = Owing::new(&self.pulse);
         let answer = async move {
-            let outcome = call::queued(&route, request, waiting).await;
+            let outcome = call::queued(noted, request, waiting).await;
             drop(owing);
             deliver(id, &outcome, &exchange, max_frame);
         };

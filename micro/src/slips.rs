@@ -2,7 +2,7 @@
 
 /// The known word that is probably meant: the one with the fewest slips, or else one that is longer.
 /// All of them begin with `prefix`.
-pub(super) fn nearest(written: &str, prefix: &str, known: &[String]) -> Option<String> {
+pub(crate) fn nearest(written: &str, prefix: &str, known: &[String]) -> Option<String> {
     let close = known.iter().map(|known| (distance(written, known), known)).min();
     let close = close.filter(|(slips, _)| *slips <= 1 + written.len() / 5).map(|(_, known)| known);
     let part = written.strip_prefix(prefix).filter(|part| part.len() > 2);

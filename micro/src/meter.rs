@@ -1,0 +1,155 @@
+//! Counts the calls a client makes, for those who watch it from outside.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use micro_rpc::{Code, Name, Request, Tally};
+use tokio::time::Instant;
+
+/// The calls of a client by service, contract and method.
+///
+/// Finding a method neither locks nor allocates, save for its first call.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    /// In the order of their names.
+    series: ArcSwap<Vec<Arc<Series>>>,
+    /// The calls for which there was no room among them.
+    others: Arc<Series>,
+}
+
+/// The calls of one method.
+#[derive(Debug)]
+pub(crate) struct Series {
+    pub(crate) service: String,
+    /// Empty for the calls of all others, as are the method and the service.
+    pub(crate) contract: Name,
+    pub(crate) method: Name,
+    pub(crate) tally: Tally,
+}
+
+/// So many methods are told apart. A program knows fewer; one that passes on whatever it is asked for
+/// could be made to remember any number.
+const MOST: usize = 1_000;
+
+impl Default for Meter {
+    fn default() -> Self {
+        let others = Arc::new(Series::new("", "".into(), "".into()));
+        Self { series: ArcSwap::default(), others }
+    }
+}
+
+impl Meter {
+    /// Begins a call, which ends when it is told to, or as *cancelled* when it is dropped.
+    pub(crate) fn begin(&self, service: &str, request: &Request) -> Metered {
+        let series = self.find(service, request).unwrap_or_else(|| self.add(service, request));
+        Metered { series, since: Instant::now(), has_ended: false }
+    }
+
+    /// All that was called so far, in the order of the names, then the others if there are any.
+    pub(crate) fn read(&self) -> Vec<Arc<Series>> {
+        let mut all = self.series.load().to_vec();
+        all.extend(self.others.tally.read().next().map(|_| self.others.clone()));
+        all
+    }
+
+    fn find(&self, service: &str, request: &Request) -> Option<Arc<Series>> {
+        let series = self.series.load();
+        let found = series.binary_search_by(|series| series.compare(service, request));
+        found.ok().map(|at| series[at].clone())
+    }
+
+    fn add(&self, service: &str, request: &Request) -> Arc<Series> {
+        let (contract, method) = (request.contract.clone(), request.method.clone());
+        let new = Arc::new(Series::new(service, contract, method));
+        self.series.rcu(|known| {
+            let mut series = Vec::clone(known);
+            if let Err(at) = series.binary_search_by(|series| series.compare(service, request))
+                && series.len() < MOST
+            {
+                series.insert(at, new.clone());
+            }
+            series
+        });
+        // Another call of the method may have been quicker.
+        self.find(service, request).unwrap_or_else(|| self.others.clone())
+    }
+}
+
+impl Series {
+    fn new(service: &str, contract: Name, method: Name) -> Self {
+        Self { service: service.to_owned(), contract, method, tally: Tally::new() }
+    }
+
+    fn compare(&self, service: &str, request: &Request) -> Ordering {
+        let own = (self.method.as_str(), self.contract.as_str(), &*self.service);
+        own.cmp(&(request.method.as_str(), request.contract.as_str(), service))
+    }
+}
+
+/// A call that is under way.
+#[derive(Debug)]
+pub(crate) struct Metered {
+    series: Arc<Series>,
+    since: Instant,
+    has_ended: bool,
+}
+
+impl Metered {
+    pub(crate) fn ended(mut self, end: Result<(), Code>) {
+        self.has_ended = true;
+        self.series.tally.note(end, self.since.elapsed());
+    }
+}
+
+impl Drop for Metered {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            self.series.tally.note(Err(Code::Cancelled), self.since.elapsed());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use micro_rpc::Codec;
+
+    use super::*;
+
+    fn request(method: String) -> Request {
+        Request::new("shop", method, Codec::Json, Bytes::new())
+    }
+
+    fn count(series: &Series) -> u64 {
+        series.tally.read().map(|(_, took)| took.count()).sum()
+    }
+
+    /// Calls of a method are counted together, those of its namesakes elsewhere are not, and calls
+    /// that nobody waits for are counted as well.
+    #[test]
+    fn methods_are_told_apart() {
+        let meter = Meter::default();
+        let (price, stock) = (request("price".to_owned()), request("stock".to_owned()));
+        for (service, request) in [("a", &price), ("a", &stock), ("b", &price), ("a", &price)] {
+            meter.begin(service, request).ended(Ok(()));
+        }
+        drop(meter.begin("b", &price));
+        let read = meter.read();
+        let read: Vec<_> =
+            read.iter().map(|series| (&*series.service, &*series.method, count(series))).collect();
+        assert_eq!(read, [("a", "price", 2), ("b", "price", 2), ("a", "stock", 1)]);
+    }
+
+    /// However many methods are called, so many are remembered, and no call is lost.
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let meter = Meter::default();
+        for number in 0..2 * MOST {
+            meter.begin("a", &request(number.to_string())).ended(Err(Code::NotFound));
+        }
+        let read = meter.read();
+        assert_eq!((read.len(), count(&read[MOST])), (MOST + 1, MOST as u64));
+        assert_eq!(read.iter().map(|series| count(series)).sum::<u64>(), 2 * MOST as u64);
+    }
+}
