@@ -2,7 +2,7 @@
 //! as usage is made from.
 
 /// Every key, in the order in which people see them.
-pub(crate) const KEYS: [Key; 17] = [
+pub(crate) const KEYS: [Key; 19] = [
     Key {
         name: "registry",
         value: "URL",
@@ -122,6 +122,20 @@ pub(crate) const KEYS: [Key; 17] = [
         value: "THROTTLE",
         about: "attempts an overloaded service gets for each that it accepts, over how long; or off",
         unset: Unset::Is("1.7 over 1s"),
+        is_identity: false,
+    },
+    Key {
+        name: "log",
+        value: "FILTER",
+        about: "which log lines and spans there are, such as warn,shop=debug",
+        unset: Unset::Is("info"),
+        is_identity: false,
+    },
+    Key {
+        name: "spans_to",
+        value: "URL",
+        about: "where spans are exported to, by OTLP over gRPC, such as http://localhost:4317",
+        unset: Unset::Follows("nowhere"),
         is_identity: false,
     },
 ];
