@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use crate::client::Target;
 use crate::contract::{MethodInfo, Served};
 use crate::send::{Plan, Sent, send, site};
-use crate::{CallError, Code, Context, Error, Phase, RpcError, Stopwatch, spans};
+use crate::{CallError, Code, Context, Error, Phase, RpcError, Stopwatch, schema, spans};
 
 /// A call that is made when it is awaited. Its options apply to it alone.
 ///
@@ -33,6 +33,7 @@ pub struct Call<T, E> {
     /// What is wrong with the request; reported when the call is awaited.
     invalid: Option<Error>,
     timeout: Option<Duration>,
+    trace: Option<TraceContext>,
     context: Option<Context>,
     criticality: Option<Criticality>,
     stopwatch: Option<Stopwatch>,
@@ -61,15 +62,23 @@ impl<T, E> Call<T, E> {
         codec: Codec,
         arguments: &A,
     ) -> Self {
-        let (body, invalid) = match codec.encode(arguments) {
-            Ok(body) => (body, None),
-            Err(error) => (Bytes::new(), Some(bad_arguments(error))),
-        };
+        match codec.encode(arguments) {
+            Ok(body) => Self::of(target, Request::new(contract, method, codec, body)),
+            Err(error) => {
+                let request = Request::new(contract, method, codec, Bytes::new());
+                Self { invalid: Some(bad_arguments(error)), ..Self::of(target, request) }
+            }
+        }
+    }
+
+    /// A call that is encoded already.
+    pub(crate) fn of(target: &Target, request: Request) -> Self {
         Self {
             plan: Plan::to(target.clone()),
-            request: Request::new(contract, method, codec, body),
-            invalid,
+            request,
+            invalid: None,
             timeout: None,
+            trace: None,
             context: None,
             criticality: None,
             stopwatch: None,
@@ -148,6 +157,13 @@ impl<T, E> Call<T, E> {
         self
     }
 
+    /// The trace it belongs to, and the span in that which makes it. Default: that of the call being
+    /// served, else a new one.
+    pub fn trace(mut self, trace: TraceContext) -> Self {
+        self.trace = Some(trace);
+        self
+    }
+
     /// What measures it. Default: nothing does.
     pub fn stopwatch(mut self, stopwatch: &Stopwatch) -> Self {
         self.stopwatch = Some(stopwatch.clone());
@@ -200,15 +216,7 @@ impl<T: DeserializeOwned, E: MethodError> Call<T, E> {
     }
 
     async fn make(&mut self) -> Result<Reply<T>, CallError<E>> {
-        self.settle();
-        let answer = match self.invalid.take() {
-            None => send(&self.plan, &mut self.request).await,
-            Some(error) => Err(error.with_call(site(&self.plan.target, &self.request))),
-        };
-        if let Some(stopwatch) = &self.stopwatch {
-            stopwatch.end();
-        }
-        match answer {
+        match self.send().await {
             Ok(sent) => match decode(&sent.response) {
                 Ok(value) => Ok(reply(value, sent, &self.request)),
                 Err(error) => {
@@ -222,6 +230,54 @@ impl<T: DeserializeOwned, E: MethodError> Call<T, E> {
             }),
         }
     }
+}
+
+/// A body as it travels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Encoded {
+    /// How it is encoded.
+    pub codec: Codec,
+    /// Its bytes.
+    pub body: Bytes,
+}
+
+impl Encoded {
+    /// A body in this codec.
+    pub fn new(codec: Codec, body: Bytes) -> Self {
+        Self { codec, body }
+    }
+}
+
+impl<E> Call<Encoded, E> {
+    /// Makes the call, and leaves the answer encoded, for callers that pass it on.
+    ///
+    /// # Errors
+    ///
+    /// Those of the call; a method's own error is in the [details](Error::details).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cancels the call, on the server as well.
+    pub async fn encoded_reply(mut self) -> Result<Reply<Encoded>, Error> {
+        let mut sent = self.send().await?;
+        let (codec, body) = (sent.response.codec, std::mem::take(&mut sent.response.body));
+        Ok(reply(Encoded { codec, body }, sent, &self.request))
+    }
+}
+
+impl<T, E> Call<T, E> {
+    async fn send(&mut self) -> Result<Sent, Error> {
+        self.settle();
+        let answer = match self.invalid.take() {
+            None => send(&self.plan, &mut self.request).await,
+            Some(error) => Err(error.with_call(site(&self.plan.target, &self.request))),
+        };
+        if let Some(stopwatch) = &self.stopwatch {
+            stopwatch.end();
+        }
+        answer
+    }
 
     /// Settles what the caller left open, now that the call begins.
     fn settle(&mut self) {
@@ -233,6 +289,9 @@ impl<T: DeserializeOwned, E: MethodError> Call<T, E> {
         }
         if let Some(criticality) = self.criticality {
             self.request.criticality = criticality;
+        }
+        if let Some(trace) = self.trace {
+            self.request.trace = Some(trace.child());
         }
         if let Some(stopwatch) = &self.stopwatch {
             stopwatch.begin();
@@ -340,6 +399,14 @@ pub trait MethodError: Send + 'static {
 
     /// What those see who do not know its type.
     fn into_error(self) -> Error;
+
+    /// The JSON Schema of what travels of it, if that is more than a code and a message.
+    fn schema() -> Option<serde_json::Value>
+    where
+        Self: Sized,
+    {
+        None
+    }
 }
 
 impl<E: RpcError> MethodError for E {
@@ -361,6 +428,10 @@ impl<E: RpcError> MethodError for E {
     fn into_error(self) -> Error {
         Error::of(self.code(), Phase::Execute, self.to_string(), self)
             .with_execution(Execution::Executed)
+    }
+
+    fn schema() -> Option<serde_json::Value> {
+        Some(schema::of::<E>())
     }
 }
 

@@ -35,6 +35,8 @@ pub(crate) struct Inner {
     selector: Selector<Channel>,
     defaults: CallDefaults,
     stacks: Stacks,
+    /// Where `memory:` addresses are.
+    network: Option<MemoryNetwork>,
     meter: Meter,
 }
 
@@ -111,6 +113,10 @@ impl Client {
 
     pub(crate) fn stacks(&self) -> &Stacks {
         &self.inner.stacks
+    }
+
+    pub(crate) fn network(&self) -> Option<&MemoryNetwork> {
+        self.inner.network.as_ref()
     }
 }
 
@@ -315,10 +321,11 @@ impl ClientBuilder {
         }
         let Settled { selector: config, retry, hash_by } = balancing.settle(settings)?;
         let defaults = CallDefaults { timeout, wait_for_ready, retry, hash_by };
+        let network = channel.memory.clone();
         let connect = move |registration: &Registration| channel_to(registration, &channel);
         let selector = Selector::avoiding(registry, config, connect, Channel::is_away);
         let meter = Meter::default();
-        Ok(Client { inner: Arc::new(Inner { selector, defaults, stacks, meter }) })
+        Ok(Client { inner: Arc::new(Inner { selector, defaults, stacks, network, meter }) })
     }
 }
 

@@ -10,10 +10,11 @@ use micro_registry::Endpoint;
 use micro_rpc::{Code, Codec, Handler, Name, Request, Response, Status};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tracing::Instrument;
 
 use crate::call::MethodError;
-use crate::{Context, spans};
+use crate::{Context, schema, spans};
 
 /// A contract with its implementation, ready to be [served](crate::Service::serve). Comes from the
 /// server type that `#[micro::service]` generates: of `English`, which implements the trait
@@ -30,7 +31,16 @@ pub struct Contract {
 struct Method {
     name: Name,
     endpoint: Endpoint,
+    schemas: fn() -> Schemas,
     handler: Arc<dyn Handler>,
+}
+
+/// JSON Schema of what a method takes, answers and fails with.
+#[derive(Default)]
+struct Schemas {
+    request: Option<Value>,
+    response: Option<Value>,
+    error: Option<Value>,
 }
 
 impl Contract {
@@ -44,9 +54,15 @@ impl Contract {
         self.doc
     }
 
-    /// Its methods as they are registered.
+    /// Its methods as they are registered: without schemas, which every node tells on demand and no
+    /// registry need keep for all of them.
     pub fn endpoints(&self) -> Vec<Endpoint> {
         self.methods.iter().map(|method| method.endpoint.clone()).collect()
+    }
+
+    /// Its methods with the schemas of what they take, answer and fail with.
+    pub fn described(&self) -> Vec<Endpoint> {
+        self.methods.iter().map(Method::described).collect()
     }
 
     /// One handler for all methods: for those with an endpoint, which are told to others, and for
@@ -56,6 +72,7 @@ impl Contract {
         let method = |endpoint: Endpoint| Method {
             name: endpoint.name.clone().into(),
             endpoint,
+            schemas: Schemas::default,
             handler: handler.clone(),
         };
         let methods = endpoints.into_iter().map(method).collect();
@@ -68,6 +85,15 @@ impl Contract {
         let methods = methods.into_iter().map(|method| (Some(method.name), method.handler));
         let handlers = methods.chain(fallback.map(|fallback| (None, fallback)));
         handlers.map(move |(method, handler)| (name.clone(), method, handler))
+    }
+}
+
+impl Method {
+    fn described(&self) -> Endpoint {
+        let Schemas { request, response, error } = (self.schemas)();
+        let mut endpoint = self.endpoint.clone();
+        (endpoint.request, endpoint.response, endpoint.error) = (request, response, error);
+        endpoint
     }
 }
 
@@ -134,12 +160,13 @@ impl ContractBuilder {
     where
         S: Send + Sync + 'static,
         A: DeserializeOwned + Send + 'static,
-        T: Serialize + Send + 'static,
+        T: Serialize + DeserializeOwned + Send + 'static,
         E: MethodError,
         F: Fn(Arc<S>, Context, A) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = Result<T, E>> + Send + 'static,
     {
-        self.method(implementation, info, method, |codec, result, served| match result {
+        let schemas = || schemas::<A, T>(E::schema());
+        self.method(implementation, info, schemas, method, |codec, result, served| match result {
             Ok(value) => respond(codec, codec.encode(&value), served),
             Err(error) => Err(error.into_status(codec, served)),
         })
@@ -155,11 +182,12 @@ impl ContractBuilder {
     where
         S: Send + Sync + 'static,
         A: DeserializeOwned + Send + 'static,
-        T: Serialize + Send + 'static,
+        T: Serialize + DeserializeOwned + Send + 'static,
         F: Fn(Arc<S>, Context, A) -> Fut + Clone + Send + Sync + 'static,
         Fut: Future<Output = T> + Send + 'static,
     {
-        self.method(implementation, info, method, |codec, value, served| {
+        let schemas = || schemas::<A, T>(None);
+        self.method(implementation, info, schemas, method, |codec, value, served| {
             respond(codec, codec.encode(&value), served)
         })
     }
@@ -173,6 +201,7 @@ impl ContractBuilder {
         mut self,
         implementation: &Arc<S>,
         info: &'static MethodInfo,
+        schemas: fn() -> Schemas,
         method: F,
         answer: fn(Codec, O, &Served<'_>) -> Result<Response, Status>,
     ) -> Self
@@ -197,9 +226,13 @@ impl ContractBuilder {
             })
         };
         let (name, endpoint) = (info.name.into(), info.endpoint());
-        self.0.methods.push(Method { name, endpoint, handler: Arc::new(handler) });
+        self.0.methods.push(Method { name, endpoint, schemas, handler: Arc::new(handler) });
         self
     }
+}
+
+fn schemas<A: DeserializeOwned, T: DeserializeOwned>(error: Option<Value>) -> Schemas {
+    Schemas { request: Some(schema::of::<A>()), response: Some(schema::of::<T>()), error }
 }
 
 /// Runs a method with all that is around each: its context, its span, the answer's metadata.

@@ -1,9 +1,13 @@
-//! Durations as people write them.
+//! Durations as people write them, in settings and on command lines.
 
 use std::time::Duration;
 
 /// Parses `100us`, `200ms`, `30s`, `5m` or `1.5h`.
-pub(crate) fn parse(text: &str) -> Result<Duration, String> {
+///
+/// # Errors
+///
+/// What would have been right, for anything else.
+pub fn parse(text: &str) -> Result<Duration, String> {
     const EXPECTED: &str =
         "expected a number and a unit (us, ms, s, m or h), for example 200ms, 30s or 1.5h";
     let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).ok_or(EXPECTED)?;
@@ -21,7 +25,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
 }
 
 /// The text of a duration, as [`parse`] reads it if it has no nanoseconds.
-pub(crate) fn text(duration: Duration) -> String {
+pub fn text(duration: Duration) -> String {
     match duration {
         Duration::ZERO => "0s".to_owned(),
         other => format!("{other:?}").replace('µ', "u"),

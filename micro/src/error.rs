@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use micro_rpc::{Code, Codec, Execution, TraceId};
+use micro_rpc::{Code, Codec, Execution, Metadata, Status, TraceId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -91,6 +91,7 @@ struct Inner {
     execution: Execution,
     /// The method's own error, as encoded.
     details: Option<(Codec, Bytes)>,
+    metadata: Metadata,
     retry_after: Option<Duration>,
     call: Option<CallSite>,
     cause: Cause,
@@ -226,6 +227,25 @@ impl Error {
         self.0.call.as_ref()?.trace
     }
 
+    /// What the server sent along with it.
+    pub fn metadata(&self) -> &Metadata {
+        &self.0.metadata
+    }
+
+    /// The same as a status, for who passes the call on and has nothing to add: its code, message and
+    /// details, and what the server sent along.
+    pub fn to_status(&self) -> Status {
+        let Inner { code, message, details, metadata, retry_after, .. } = &*self.0;
+        let mut status = Status::new(*code, message.clone()).with_metadata(metadata.clone());
+        if let Some(wait) = retry_after {
+            status = status.with_retry_after(*wait);
+        }
+        match details {
+            Some((codec, details)) => status.with_details(*codec, details.clone()),
+            None => status,
+        }
+    }
+
     /// An error to return from a method whose callers need no type for it: they see the code and
     /// the message, nothing else.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
@@ -246,6 +266,7 @@ impl Error {
             phase,
             execution: Execution::NotSent,
             details: None,
+            metadata: Metadata::new(),
             retry_after: None,
             call: None,
             cause: Cause::None,
@@ -289,6 +310,11 @@ impl Error {
 
     pub(crate) fn with_details(mut self, details: Option<(Codec, Bytes)>) -> Self {
         self.0.details = details;
+        self
+    }
+
+    pub(crate) fn with_metadata(mut self, metadata: Metadata) -> Self {
+        self.0.metadata = metadata;
         self
     }
 

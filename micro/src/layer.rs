@@ -38,7 +38,8 @@
 //!
 //! On a client a layer's error says nothing about execution, unless it is a [`Status`] that is
 //! [refused](Status::refused): the request was not sent if the layers have not passed it on, and may
-//! have been executed if they have. Once they have ended it with an error unsent, it stays unsent. An
+//! have been executed if they have. What an attempt's layers end unsent says nothing against the node
+//! it was meant for. Once they have ended it with an error unsent, it stays unsent. An
 //! error from behind the layers says itself what is known.
 //!
 //! # Examples

@@ -1,6 +1,6 @@
 //! A request on its way: per-call layers, attempts on one node or several, per-attempt layers.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -123,7 +123,7 @@ async fn told(plan: &Plan, request: &mut Request, span: Span) -> Result<Sent, Er
 
 async fn pass(plan: &Plan, request: &mut Request) -> Result<Sent, Error> {
     let Some(stack) = &plan.target.client().stacks().per_call else {
-        let (response, source) = attempts(plan, request).await?;
+        let (response, source) = attempts(plan, request, &mut false).await?;
         return Ok(Sent { response, source: Some(source) });
     };
     let (mut passed, passage) = (request.clone(), Passage::default());
@@ -175,18 +175,21 @@ fn expired() -> Status {
 #[derive(Clone)]
 struct Planned(Plan, Passage, Arc<Last>, Repeats);
 
-/// Whether what the layers send from now on repeats what cost a server work, or may have: set while
-/// they wait for an end, and by one that was not free.
-type Repeats = Arc<AtomicBool>;
+/// How many of what the layers sent are under way, or cost a server work, or may have: what they send
+/// besides repeats those. One whose end nobody waited for stays among them.
+type Repeats = Arc<AtomicUsize>;
 
 /// What lies behind the layers of a call.
 async fn planned(mut request: Request) -> Result<Response, BoxError> {
     let Planned(plan, passage, last, repeats) =
         request.extensions.remove::<Planned>().ok_or(LOST)?;
     passage.pass()?;
-    request.no_retry |= repeats.swap(true, Relaxed);
-    let outcome = attempts(&plan, &mut request).await;
-    repeats.store(request.no_retry, Relaxed);
+    request.no_retry |= repeats.fetch_add(1, Relaxed) > 0;
+    let mut costly = false;
+    let outcome = attempts(&plan, &mut request, &mut costly).await;
+    if !costly {
+        repeats.fetch_sub(1, Relaxed);
+    }
     let (response, source) = outcome?;
     *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(source);
     Ok(response)
@@ -194,14 +197,19 @@ async fn planned(mut request: Request) -> Result<Response, BoxError> {
 
 const LOST: &str = "a layer made a new request: pass the one it was given on, changed if need be";
 
-async fn attempts(plan: &Plan, request: &mut Request) -> Result<(Response, Source), Error> {
+/// Makes attempts, and says in `costly` whether one that failed cost a server work, or may have.
+async fn attempts(
+    plan: &Plan,
+    request: &mut Request,
+    costly: &mut bool,
+) -> Result<(Response, Source), Error> {
     let subscription = match plan.target.subscription() {
         Ok(subscription) => subscription,
         Err(error) => return Err(Error::from(error).with_call(site(&plan.target, request))),
     };
     let options = plan.options(request);
     let stack = plan.target.client().stacks().per_attempt.as_ref();
-    match subscription.call(&options, &mut Attempts { request, stack }).await {
+    match subscription.call(&options, &mut Attempts { request, stack, costly }).await {
         Ok(Answered { response, node, attempts, .. }) => Ok((response, (node, attempts))),
         Err(failure) => Err(failed(failure, site(&plan.target, request))),
     }
@@ -212,6 +220,7 @@ async fn attempts(plan: &Plan, request: &mut Request) -> Result<(Response, Sourc
 struct Attempts<'a> {
     request: &'a mut Request,
     stack: Option<&'a Next>,
+    costly: &'a mut bool,
 }
 
 impl Attempt<Channel> for Attempts<'_> {
@@ -230,7 +239,8 @@ impl Attempt<Channel> for Attempts<'_> {
             false => Box::pin(self.told(channel, span)).await,
         };
         // Whoever did something for it, or has too much to do, is asked for less by the next one.
-        self.request.no_retry |= answer.as_ref().is_err_and(|error| !error.class().is_free());
+        *self.costly |= answer.as_ref().is_err_and(AttemptError::is_costly);
+        self.request.no_retry |= *self.costly;
         answer
     }
 }
@@ -254,7 +264,10 @@ impl Attempts<'_> {
         request.extensions.insert(On(channel.clone(), passage.clone()));
         // Boxed, so that calls without layers do not carry room for it.
         let answer = Box::pin(in_time(stack.clone(), request)).await;
-        answer.map_err(|error| AttemptError::Layer(of_attempt_layer(error, &passage)))
+        answer.map_err(|error| match of_attempt_layer(error, &passage) {
+            error if passage.end() => AttemptError::Layer(error),
+            error => AttemptError::Unsent(error),
+        })
     }
 }
 
@@ -291,7 +304,7 @@ fn failed(failure: Failure<AttemptError>, mut site: CallSite) -> Error {
             site.node = Some((node.node.id.clone(), node.node.address.clone()));
             match error {
                 AttemptError::Engine(error) => of_engine(error, &earlier),
-                AttemptError::Layer(error) => error.and(&earlier),
+                AttemptError::Layer(error) | AttemptError::Unsent(error) => error.and(&earlier),
             }
         }
         Failure::NotFound => {
@@ -331,8 +344,9 @@ fn of_engine(error: micro_rpc::Error, earlier: &str) -> Error {
     let (code, execution) = (error.code(), error.execution());
     let details = error.details().map(|(codec, details)| (codec, details.clone()));
     let (message, wait) = (format!("{}{earlier}", error.message()), error.retry_after());
+    let metadata = error.metadata().clone();
     let same = Error::of(code, phase, message, error).with_execution(execution);
-    same.with_details(details).with_retry_after(wait)
+    same.with_details(details).with_metadata(metadata).with_retry_after(wait)
 }
 
 /// The error of a call that its layers ended.
@@ -382,7 +396,9 @@ fn of_layer(ended: Ended, passed: bool) -> Error {
 fn of_status(status: Status, phase: Phase) -> Error {
     let details = status.details().map(|(codec, details)| (codec, details.clone()));
     let (code, message, wait) = (status.code(), status.message().to_owned(), status.retry_after());
-    Error::of(code, phase, message, status).with_details(details).with_retry_after(wait)
+    let metadata = status.metadata().clone();
+    let same = Error::of(code, phase, message, status).with_metadata(metadata);
+    same.with_details(details).with_retry_after(wait)
 }
 
 /// An attempt's error, with what the selector must know of it.
@@ -392,20 +408,27 @@ enum AttemptError {
     Engine(micro_rpc::Error),
     /// With layers around the attempt, theirs or what they let through.
     Layer(Error),
+    /// Theirs, and they have not let the request through.
+    Unsent(Error),
 }
 
 impl AttemptError {
     fn message(&self) -> &str {
         match self {
             Self::Engine(error) => error.message(),
-            Self::Layer(error) => error.message(),
+            Self::Layer(error) | Self::Unsent(error) => error.message(),
         }
+    }
+
+    /// Whether a server did something for it, may have, or has too much to do.
+    fn is_costly(&self) -> bool {
+        !self.is_local() && !self.class().is_free()
     }
 
     fn state(&self) -> (Execution, Code) {
         match self {
             Self::Engine(error) => (error.execution(), error.code()),
-            Self::Layer(error) => (error.execution(), error.code()),
+            Self::Layer(error) | Self::Unsent(error) => (error.execution(), error.code()),
         }
     }
 }
@@ -418,8 +441,13 @@ impl Classify for AttemptError {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Engine(error) => error.retry_after(),
-            Self::Layer(error) => error.retry_after(),
+            Self::Layer(error) | Self::Unsent(error) => error.retry_after(),
         }
+    }
+
+    /// Of a node that was not asked nothing is known, whatever the layers say.
+    fn is_local(&self) -> bool {
+        matches!(self, Self::Unsent(_)) || self.class() == Class::Unsent
     }
 
     fn class(&self) -> Class {

@@ -356,8 +356,8 @@ impl Service {
         self
     }
 
-    /// What it accepts from peers, and how much it does at once. A value out of its range is an error
-    /// of the start.
+    /// What it accepts from peers, and how much it does at once. The settings of each limit, such as
+    /// `max_running`, stand above it. A value out of its range is an error of the start.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self

@@ -43,6 +43,18 @@ use crate::{Error, duration, slips};
 /// | `register_ttl` | `MICRO_REGISTER_TTL` | `--register-ttl DURATION` | how long a registration lasts, at least twice the interval | `30s` |
 /// | `register_interval` | `MICRO_REGISTER_INTERVAL` | `--register-interval DURATION` | how often it is renewed, at least 100ms | `10s` |
 /// | `drain_delay` | `MICRO_DRAIN_DELAY` | `--drain-delay DURATION` | how long a service that stops accepts calls, at most 5m | `2s` |
+/// | `max_frame` | `MICRO_MAX_FRAME` | `--max-frame BYTES` | the longest request accepted, with its head: 1024 to 67108864 bytes | `4194304` |
+/// | `max_metadata` | `MICRO_MAX_METADATA` | `--max-metadata BYTES` | the most metadata accepted with a request, at most 16384 bytes | `16384` |
+/// | `max_in_flight` | `MICRO_MAX_IN_FLIGHT` | `--max-in-flight NUMBER` | calls at once that one connection may make, 1 to 65536 | `1024` |
+/// | `max_rate_per_peer` | `MICRO_MAX_RATE_PER_PEER` | `--max-rate-per-peer NUMBER` | calls a second that one IP address may make; or off | `off` |
+/// | `max_running` | `MICRO_MAX_RUNNING` | `--max-running NUMBER` | calls that run at once, 1 to 65536 | `65536` |
+/// | `adaptive` | `MICRO_ADAPTIVE` | `--adaptive SWITCH` | whether fewer run at once while calls take long because of each other: on or off | `on` |
+/// | `min_running` | `MICRO_MIN_RUNNING` | `--min-running NUMBER` | the fewest at once that this goes down to, 1 to max_running | `32` |
+/// | `max_queued` | `MICRO_MAX_QUEUED` | `--max-queued NUMBER` | calls of each criticality that wait for their turn, at most 65536 | `1024` |
+/// | `max_queue_time` | `MICRO_MAX_QUEUE_TIME` | `--max-queue-time DURATION` | how long a call waits for its turn, at most a year | `100ms` |
+/// | `max_connections` | `MICRO_MAX_CONNECTIONS` | `--max-connections NUMBER` | connections that are open at once, at least 1 | `10000` |
+/// | `max_connections_per_peer` | `MICRO_MAX_CONNECTIONS_PER_PEER` | `--max-connections-per-peer NUMBER` | those of one IP address, at least 1 | `1024` |
+/// | `stall_timeout` | `MICRO_STALL_TIMEOUT` | `--stall-timeout DURATION` | how long a peer may stop in the middle of something, 1ms to a year | `10s` |
 /// | `selector` | `MICRO_SELECTOR` | `--selector STRATEGY` | how a client picks a node: ewma, least-loaded, round-robin, random, weighted or consistent-hash | `ewma` |
 /// | `hash_by` | `MICRO_HASH_BY` | `--hash-by KEY` | the metadata whose value consistent-hash goes by, such as baggage.user, or call keys for each call's own | none |
 /// | `filter` | `MICRO_FILTER` | `--filter FILTER` | which nodes a client calls, such as version=^1.4; zone=a; label.track=canary | all |

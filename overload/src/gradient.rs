@@ -43,6 +43,11 @@ impl Gradient {
         self.limit as usize
     }
 
+    /// Whether calls took too long when last seen.
+    pub(crate) fn is_congested(&self) -> bool {
+        self.congested > 0
+    }
+
     /// Moves the limit.
     pub(crate) fn observe(&mut self, window: Window) {
         let gradient = TOLERANCE * window.unloaded / window.spent.max(f64::MIN_POSITIVE);

@@ -12,22 +12,42 @@ use crate::limiter::End;
 /// Times are compared by their geometric mean: where one call in a hundred takes a hundred times as
 /// long as the others, it says how long the others take, and hardly depends on how many of the rare
 /// ones a window happens to have.
+///
+/// A call that was given up would have taken no less, so its time alone makes an overload look
+/// better than it is. What is compared is therefore what an *answer* takes: where every other call is
+/// lost, each answer cost two. The same holds for what is normal, so that callers who always give up
+/// many are no load.
 #[derive(Debug, Default)]
 pub(crate) struct Latency {
     /// Calls that ended since the last [`take`](Self::take), and how long they took together.
     count: AtomicU64,
     spent: AtomicU64,
-    /// Of those that were given up, the logarithms of how many times as long as without load.
-    late: AtomicU64,
-    /// Of those that were answered, of which alone can be learned how long they should take.
-    answered: AtomicU64,
-    logs: AtomicU64,
+    /// Those that were answered, with the logarithms of their times.
+    answered: Tally,
+    /// Those that were given up, each as the part that it was of a call without load, at most 1, with
+    /// the logarithms of how many times as long they were.
+    lost: Tally,
+    /// Those that ended in an error, with the same.
+    failed: Tally,
     /// While nothing is known: since when calls teach, 0 before the first [`take`](Self::take), and
     /// those that began until when do.
     since: AtomicU64,
     until: AtomicU64,
-    /// A call without load, 0 while it is not known. Only `take` writes it.
+    /// While nothing is known: by how many more were given up, and not soon, than answered.
+    in_vain: AtomicU64,
+    /// An answer without load, 0 while it is not known. Only `take` writes it.
     unloaded: AtomicU64,
+}
+
+/// In what circumstances calls ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    /// Nothing waited for anything else.
+    pub(crate) calm: bool,
+    /// Calls of some kind took too long until now, many at once.
+    pub(crate) congested: bool,
+    /// The most that ran at once.
+    pub(crate) peak: usize,
 }
 
 /// The calls that ended in some time.
@@ -70,32 +90,44 @@ const DOUBT: f64 = 0.002;
 /// Fewer calls than this may be quick by chance.
 const MANY: f64 = 50.0;
 /// From fewer calls nothing is known.
-const LESSON: u64 = 10;
+const LESSON: f64 = 10.0;
 /// How many nanoseconds the first calls get to end, and how many times as long as those that have:
 /// they are not all.
 const PATIENCE: (f64, f64) = (5e8, 4.0);
-/// Logarithms are counted in parts of this size.
+/// The logarithm of how many times too long calls take of which most are given up, with nothing else
+/// known: enough to halve the limit.
+const HOPELESS: f64 = 2.0 * LN_2;
+/// Counts and logarithms are in parts of this size.
 const PARTS: f64 = (1_u64 << 20) as f64;
 
 impl Latency {
-    /// Notes a call that began so many nanoseconds after the limiter and took so long. Of one that
-    /// was given up it is only known that it would not have been quicker than that.
+    /// Notes a call that began so many nanoseconds after the limiter and took so long.
     pub(crate) fn note(&self, began: u64, took: Duration, end: End) {
         let took = nanos(took.min(LONGEST));
         self.count.fetch_add(1, Ordering::Relaxed);
         self.spent.fetch_add(took, Ordering::Relaxed);
         let unloaded = self.unloaded.load(Ordering::Relaxed);
-        match end {
-            End::Ended if unloaded > 0 || self.teaches(began) => {
-                self.answered.fetch_add(1, Ordering::Relaxed);
-                self.logs.fetch_add(log(took), Ordering::Relaxed);
-            }
-            End::GivenUp if unloaded > 0 => {
-                let late = log(took).saturating_sub(log(unloaded));
-                self.late.fetch_add(late, Ordering::Relaxed);
-            }
-            _ => {}
+        if unloaded == 0 {
+            self.count_in_vain(took, end);
         }
+        let late = || (ln(took) - ln(unloaded)).max(0.0);
+        match end {
+            _ if unloaded == 0 && !self.teaches(began) => {}
+            End::Ended => self.answered.add(1.0, ln(took)),
+            End::GivenUp => {
+                self.lost.add((took as f64 / unloaded.max(FLOOR) as f64).min(1.0), late());
+            }
+            End::Failed => self.failed.add(1.0, late()),
+        }
+    }
+
+    fn count_in_vain(&self, took: u64, end: End) {
+        let next = |in_vain: u64| match end {
+            End::Ended => in_vain.checked_sub(1),
+            End::GivenUp if took >= 2 * FLOOR => Some(in_vain + 1),
+            _ => None,
+        };
+        let _ = self.in_vain.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
     }
 
     fn teaches(&self, began: u64) -> bool {
@@ -107,57 +139,62 @@ impl Latency {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Takes what was noted until now. While it was `calm` nothing waited for anything else, so it
+    /// Takes what was noted until now. While it was calm nothing waited for anything else, so it
     /// says how long calls take without load; otherwise the first calls of all do, and what is much
     /// quicker than it should be says a little.
-    pub(crate) fn take(&self, calm: bool, now: u64) -> Ended {
+    pub(crate) fn take(&self, load: Load, now: u64) -> Ended {
         let count = self.count.swap(0, Ordering::Relaxed);
         // A call that is noted between these is in some of them only, which is as good as noise.
         let spent = self.spent.swap(0, Ordering::Relaxed) as f64;
-        let late = self.late.swap(0, Ordering::Relaxed) as f64 / PARTS;
         let log = match self.unloaded.load(Ordering::Relaxed) {
-            0 => self.begin_learning(calm, now),
-            known => self.compare(ln(known), late, count, calm),
+            0 => self.begin_learning(load, now),
+            known => self.compare(ln(known), load.calm),
         };
         let unloaded = count as f64 * self.unloaded.load(Ordering::Relaxed).max(FLOOR) as f64;
         Ended { count, spent, unloaded, loaded: unloaded * log.exp() }
     }
 
     /// Returns the logarithm of how many times as long as without load calls took.
-    fn compare(&self, known: f64, late: f64, count: u64, calm: bool) -> f64 {
-        let (answered, logs) = self.take_answered();
-        let slower = logs - answered * known;
+    fn compare(&self, known: f64, calm: bool) -> f64 {
+        let noted = self.take_noted();
+        let slower = noted.slower(known);
         let weight = match calm {
-            true => 1.0 / (answered + MEMORY),
-            false if answered >= MANY && slower < -answered * LN_2 => DOUBT / answered,
+            true => noted.answered / (noted.answered + MEMORY),
+            false if noted.answered >= MANY && slower < -LN_2 => DOUBT,
             false => 0.0,
         };
         let learned = known + slower * weight;
         self.unloaded.store(learned.exp() as u64, Ordering::Relaxed);
-        (logs - answered * learned + late) / count.max(1) as f64
+        slower.max(noted.slower_with_failures(known)) - slower * weight
     }
 
     /// At the start there may be many calls at once. Those that began first waited the least for
-    /// others, and they teach once they have had time to end, the slow ones too.
-    fn begin_learning(&self, calm: bool, now: u64) -> f64 {
-        let answered = self.answered.load(Ordering::Relaxed);
+    /// others, and they teach once they have had time to end, the slow ones too. Those that begin
+    /// while others take too long already, or of which most are lost, teach nothing.
+    fn begin_learning(&self, load: Load, now: u64) -> f64 {
+        let is_hopeless = !load.calm && self.is_hopeless(load.peak);
+        if is_hopeless || load.congested {
+            self.begin_again(now);
+            return if is_hopeless { HOPELESS } else { 0.0 };
+        }
+        let answered = self.answered.calls();
         let since = self.since.load(Ordering::Relaxed);
-        // Nobody has called this kind yet: its first calls are still to come.
-        if answered == 0 && since == 0 {
+        // Nobody has had an answer of this kind yet: its first calls are still to come.
+        if answered == 0.0 && since == 0 {
+            self.take_noted();
             return 0.0;
         }
-        let logs = self.logs.load(Ordering::Relaxed) as f64 / PARTS;
-        let mean = (logs / answered.max(1) as f64).exp();
+        let mean = (self.answered.logs() / answered.max(1.0)).exp();
         let passed = now.saturating_sub(since) as f64;
         let had_time = since > 0 && passed >= PATIENCE.0.max(PATIENCE.1 * mean);
         if had_time && answered >= LESSON {
-            self.take_answered();
-            self.unloaded.store(mean as u64, Ordering::Relaxed);
+            let unloaded = self.take_noted().settled();
+            self.unloaded.store(unloaded.exp() as u64, Ordering::Relaxed);
         } else if had_time || since == 0 {
             self.since.store(now.max(1), Ordering::Relaxed);
             self.until.store(now, Ordering::Relaxed);
         }
-        if calm {
+        if load.calm {
             self.until.store(u64::MAX, Ordering::Relaxed);
         } else {
             self.until.fetch_min(now, Ordering::Relaxed);
@@ -165,17 +202,98 @@ impl Latency {
         0.0
     }
 
-    fn take_answered(&self) -> (f64, f64) {
-        let answered = self.answered.swap(0, Ordering::Relaxed) as f64;
-        (answered, self.logs.swap(0, Ordering::Relaxed) as f64 / PARTS)
+    /// Whether more were lost than run at once: those that are still to end would not make up for
+    /// it. What is more than that is forgotten, so that better times are noticed.
+    fn is_hopeless(&self, peak: usize) -> bool {
+        let many = (peak as u64).max(LESSON as u64);
+        self.in_vain.fetch_min(many, Ordering::Relaxed) >= many
+    }
+
+    /// Those teach that begin from now on, until the next [`take`](Self::take).
+    fn begin_again(&self, now: u64) {
+        self.take_noted();
+        self.since.store(now.max(1), Ordering::Relaxed);
+        self.until.store(u64::MAX, Ordering::Relaxed);
+    }
+
+    fn take_noted(&self) -> Noted {
+        let (answered, logs) = self.answered.take();
+        let (lost, late) = self.lost.take();
+        let (failed, failed_late) = self.failed.take();
+        Noted { answered, logs, lost, late, failed, failed_late }
     }
 }
 
-/// The logarithm of a time, in parts, without what makes no difference.
-fn log(nanos: u64) -> u64 {
-    (ln(nanos) * PARTS) as u64
+/// How many calls, and the sum of logarithms of their times.
+#[derive(Debug, Default)]
+struct Tally {
+    calls: AtomicU64,
+    logs: AtomicU64,
 }
 
+impl Tally {
+    fn add(&self, calls: f64, log: f64) {
+        self.calls.fetch_add((calls * PARTS) as u64, Ordering::Relaxed);
+        self.logs.fetch_add((log * PARTS) as u64, Ordering::Relaxed);
+    }
+
+    fn calls(&self) -> f64 {
+        self.calls.load(Ordering::Relaxed) as f64 / PARTS
+    }
+
+    fn logs(&self) -> f64 {
+        self.logs.load(Ordering::Relaxed) as f64 / PARTS
+    }
+
+    fn take(&self) -> (f64, f64) {
+        let parts = |counter: &AtomicU64| counter.swap(0, Ordering::Relaxed) as f64 / PARTS;
+        (parts(&self.calls), parts(&self.logs))
+    }
+}
+
+/// What was noted in some time, as in [`Latency`].
+#[derive(Clone, Copy, Debug)]
+struct Noted {
+    answered: f64,
+    logs: f64,
+    lost: f64,
+    late: f64,
+    failed: f64,
+    failed_late: f64,
+}
+
+impl Noted {
+    /// The logarithm of how many times as long as `known` an answer took. Calls that were given up
+    /// soon are a small part of one, so they neither hide those that took long nor add to them.
+    fn slower(&self, known: f64) -> f64 {
+        let calls = self.answered + self.lost;
+        let longer = (self.logs - self.answered * known + self.late) / calls.max(1.0);
+        longer + (calls / self.answered.max(1.0)).max(1.0).ln()
+    }
+
+    /// The same with errors, which say something if they are slow. That they are quick says nothing.
+    fn slower_with_failures(&self, known: f64) -> f64 {
+        let calls = self.answered + self.lost;
+        let longer = self.logs - self.answered * known + self.late + self.failed_late;
+        longer / (calls + self.failed).max(1.0) + (calls / self.answered.max(1.0)).max(1.0).ln()
+    }
+
+    /// The logarithm of the time than which these calls are not slower, where nothing was known when
+    /// they were noted. Those that were given up count by their mean.
+    fn settled(&self) -> f64 {
+        let each = ln(FLOOR) + self.late / self.lost.max(1.0);
+        (0..ROUNDS).fold(self.logs / self.answered.max(1.0), |known, _| {
+            let lost = self.lost * (each - known).exp().min(1.0);
+            let late = lost * (each - known).max(0.0);
+            known + Self { lost, late, ..*self }.slower(known) / 2.0
+        })
+    }
+}
+
+/// Each comes twice as near, at least.
+const ROUNDS: u32 = 20;
+
+/// The logarithm of a time, without what makes no difference.
 fn ln(nanos: u64) -> f64 {
     (nanos.max(FLOOR) as f64).ln()
 }
@@ -214,7 +332,7 @@ mod tests {
         /// Returns how many times as long as without load everything took that was noted.
         fn take(&mut self, calm: bool) -> f64 {
             self.now += 1_000_000_000;
-            let ended = self.latency.take(calm, self.now);
+            let ended = self.latency.take(load(calm), self.now);
             ended.loaded / ended.unloaded
         }
 
@@ -228,6 +346,10 @@ mod tests {
                 self.round(calls, took, calm);
             }
         }
+    }
+
+    fn load(calm: bool) -> Load {
+        Load { calm, congested: false, peak: 1000 }
     }
 
     fn about(is: f64, should: f64) -> bool {
@@ -282,7 +404,7 @@ mod tests {
         let mut rounds = Rounds::default();
         rounds.repeat(3, 0, MS, false);
         rounds.round(20, 100 * MS, false);
-        rounds.latency.take(false, 1);
+        rounds.latency.take(load(false), 1);
         rounds.note(20, 200 * MS, End::Ended);
         assert_eq!(rounds.take(false), 1.0);
         assert!(about(rounds.round(10, 1000 * MS, false), 10.0));
@@ -292,27 +414,103 @@ mod tests {
     #[test]
     fn short_calls_are_never_slow() {
         let mut rounds = Rounds::default();
-        assert_eq!(rounds.latency.take(true, 1), Ended::default());
+        assert_eq!(rounds.latency.take(load(true), 1), Ended::default());
         rounds.repeat(3, 100, MS / 100, true);
         let ratio = rounds.round(10, 20 * MS, false);
         assert!(ratio > 1.9 && ratio < 2.01, "{ratio}");
     }
 
     /// Calls that are given up say that it is slow if they are slow; that they are quick says
-    /// nothing, neither now nor for later, and before anything is known they say nothing at all.
+    /// nothing, neither now nor for later, however many they are.
     #[test]
     fn calls_that_are_given_up() {
-        let mut rounds = Rounds::default();
-        for _ in 0..5 {
-            rounds.note(50, 5000 * MS, End::GivenUp);
-            assert_eq!(rounds.take(true), 1.0);
-        }
         let mut rounds = Rounds::known();
         for _ in 0..5 {
-            rounds.note(50, MS, End::GivenUp);
-            assert!(about(rounds.take(true), 1.0));
+            rounds.note(100, MS / 100, End::GivenUp);
+            assert!(about(rounds.round(10, 100 * MS, true), 1.0));
         }
+        rounds.note(100, MS / 100, End::GivenUp);
+        assert!(about(rounds.round(10, 500 * MS, false), 5.0));
         rounds.note(50, 500 * MS, End::GivenUp);
+        assert!(rounds.take(false) > 5.0);
+    }
+
+    /// An answer costs what is spent on those who do not get theirs: with two of three calls lost, it
+    /// takes three times as long as it should, however quick it is. Where that is so in calm times it
+    /// is normal.
+    #[test]
+    fn losses_are_counted_by_the_answer() {
+        let lose = |rounds: &mut Rounds, calm| {
+            rounds.note(20, 100 * MS, End::GivenUp);
+            rounds.round(10, 100 * MS, calm)
+        };
+        let mut rounds = Rounds::known();
+        assert!(about(lose(&mut rounds, false), 3.0));
+        for _ in 0..100 {
+            lose(&mut rounds, true);
+        }
+        assert!(about(lose(&mut rounds, false), 1.0));
+    }
+
+    /// What is normal from the start includes what was always lost.
+    #[test]
+    fn losses_from_the_start_are_normal() {
+        let mut rounds = Rounds::default();
+        for _ in 0..5 {
+            rounds.note(10, 150 * MS, End::GivenUp);
+            rounds.round(20, 100 * MS, true);
+        }
+        rounds.note(10, 150 * MS, End::GivenUp);
+        assert!(about(rounds.round(20, 100 * MS, false), 1.0));
+    }
+
+    /// Before anything is known, many that are given up and hardly an answer are an overload, of
+    /// which nothing is learned; those that are given up at once say nothing, nor do few of them, or
+    /// where as many are answered.
+    #[test]
+    fn nothing_but_losses_is_an_overload() {
+        for (calls, answered, took, is_overload) in [
+            (600, 20, 300 * MS, true),
+            (600, 600, 300 * MS, false),
+            (600, 0, MS, false),
+            (90, 0, MS, false),
+        ] {
+            let mut rounds = Rounds::default();
+            let mut ratio = 0.0;
+            for _ in 0..5 {
+                rounds.note(calls, took, End::GivenUp);
+                ratio = rounds.round(answered, 200 * MS, false);
+            }
+            assert_eq!(ratio > 2.0, is_overload, "{calls} {answered} {took:?}: {ratio}");
+            let knows = rounds.latency.unloaded.load(Ordering::Relaxed) > 0;
+            assert_eq!(knows, answered == 600);
+        }
+    }
+
+    /// What is called for the first time while other calls take too long teaches nothing until they
+    /// do not.
+    #[test]
+    fn nothing_is_learned_in_an_overload() {
+        let mut rounds = Rounds::default();
+        for _ in 0..5 {
+            rounds.note(100, 1000 * MS, End::Ended);
+            rounds.now += 1_000_000_000;
+            rounds.latency.take(Load { congested: true, ..load(false) }, rounds.now);
+        }
+        rounds.repeat(3, 100, 100 * MS, false);
+        assert!(about(rounds.round(10, 1000 * MS, false), 10.0));
+    }
+
+    /// Errors that come quickly hide no overload, however many they are, and those that take long
+    /// are one.
+    #[test]
+    fn errors() {
+        let mut rounds = Rounds::known();
+        rounds.note(500, MS, End::Failed);
+        assert!(about(rounds.round(50, 500 * MS, false), 5.0));
+        rounds.note(500, MS, End::Failed);
+        assert!(about(rounds.take(false), 1.0));
+        rounds.note(50, 500 * MS, End::Failed);
         assert!(about(rounds.take(false), 5.0));
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::gradient::{Gradient, Window};
-use crate::latency::{Ended, Latency, nanos};
+use crate::latency::{Ended, Latency, Load, nanos};
 
 /// Bounds how many calls run at once, by how long they take.
 ///
@@ -56,9 +56,12 @@ impl Default for Config {
 pub enum End {
     /// With an answer: what it took is what such a call takes.
     Ended,
-    /// Given up by its caller, at its deadline or with an error: an answer would have taken no less.
-    /// So it counts if it was slow, and nobody learns from it how quick calls should be.
+    /// Given up by its caller, or at its deadline: an answer would have taken no less. So it counts as
+    /// the part of a call that it was, and as a slow one if it was slow.
     GivenUp,
+    /// With an error, which is often quicker than an answer: it counts if it was slow, and nobody
+    /// learns from it how quick calls should be.
+    Failed,
 }
 
 /// What moves the limit.
@@ -208,9 +211,9 @@ impl Limiter {
         let mut wait = WINDOW.0;
         if self.latencies.iter().map(Latency::count).sum::<u64>() >= ENOUGH {
             let peak = measure.peak.swap(self.running(), Relaxed);
-            let calm = course.is_calm(peak);
+            let load = course.load(peak);
             let ended: Ended =
-                self.latencies.iter().map(|latency| latency.take(calm, elapsed)).sum();
+                self.latencies.iter().map(|latency| latency.take(load, elapsed)).sum();
             course.gradient.observe(Window { peak, spent: ended.loaded, unloaded: ended.unloaded });
             self.limit.store(course.gradient.limit(), Relaxed);
             let pace = Duration::from_nanos(ended.mean() as u64);
@@ -234,10 +237,11 @@ impl Measure {
 }
 
 impl Course {
-    /// Whether the calls that ended ran while few did, and so began after a rush, if there was one.
-    fn is_calm(&mut self, peak: usize) -> bool {
+    /// Says how the calls ran that ended. It was calm if few did, and they began after a rush, if
+    /// there was one.
+    fn load(&mut self, peak: usize) -> Load {
         self.calm = if peak <= self.min { self.calm + 1 } else { 0 };
-        self.calm >= CALM
+        Load { calm: self.calm >= CALM, congested: self.gradient.is_congested(), peak }
     }
 }
 
@@ -259,6 +263,11 @@ impl Permit {
     /// Says that the call was answered; dropped without that, it was given up.
     pub fn finish(mut self) {
         self.end = End::Ended;
+    }
+
+    /// Says that the call ended in an error.
+    pub fn fail(mut self) {
+        self.end = End::Failed;
     }
 }
 

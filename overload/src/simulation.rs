@@ -2,29 +2,49 @@
 //! one does.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::{Config, End, Limiter};
 
-/// Draws how many seconds a call works, and how it ends, from the second it comes in.
-type Work = dyn Fn(&mut fastrand::Rng, f64) -> (f64, End);
+/// Draws what a call is like, from the second it comes in.
+type Work = dyn Fn(&mut fastrand::Rng, f64) -> Job;
 
-/// A node that works on so many calls at once, first come first served, and what becomes of calls.
+/// A call: how many seconds it works, how it ends if nobody gives it up, and after how many seconds
+/// its caller does.
+#[derive(Clone, Copy)]
+struct Job {
+    works: f64,
+    end: End,
+    patience: f64,
+}
+
+impl Job {
+    /// Of a caller who waits for the answer.
+    fn answered(works: f64) -> Self {
+        Self { works, end: End::Ended, patience: 1e6 }
+    }
+}
+
+/// A node that works on so many calls at once, and what becomes of calls.
 struct Node<'a> {
     limiter: Limiter,
     start: Instant,
     rng: fastrand::Rng,
     work: &'a Work,
     places: usize,
+    /// Whether those come first of all that wait who came last.
+    newest_first: bool,
     busy: usize,
-    line: VecDeque<Call>,
-    /// By when they end.
-    ends: BinaryHeap<Reverse<(Duration, Call)>>,
+    /// Those that wait, by when they came.
+    line: BTreeSet<Call>,
+    /// When calls end, or are given up where they wait.
+    ends: BinaryHeap<Reverse<(Duration, Call, bool)>>,
     offered: Vec<u32>,
     refused: Vec<u32>,
+    answered: Vec<u32>,
     /// The longest that one took which ended in each second.
     longest: Vec<Duration>,
 }
@@ -33,6 +53,7 @@ struct Node<'a> {
 struct Call {
     came: Duration,
     works: Duration,
+    until: Duration,
     fails: bool,
 }
 
@@ -44,11 +65,13 @@ impl<'a> Node<'a> {
             rng: fastrand::Rng::with_seed(seed),
             work,
             places,
+            newest_first: false,
             busy: 0,
-            line: VecDeque::new(),
+            line: BTreeSet::new(),
             ends: BinaryHeap::new(),
             offered: vec![],
             refused: vec![],
+            answered: vec![],
             longest: vec![],
         }
     }
@@ -60,6 +83,7 @@ impl<'a> Node<'a> {
             let second = self.offered.len();
             self.offered.push(0);
             self.refused.push(0);
+            self.answered.push(0);
             self.longest.push(Duration::ZERO);
             loop {
                 now += -(1.0 - self.rng.f64()).ln() / rate;
@@ -79,35 +103,52 @@ impl<'a> Node<'a> {
             self.refused[second] += 1;
             return;
         }
-        let (works, end) = (self.work)(&mut self.rng, now);
-        let works = Duration::from_secs_f64(works);
+        let job = (self.work)(&mut self.rng, now);
         let came = Duration::from_secs_f64(now);
-        self.line.push_back(Call { came, works, fails: end == End::GivenUp });
+        let (works, fails) = (Duration::from_secs_f64(job.works), job.end == End::Failed);
+        let call = Call { came, works, until: came + Duration::from_secs_f64(job.patience), fails };
+        self.line.insert(call);
+        self.ends.push(Reverse((call.until, call, false)));
         self.begin(came);
     }
 
     fn begin(&mut self, now: Duration) {
         while self.busy < self.places
-            && let Some(call) = self.line.pop_front()
+            && let Some(call) =
+                if self.newest_first { self.line.pop_last() } else { self.line.pop_first() }
         {
             self.busy += 1;
-            self.ends.push(Reverse((now + call.works, call)));
+            self.ends.push(Reverse((call.until.min(now + call.works), call, true)));
         }
     }
 
     fn end_until(&mut self, until: Duration) {
-        while let Some(Reverse((now, call))) =
+        while let Some(Reverse((now, call, worked))) =
             self.ends.peek().copied().filter(|next| next.0.0 < until)
         {
             self.ends.pop();
-            self.busy -= 1;
-            let end = if call.fails { End::GivenUp } else { End::Ended };
-            self.limiter.learn(0, self.start + call.came, end, self.start + now);
-            self.limiter.release();
-            let longest = &mut self.longest[now.as_secs() as usize];
-            *longest = (now - call.came).max(*longest);
+            if worked {
+                self.busy -= 1;
+            } else if !self.line.remove(&call) {
+                continue;
+            }
+            self.end(now, &call);
             self.begin(now);
         }
+    }
+
+    fn end(&mut self, now: Duration, call: &Call) {
+        let second = now.as_secs() as usize;
+        let end = match (now < call.until, call.fails) {
+            (false, _) => End::GivenUp,
+            (true, true) => End::Failed,
+            (true, false) => End::Ended,
+        };
+        self.limiter.learn(0, self.start + call.came, end, self.start + now);
+        self.limiter.release();
+        self.answered[second] += u32::from(end == End::Ended);
+        let longest = &mut self.longest[second];
+        *longest = (now - call.came).max(*longest);
     }
 
     /// How many percent were refused from this second on.
@@ -118,12 +159,12 @@ impl<'a> Node<'a> {
 }
 
 fn exponential(mean: f64) -> Box<Work> {
-    Box::new(move |rng, _| (-mean * (1.0 - rng.f64()).ln(), End::Ended))
+    Box::new(move |rng, _| Job::answered(-mean * (1.0 - rng.f64()).ln()))
 }
 
 /// So many percent take a time, the others another.
 fn two_valued(percent: u8, time: f64, other: f64) -> Box<Work> {
-    Box::new(move |rng, _| (if rng.u8(..100) < percent { time } else { other }, End::Ended))
+    Box::new(move |rng, _| Job::answered(if rng.u8(..100) < percent { time } else { other }))
 }
 
 fn lognormal(mean: f64, variation: f64) -> Box<Work> {
@@ -131,7 +172,7 @@ fn lognormal(mean: f64, variation: f64) -> Box<Work> {
     Box::new(move |rng, _| {
         let (radius, angle) = ((1.0 - rng.f64()).ln(), std::f64::consts::TAU * rng.f64());
         let normal = (-2.0 * radius).sqrt() * angle.cos();
-        ((mean.ln() - variance / 2.0 + variance.sqrt() * normal).exp(), End::Ended)
+        Job::answered((mean.ln() - variance / 2.0 + variance.sqrt() * normal).exp())
     })
 }
 
@@ -139,7 +180,15 @@ fn lognormal(mean: f64, variation: f64) -> Box<Work> {
 fn failing(percent: u8, work: Box<Work>) -> Box<Work> {
     Box::new(move |rng, now| {
         let fails = rng.u8(..100) < percent;
-        (work(rng, now).0, if fails { End::GivenUp } else { End::Ended })
+        Job { end: if fails { End::Failed } else { End::Ended }, ..work(rng, now) }
+    })
+}
+
+/// So many percent of the callers wait no longer than this.
+fn impatient(percent: u8, patience: f64, work: Box<Work>) -> Box<Work> {
+    Box::new(move |rng, now| {
+        let patience = if rng.u8(..100) < percent { patience } else { 1e6 };
+        Job { patience, ..work(rng, now) }
     })
 }
 
@@ -157,6 +206,10 @@ fn varied_calls_are_no_overload() {
         ("lognormal, 100 ms, skewed", 800.0, lognormal(0.1, 3.0)),
         ("of which half fail", 400.0, failing(50, exponential(0.2))),
         ("of which most fail", 400.0, failing(95, exponential(0.2))),
+        ("of which a third is given up", 500.0, impatient(100, 0.2, exponential(0.2))),
+        ("of which half are given up soon", 500.0, impatient(50, 0.02, exponential(0.2))),
+        ("of which most are given up soon", 500.0, impatient(95, 0.001, exponential(0.2))),
+        ("of which rare ones are given up", 1000.0, impatient(100, 1.0, two_valued(99, 0.03, 5.0))),
     ] {
         for ramp in [1.0, 10.0] {
             let rates = (1..=80).map(|second| rate * (f64::from(second) / ramp).min(1.0));
@@ -197,13 +250,40 @@ fn overloads_are_ended() {
 /// afterwards, whether much ran before or little.
 #[test]
 fn failing_quickly_is_not_what_is_normal() {
-    for rate in [100.0, 1000.0] {
-        let work = |_: &mut fastrand::Rng, now: f64| match now {
-            20.0..30.0 => (0.02, End::GivenUp),
-            _ => (0.2, End::Ended),
+    for (rate, end, patience) in [
+        (100.0, End::Failed, 1e6),
+        (1000.0, End::Failed, 1e6),
+        (100.0, End::Ended, 0.01),
+        (1000.0, End::Ended, 0.01),
+    ] {
+        let work = move |_: &mut fastrand::Rng, now: f64| match now {
+            20.0..30.0 => Job { end, patience, ..Job::answered(0.02) },
+            _ => Job::answered(0.2),
         };
         let mut node = Node::new(1, usize::MAX, &work);
         node.run([rate; 25].into_iter().chain([1000.0; 20]));
         assert_eq!(node.refused_from(0), 0.0, "{:?}", node.refused);
+    }
+}
+
+/// A node that has three times as much to do as it can answers most of what it can, though most
+/// callers give up: whatever their deadline, who of those that wait comes first, and whether it was at
+/// work before.
+#[test]
+fn overloads_of_which_most_is_given_up_are_ended() {
+    for newest_first in [false, true] {
+        for before in [vec![200.0; 5], vec![800.0; 10], vec![]] {
+            for (patience, least) in [(0.13, 450), (0.3, 600), (1.0, 850), (5.0, 900)] {
+                for work in [two_valued(100, 0.1, 0.1), exponential(0.1)] {
+                    let work = impatient(100, patience, work);
+                    let mut node = Node::new(3, 100, &*work);
+                    node.newest_first = newest_first;
+                    node.run(before.iter().copied().chain([3000.0; 20]));
+                    let answered = &node.answered[before.len() + 8..];
+                    let mean = answered.iter().sum::<u32>() / answered.len() as u32;
+                    assert!(mean >= least, "{newest_first} {before:?} {patience}: {answered:?}");
+                }
+            }
+        }
     }
 }

@@ -53,6 +53,10 @@ pub(crate) fn changes() -> Vec<Change> {
             let schema = [("type", "object")].into_iter().collect();
             r.endpoints = one_endpoint(|endpoint| endpoint.request = Some(schema));
         }),
+        ("endpoint's schema of errors", |r| {
+            let schema = [("type", "object")].into_iter().collect();
+            r.endpoints = one_endpoint(|endpoint| endpoint.error = Some(schema));
+        }),
         ("endpoint's flag", |r| {
             r.endpoints = one_endpoint(|endpoint| endpoint.idempotent = true);
         }),

@@ -89,6 +89,9 @@ pub struct Endpoint {
     /// JSON Schema of the answer; `None` means *any*.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response: Option<serde_json::Value>,
+    /// JSON Schema of the method's own error; `None` when it has none, or nobody says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<serde_json::Value>,
     /// Whether a call that may have been executed may be repeated.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub idempotent: bool,

@@ -171,7 +171,7 @@ pub fn metadata(what: &str, metadata: &Metadata) -> Result<(), Error> {
 }
 
 fn schema(endpoint: &Endpoint) -> Result<(), Error> {
-    let mut schemas = endpoint.request.iter().chain(&endpoint.response);
+    let mut schemas = endpoint.request.iter().chain(&endpoint.response).chain(&endpoint.error);
     if schemas.any(|schema| is_deeper(schema, MAX_SCHEMA_DEPTH)) {
         let what = "schema of endpoint";
         return Err(invalid(what, &endpoint.name, "JSON that nests at most 64 deep"));

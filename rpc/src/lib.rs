@@ -46,6 +46,8 @@ mod status;
 mod tally;
 mod trace;
 mod transport;
+#[cfg(feature = "http")]
+pub mod web;
 mod wire;
 
 pub use address::{Address, InvalidAddress};
@@ -57,7 +59,7 @@ pub use limits::{InvalidLimit, Limits};
 pub use metadata::{InvalidMetadata, Metadata};
 pub use name::Name;
 pub use queued::QueuedAt;
-pub use request::{Criticality, Peer, Request, Response};
+pub use request::{Criticality, Peer, Request, Response, UnknownCriticality};
 #[cfg(feature = "http")]
 pub use server::{Asked, HttpBody, HttpService, Page};
 pub use server::{

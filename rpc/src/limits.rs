@@ -46,6 +46,17 @@ pub struct Limits {
     /// [fallback](crate::Router::fallback) runs are one. How long they should take is learned from
     /// calls that were answered, not from those that ended in an error.
     ///
+    /// Calls that are given up, by their callers or at their deadlines, count by what they cost: with
+    /// every other call lost, an answer takes twice as long. A share that is lost in calm times too is
+    /// normal. Where more are lost than run at once, before anything was answered, that is an overload.
+    ///
+    /// Some things cannot be told from durations. A server, or a method, that never had a quiet moment
+    /// learns from its first calls, and if they were slow already, it bears twice that until at most
+    /// `min_running` calls run for once. Callers who from one moment on give up most calls just before
+    /// they would be answered look like an overload. And where all calls have a deadline just above
+    /// what they take, and wait inside the handlers, oldest first, about half of what the server can do
+    /// comes in time: there a `max_running` of what it can do at once is better.
+    ///
     /// Methods that wait on purpose, until something happens for example, may look like an overload
     /// when it does not happen for once. With many such calls set `min_running` to their number, or
     /// this to `false`.
@@ -176,6 +187,20 @@ pub struct InvalidLimit {
     name: &'static str,
     value: String,
     nearest: String,
+}
+
+impl InvalidLimit {
+    /// Returns the name of the field.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Returns the nearest value that is in its range, as text.
+    #[must_use]
+    pub fn nearest(&self) -> &str {
+        &self.nearest
+    }
 }
 
 /// The default of `min_running`.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::str::FromStr;
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -115,9 +116,42 @@ impl Criticality {
     pub const ALL: [Self; 4] =
         [Self::CriticalPlus, Self::Critical, Self::SheddablePlus, Self::Sheddable];
 
+    /// Returns the name it has over HTTP, such as `sheddable_plus`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        ["critical_plus", "critical", "sheddable_plus", "sheddable"][self as usize]
+    }
+
     pub(crate) fn from_u8(number: u8) -> Option<Self> {
         Self::ALL.get(usize::from(number)).copied()
     }
+}
+
+impl fmt::Display for Criticality {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Criticality {
+    type Err = UnknownCriticality;
+
+    /// Reads a [name](Criticality::name).
+    fn from_str(name: &str) -> Result<Self, UnknownCriticality> {
+        let class = Self::ALL.into_iter().find(|class| class.name() == name);
+        class.ok_or_else(|| UnknownCriticality { name: name.to_owned() })
+    }
+}
+
+/// No class of [`Criticality`] has this name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("criticality {name:?} is unknown: expected one of {}", known())]
+pub struct UnknownCriticality {
+    name: String,
+}
+
+fn known() -> String {
+    Criticality::ALL.map(Criticality::name).join(", ")
 }
 
 /// The other end of a server's connection.

@@ -7,18 +7,121 @@ use crate::atomic::{AtomicU32, AtomicU64};
 use crate::moment::Moment;
 use crate::peers::Peers;
 
+/// When a service that fails is called no more, and for how long. [`Default`] is what the fields name:
+/// the figures by which the nodes of a [`Picker`](crate::Picker) are ejected. Values out of their range
+/// count as the nearest in it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct EjectionPolicy {
+    /// So many failures in a row eject it: at least 1, default 5 (Envoy, outlier detection).
+    pub failures: u32,
+    /// So does a share of answers over the last 5 to 10 s below this: 0.0..=1.0, default 0.8. With 0
+    /// no share does.
+    pub answered: f64,
+    /// From how many calls in that time on the share counts: at least 1, default 10. No more than
+    /// 60 000 are told apart.
+    pub enough: u32,
+    /// How long it is out, ± 25 %, before a call probes it: at least 1 ms, default 1 s. Each further
+    /// time takes twice as long; 10 s of good conduct take one doubling back.
+    pub rest: Duration,
+    /// The longest such time: at least `rest`, at most a day, default a minute.
+    pub longest_rest: Duration,
+}
+
+impl Default for EjectionPolicy {
+    fn default() -> Self {
+        USUAL
+    }
+}
+
+impl EjectionPolicy {
+    /// Sets [`failures`](field@Self::failures).
+    #[must_use]
+    pub fn failures(mut self, in_a_row: u32) -> Self {
+        self.failures = in_a_row;
+        self
+    }
+
+    /// Sets [`answered`](field@Self::answered) and [`enough`](field@Self::enough).
+    #[must_use]
+    pub fn answered(mut self, share: f64, of_at_least: u32) -> Self {
+        (self.answered, self.enough) = (share, of_at_least);
+        self
+    }
+
+    /// Sets [`rest`](field@Self::rest) and [`longest_rest`](field@Self::longest_rest).
+    #[must_use]
+    pub fn rest(mut self, first: Duration, longest: Duration) -> Self {
+        (self.rest, self.longest_rest) = (first, longest);
+        self
+    }
+
+    pub(crate) fn clamped(self) -> Self {
+        let rest = self.rest.clamp(Duration::from_millis(1), LONGEST);
+        Self {
+            failures: self.failures.max(1),
+            answered: if self.answered.is_nan() { 0.0 } else { self.answered.clamp(0.0, 1.0) },
+            enough: self.enough.clamp(1, 60_000),
+            rest,
+            longest_rest: self.longest_rest.clamp(rest, LONGEST),
+        }
+    }
+
+    /// From here on a further time makes no difference.
+    fn most(&self) -> u8 {
+        (0..MOST).find(|times| self.rested(*times) >= self.longest_rest).unwrap_or(MOST)
+    }
+
+    /// How long it is out that was so often before, without jitter.
+    fn rested(&self, times: u8) -> Duration {
+        self.rest.saturating_mul(1 << times.min(MOST)).min(self.longest_rest)
+    }
+
+    fn rest_after(&self, times: u8) -> Duration {
+        self.rested(times).mul_f64(1.0 - JITTER + 2.0 * JITTER * fastrand::f64())
+    }
+
+    /// Whether too few were answered.
+    fn is_poor(&self, all: u32, failed: u32) -> bool {
+        all >= self.enough && f64::from(all - failed) < self.answered * f64::from(all)
+    }
+}
+
+/// What says by which policy something is ejected: all nodes by the usual one, which they do not
+/// carry around.
+pub(crate) trait Rules {
+    fn policy(&self) -> EjectionPolicy;
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Usual;
+
+impl Rules for Usual {
+    #[inline]
+    fn policy(&self) -> EjectionPolicy {
+        USUAL
+    }
+}
+
+impl Rules for EjectionPolicy {
+    fn policy(&self) -> EjectionPolicy {
+        *self
+    }
+}
+
 /// The status of one node.
 ///
-/// After [`FAILURES`] infrastructure failures in a row, or with less than 80 % of at least
-/// [`ENOUGH`] attempts of the last seconds answered, a node is *out* for a second, twice as long
-/// each further time, up to a minute, ± 25 %. The next attempt after that is its probe: an answer
+/// After so many infrastructure failures in a row, or with less than a share of enough attempts of the
+/// last seconds answered, as its [policy](EjectionPolicy) says, a node is *out* for a while, twice as
+/// long each further time, ± 25 %. The next attempt after that is its probe: an answer
 /// takes the node in again, a failure puts it out for longer. Never more than half of the nodes are
 /// out. The rules, and the figures but for the times, are those of Envoy's outlier detection; the
 /// probe in front of all others is Finagle's `FailFast`.
 ///
 /// What an application answers never counts, be it an error.
 #[derive(Debug)]
-pub(crate) struct Ejection {
+pub(crate) struct Ejection<R = Usual> {
+    rules: R,
     /// A [`State`], packed.
     state: AtomicU64,
     /// Failures since the last answer.
@@ -27,22 +130,34 @@ pub(crate) struct Ejection {
     tallies: [AtomicU64; 2],
 }
 
-/// So many failures in a row put a node out.
-const FAILURES: u32 = 5;
-/// The rate of success counts from so many attempts on.
-const ENOUGH: u32 = 10;
+const USUAL: EjectionPolicy = EjectionPolicy {
+    failures: 5,
+    answered: 0.8,
+    enough: 10,
+    rest: Duration::from_secs(1),
+    longest_rest: Duration::from_secs(60),
+};
 /// Half of the window of ten seconds over which the rate of success is taken.
 const HALF_WINDOW: u64 = 5_000_000_000;
-const FIRST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(60);
+/// Nobody is out for longer.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+/// The most doublings that are remembered: from a millisecond to a day.
+const MOST: u8 = 27;
 const JITTER: f64 = 0.25;
 /// Each so many nanoseconds of good conduct take one doubling back.
 const FORGIVEN_AFTER: u64 = 10_000_000_000;
 
 impl Ejection {
     pub(crate) fn new() -> Self {
+        Self::by(Usual)
+    }
+}
+
+impl<R: Rules> Ejection<R> {
+    pub(crate) fn by(rules: R) -> Self {
         let state = State { phase: Phase::In, times: 0, at: Moment::START };
         Self {
+            rules,
             state: AtomicU64::new(state.pack()),
             in_a_row: AtomicU32::new(0),
             tallies: Default::default(),
@@ -93,7 +208,8 @@ impl Ejection {
         self.count(true, now);
         if is_probe {
             self.end_probe(peers, now, true);
-        } else if !self.is_out() && (in_a_row >= FAILURES || self.is_poor(now)) {
+        } else if !self.is_out() && (in_a_row >= self.rules.policy().failures || self.is_poor(now))
+        {
             self.put_out(peers, now);
         }
     }
@@ -130,11 +246,11 @@ impl Ejection {
         if !peers.reserve(now) {
             return;
         }
-        let mut due = now;
+        let (mut due, policy) = (now, self.rules.policy());
         let is_out = self.change(|state| {
             let forgiven = now.since(state.at) / FORGIVEN_AFTER;
             let times = state.times.saturating_sub(u8::try_from(forgiven).unwrap_or(u8::MAX));
-            due = now.after(rest(times));
+            due = now.after(policy.rest_after(times));
             (state.phase == Phase::In).then_some(State { phase: Phase::Out, times, at: due })
         });
         if is_out {
@@ -146,19 +262,21 @@ impl Ejection {
     }
 
     fn end_probe(&self, peers: &Peers, now: Moment, failed: bool) {
-        let mut due = now;
+        let (mut due, policy) = (now, self.rules.policy());
+        let most = policy.most();
         self.change(|state| {
-            let times = if failed { state.times.saturating_add(1).min(MOST) } else { state.times };
-            due = if failed { now.after(rest(times)) } else { now };
+            let times = if failed { state.times.saturating_add(1).min(most) } else { state.times };
+            due = if failed { now.after(policy.rest_after(times)) } else { now };
             (state.phase == Phase::Probing).then_some(State { phase: Phase::Out, times, at: due })
         });
         peers.probe_at(due);
     }
 
     fn take_in(&self, now: Moment) -> bool {
+        let most = self.rules.policy().most();
         self.change(|state| {
             let is_probing = state.phase == Phase::Probing;
-            let times = state.times.saturating_add(1).min(MOST);
+            let times = state.times.saturating_add(1).min(most);
             is_probing.then_some(State { phase: Phase::In, times, at: now })
         })
     }
@@ -186,7 +304,7 @@ impl Ejection {
         let (all, failed) = recent.fold((0, 0), |(all, failed), tally| {
             (all + u32::from(tally.all), failed + u32::from(tally.failed))
         });
-        all >= ENOUGH && failed * 5 > all
+        self.rules.policy().is_poor(all, failed)
     }
 
     fn state(&self) -> State {
@@ -198,15 +316,6 @@ impl Ejection {
         self.state.fetch_update(Relaxed, Relaxed, change).is_ok()
     }
 }
-
-/// How long a node is out that was so often before.
-fn rest(times: u8) -> Duration {
-    let longest = FIRST.saturating_mul(1 << times.min(MOST)).min(LONGEST);
-    longest.mul_f64(1.0 - JITTER + 2.0 * JITTER * fastrand::f64())
-}
-
-/// From here on a further time makes no difference.
-const MOST: u8 = 6;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {

@@ -103,6 +103,13 @@ impl<E: Classify> Classify for Failure<E> {
         }
     }
 
+    fn is_local(&self) -> bool {
+        match self {
+            Self::Attempts(attempts) => attempts.last().is_none_or(|a| a.error.is_local()),
+            _ => true,
+        }
+    }
+
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Attempts(attempts) => attempts.last()?.error.retry_after(),

@@ -82,6 +82,7 @@ mod throttle;
 pub use budget::{Budget, BudgetPolicy};
 pub use cache::{Cache, Change};
 pub use candidates::{Candidates, Tried};
+pub use ejection::EjectionPolicy;
 pub use failure::{Attempted, Failure};
 pub use filter::Filter;
 pub use hash::of as hash;

@@ -45,6 +45,13 @@ pub trait Classify {
         false
     }
 
+    /// Whether the attempt ended in this process, for a reason of its own, before the node heard of
+    /// it: that says nothing about the node or its service. Default: whether it is
+    /// [unsent](Class::Unsent).
+    fn is_local(&self) -> bool {
+        self.class() == Class::Unsent
+    }
+
     /// After how long the node wants to be asked again. It counts with what was
     /// [refused](Class::Refused), or is [too much](Class::Overloaded), and only this call heeds it:
     /// other nodes are asked at once, and that one then, if there is no other and it is no longer than

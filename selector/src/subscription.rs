@@ -35,7 +35,7 @@ pub struct Subscription<T> {
     discovery: Option<Discovery<T>>,
     picker: Picker,
     avoid: Arc<Avoid<T>>,
-    budget: Budget,
+    budget: Arc<Budget>,
     throttle: Option<Throttle>,
     zone: Option<String>,
     /// That of all its calls, by which the snapshot is made.
@@ -148,7 +148,7 @@ impl<T> Subscription<T> {
             discovery: None,
             picker,
             avoid,
-            budget,
+            budget: Arc::new(budget),
             throttle,
             zone: None,
             filter: Filter::default(),
@@ -177,6 +177,12 @@ impl<T> Subscription<T> {
         let (over_budget, ejections) = (self.budget.refused(), self.picker.peers().ejections());
         let throttled = self.throttle.as_ref().map_or(0, Throttle::ended);
         Stats { over_budget, throttled, ejections, ..self.counters.read() }
+    }
+
+    /// What its retries are taken from, for others that are to share it: a
+    /// [`RetryLayer`](crate::layer::RetryLayer) for example.
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.budget
     }
 
     /// How many retries its calls have left at present, besides those that cost no server anything.
@@ -245,14 +251,15 @@ impl<T: Clone> Subscription<T> {
                 }
                 Err(error) => error,
             };
-            let (class, is_late, now) = (error.class(), error.is_late(), Instant::now());
+            let (class, is_local, now) = (error.class(), error.is_local(), Instant::now());
             so_far.told(member.stats().key(), &error, now);
             if failed.len() >= REPORTED {
                 failed.remove(0);
             }
-            failed.push(Attempted { node: member.registration().clone(), error });
-            tell(picked, class, is_late, now);
-            if let (Class::Overloaded, Some(throttle)) = (class, &self.throttle) {
+            let node = member.registration().clone();
+            tell(picked, &error, now);
+            failed.push(Attempted { node, error });
+            if let (Class::Overloaded, false, Some(throttle)) = (class, is_local, &self.throttle) {
                 throttle.overloaded(now);
             }
             let is_left = class.is_free() || self.is_left(options, &so_far.tried);
@@ -317,7 +324,7 @@ impl<T: Clone> Subscription<T> {
             Err(error) => error,
         };
         let node = picked.member().registration().clone();
-        tell(picked, error.class(), error.is_late(), Instant::now());
+        tell(picked, &error, Instant::now());
         Err(Failure::Attempts(vec![Attempted { node, error }]))
     }
 
@@ -411,11 +418,13 @@ impl<T: Clone> Subscription<T> {
 }
 
 /// Says how a failed attempt ended.
-fn tell<T>(picked: Picked<T>, class: Class, is_late: bool, now: Instant) {
-    if is_late {
-        picked.expire(class, now);
+fn tell<T>(picked: Picked<T>, error: &impl Classify, now: Instant) {
+    if error.is_local() {
+        picked.cancel(now);
+    } else if error.is_late() {
+        picked.expire(error.class(), now);
     } else {
-        picked.finish(Err(class), now);
+        picked.finish(Err(error.class()), now);
     }
 }
 

@@ -1,4 +1,5 @@
-//! Real etcd processes: on free ports, with data in memory, stopped with whoever started them.
+//! Real etcd processes: on free ports, with data in memory, stopped with whoever started
+//! them, however that ends.
 //!
 //! # Panics
 //!
@@ -10,16 +11,18 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use crate::leash::Leashed;
 
 /// One member of a cluster, mostly of a cluster of one.
 #[derive(Debug)]
@@ -28,7 +31,7 @@ pub struct Server {
     ports: Ports,
     arguments: Vec<String>,
     data: TempDir,
-    child: Mutex<Option<Child>>,
+    child: Mutex<Option<Leashed>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -91,12 +94,14 @@ impl Server {
         self.ports.client()
     }
 
+    /// The id of its process.
+    pub fn id(&self) -> u32 {
+        self.child.lock().unwrap().as_ref().expect("it runs").id()
+    }
+
     /// SIGKILL.
     pub fn kill(&self) {
-        if let Some(mut child) = self.child.lock().unwrap().take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
+        drop(self.child.lock().unwrap().take());
     }
 
     /// Starts it again, with its data.
@@ -224,13 +229,12 @@ impl Server {
         for (name, _) in std::env::vars_os().filter(|(name, _)| is_etcds(name)) {
             command.env_remove(name);
         }
-        *self.child.lock().unwrap() = Some(command.spawn().unwrap());
+        *self.child.lock().unwrap() = Some(Leashed::spawn(&mut command).unwrap());
     }
 
     fn signal(&self, signal: Signal) {
         let child = self.child.lock().unwrap();
-        let pid = Pid::from_child(child.as_ref().expect("it runs"));
-        kill_process(pid, signal).unwrap();
+        kill_process(child.as_ref().expect("it runs").pid(), signal).unwrap();
     }
 
     fn wait_until(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
@@ -260,15 +264,6 @@ impl Server {
         stream.read_to_string(&mut answer)?;
         let (_, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
         Ok(body.to_owned())
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.child.lock().unwrap_or_else(|e| e.into_inner()).take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
     }
 }
 
@@ -327,7 +322,7 @@ mod tests {
             return;
         }
         let server = Server::start();
-        let first = Pid::from_child(server.child.lock().unwrap().as_ref().unwrap());
+        let first = server.child.lock().unwrap().as_ref().unwrap().pid();
         server.restart();
         assert!(test_kill_process(first).is_err());
     }

@@ -1,16 +1,18 @@
-//! Real processes for tests: started in a directory of their own, killed by their id when dropped,
-//! their output printed when the test fails. In [`etcd`] there are servers to register with.
+//! Real processes for tests: started in a directory of their own, killed by their id when dropped or
+//! when the test itself is killed, their output printed when the test fails. In [`etcd`] there are servers to register with.
 
 pub mod etcd;
+mod leash;
 
 use std::ffi::OsStr;
 use std::fs::File;
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, kill_process};
+use leash::Leashed;
+use rustix::process::kill_process;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
@@ -104,15 +106,16 @@ impl Scene {
     ) -> Process {
         let (stdout, stderr) = (self.file(name, "stdout"), self.file(name, "stderr"));
         let output = |path: &Path| File::create(path).expect("a file for its output");
-        let child = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .args(arguments)
             .env_clear()
             .envs(environment.iter().copied())
             .current_dir(self.directory())
             .stdin(Stdio::null())
             .stdout(output(&stdout))
-            .stderr(output(&stderr))
-            .spawn()
+            .stderr(output(&stderr));
+        let child = Leashed::spawn(&mut command)
             .unwrap_or_else(|error| panic!("cannot start {program}: {error}"));
         Process { child, name: name.to_owned(), stdout, stderr }
     }
@@ -139,11 +142,11 @@ impl Drop for Scene {
     }
 }
 
-/// A process; killed, by its id, when dropped.
+/// A process; killed, by its id, when dropped, and when the test is killed.
 #[derive(Debug)]
 #[must_use = "dropping it kills the process"]
 pub struct Process {
-    child: Child,
+    child: Leashed,
     name: String,
     stdout: PathBuf,
     stderr: PathBuf,
@@ -161,7 +164,7 @@ impl Process {
     ///
     /// When it has ended.
     pub fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+        kill_process(self.child.pid(), signal).expect("it runs");
     }
 
     /// Waits until it ends by itself.
@@ -191,14 +194,6 @@ impl Process {
     /// When that cannot be read.
     pub fn stderr(&self) -> String {
         read(&self.stderr)
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It has ended if it cannot be killed.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

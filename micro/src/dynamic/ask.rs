@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use micro_rpc::{Address, Code};
+use micro_rpc::{Address, Code, MemoryNetwork};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -22,8 +22,16 @@ use crate::{Error, Phase};
 ///
 /// Dropping the future closes the connection.
 pub async fn ask(address: &str) -> Result<Description, Error> {
+    ask_in(None, address).await
+}
+
+/// The same, for addresses in this network inside the process too.
+pub(crate) async fn ask_in(
+    network: Option<&MemoryNetwork>,
+    address: &str,
+) -> Result<Description, Error> {
     let to = address.parse::<Address>().map_err(|error| unavailable(address, &error))?;
-    let answer = timeout(PATIENCE, get(&to)).await.unwrap_or_else(|late| Err(late.into()));
+    let answer = timeout(PATIENCE, get(network, &to)).await.unwrap_or_else(|late| Err(late.into()));
     let answer = answer.map_err(|error| unavailable(address, &error))?;
     let body = body(&answer).ok_or_else(|| undescribed(address))?;
     serde_json::from_slice(body).map_err(|error| undescribed(address).with_source(error))
@@ -36,13 +44,14 @@ const MAX_BYTES: u64 = 16 * 1024 * 1024;
 /// `localhost` is a name by which every service may be called.
 const REQUEST: &[u8] = b"GET /describe HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
-async fn get(address: &Address) -> io::Result<Vec<u8>> {
-    match address {
-        Address::Tcp { host, port } => {
+async fn get(network: Option<&MemoryNetwork>, address: &Address) -> io::Result<Vec<u8>> {
+    match (address, network) {
+        (Address::Tcp { host, port }, _) => {
             exchange(TcpStream::connect((host.as_str(), *port)).await?).await
         }
         #[cfg(unix)]
-        Address::Unix(path) => exchange(tokio::net::UnixStream::connect(path).await?).await,
+        (Address::Unix(path), _) => exchange(tokio::net::UnixStream::connect(path).await?).await,
+        (Address::Memory(name), Some(network)) => exchange(network.connect(name)?).await,
         _ => Err(io::Error::other("only its own process reaches it")),
     }
 }

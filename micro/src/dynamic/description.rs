@@ -13,7 +13,8 @@ pub struct Description {
     pub service: String,
     /// The version described.
     pub version: String,
-    /// The node that says so; `None` for what the registry has.
+    /// The node that says so; `None` for what the registry has,
+    /// which is without schemas.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
     /// What it serves.
@@ -82,6 +83,6 @@ impl Description {
 impl From<&Contract> for ContractDescription {
     fn from(contract: &Contract) -> Self {
         let (name, doc) = (contract.name().to_owned(), contract.doc().to_owned());
-        Self { name, doc, methods: contract.endpoints() }
+        Self { name, doc, methods: contract.described() }
     }
 }

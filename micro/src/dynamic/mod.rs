@@ -28,13 +28,15 @@ mod description;
 mod fields;
 
 use micro_registry::Service;
-use micro_rpc::Codec;
+use micro_rpc::{Codec, MemoryNetwork, Name, Request};
 use serde::Serialize;
 
 pub use self::ask::ask;
+use self::ask::ask_in;
 pub use self::description::{ContractDescription, Description};
 pub use self::fields::arguments;
 use crate::call::Call;
+pub use crate::call::Encoded;
 use crate::client::Target;
 use crate::{Client, Error, slips};
 
@@ -57,13 +59,26 @@ impl Client {
         Call::encoded(&target, contract.to_owned(), method.to_owned(), Codec::Json, arguments)
     }
 
-    /// What a service says about itself, for each version that is registered. Where the
-    /// registrations leave their methods out, a node of that version is asked.
+    /// The same of arguments that are encoded already, and with an answer that
+    /// [stays encoded](Call::encoded_reply): what passes calls on looks into neither.
+    pub fn call_encoded(
+        &self,
+        service: &str,
+        contract: impl Into<Name>,
+        method: impl Into<Name>,
+        arguments: Encoded,
+    ) -> Call<Encoded, Error> {
+        let Encoded { codec, body } = arguments;
+        Call::of(&Target::new(self, service), Request::new(contract, method, codec, body))
+    }
+
+    /// What a service says about itself, for each version that is registered: what a node of that
+    /// version answers or, when three do not, what the registry has, which is without schemas.
     ///
     /// # Errors
     ///
     /// `not_found` when nobody is registered by that name, `unavailable` when the registry cannot be
-    /// asked, or no node of a version whose methods are left out can.
+    /// asked, or no node of a version whose methods the registry has not.
     ///
     /// # Cancel safety
     ///
@@ -72,10 +87,8 @@ impl Client {
         let versions = self.registry().get(service).await?;
         let mut descriptions = Vec::with_capacity(versions.len());
         for version in &versions {
-            descriptions.push(match Description::of(version) {
-                Some(description) => description,
-                None => ask_any(version).await?,
-            });
+            let asked = ask_any(self.network(), version).await;
+            descriptions.push(asked.or_else(|error| Description::of(version).ok_or(error))?);
         }
         Ok(descriptions)
     }
@@ -88,12 +101,13 @@ pub fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> O
 }
 
 /// Asks one node after the other, those first that want traffic.
-async fn ask_any(version: &Service) -> Result<Description, Error> {
+async fn ask_any(network: Option<&MemoryNetwork>, version: &Service) -> Result<Description, Error> {
+    const AT_MOST: usize = 3;
     let (eligible, others): (Vec<_>, Vec<_>) =
         version.nodes.iter().partition(|node| node.is_eligible());
     let mut last = None;
-    for node in eligible.into_iter().chain(others) {
-        match ask(&node.address).await {
+    for node in eligible.into_iter().chain(others).take(AT_MOST) {
+        match ask_in(network, &node.address).await {
             Ok(description) => return Ok(description),
             Err(error) => last = Some(error),
         }

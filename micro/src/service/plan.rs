@@ -15,7 +15,7 @@ use crate::metrics::Shown;
 use crate::registrar::Timing;
 use crate::running::Ending;
 use crate::settings::{Beneath, Explanation, Resolved, Settings};
-use crate::{Contract, Error, Result, duration, mount, open};
+use crate::{Contract, Error, Result, duration, limiting, mount, open};
 
 /// Everything settled that can be before anything happens.
 pub(super) struct Plan {
@@ -59,7 +59,7 @@ impl Service {
         let hosts = self.host_names(&settings)?;
         let timing = timing(&settings, self.register_ttl, self.register_interval)?;
         let health = self.health()?;
-        self.limits.check().map_err(|error| Error::invalid(format!("limit from code: {error}")))?;
+        let limits = limiting::settle(&self.limits, &settings)?;
         let ending = Ending { drain_delay: self.delay(&settings)?, grace: self.grace() };
         // The client this service gives would refuse it, perhaps in the middle of the night.
         Balancing::default().settle(&settings)?;
@@ -76,9 +76,9 @@ impl Service {
             registry,
             server,
             description,
+            limits,
             explanation,
             shown: self.shown,
-            limits: self.limits,
             hosts,
             memory: self.memory,
             health,
@@ -102,8 +102,8 @@ impl Service {
             ("register_interval", interval(&self.register_interval)),
             ("drain_delay", interval(&self.drain_delay)),
         ];
-        let said =
-            said.into_iter().filter_map(|(key, value)| Some((key, Resolved::by_code(value?))));
+        let said = said.into_iter().chain(limiting::said(&self.limits));
+        let said = said.filter_map(|(key, value)| Some((key, Resolved::by_code(value?))));
         let mut beneath: Beneath = said.collect();
         if let (None, Ok(name)) = (&self.name, default_name(&self.contracts)) {
             beneath.insert("name", Resolved::by_default(name.to_owned()));

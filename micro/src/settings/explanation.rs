@@ -89,7 +89,7 @@ mod tests {
     #[test]
     fn every_value_has_its_origin() {
         let text = settings().explain().to_string();
-        let expected: [[&str; 3]; 19] = [
+        let expected: [[&str; 3]; 31] = [
             ["registry", "etcd://***@h:1/x?token=***", "environment variable MICRO_REGISTRY"],
             ["namespace", "(the registry's own)", "default"],
             ["name", "shop", "environment variable MICRO_NAME"],
@@ -101,6 +101,18 @@ mod tests {
             ["register_ttl", "30s", "default"],
             ["register_interval", "10s", "default"],
             ["drain_delay", "2s", "default"],
+            ["max_frame", "4194304", "default"],
+            ["max_metadata", "16384", "default"],
+            ["max_in_flight", "1024", "default"],
+            ["max_rate_per_peer", "off", "default"],
+            ["max_running", "65536", "default"],
+            ["adaptive", "on", "default"],
+            ["min_running", "32", "default"],
+            ["max_queued", "1024", "default"],
+            ["max_queue_time", "100ms", "default"],
+            ["max_connections", "10000", "default"],
+            ["max_connections_per_peer", "1024", "default"],
+            ["stall_timeout", "10s", "default"],
             ["selector", "random", "flag --selector"],
             ["hash_by", "(none)", "default"],
             ["filter", "(all)", "default"],

@@ -2,7 +2,7 @@
 //! as usage is made from.
 
 /// Every key, in the order in which people see them.
-pub(crate) const KEYS: [Key; 19] = [
+pub(crate) const KEYS: [Key; 31] = [
     Key {
         name: "registry",
         value: "URL",
@@ -78,6 +78,90 @@ pub(crate) const KEYS: [Key; 19] = [
         value: "DURATION",
         about: "how long a service that stops accepts calls, at most 5m",
         unset: Unset::Is("2s"),
+        is_identity: false,
+    },
+    Key {
+        name: "max_frame",
+        value: "BYTES",
+        about: "the longest request accepted, with its head: 1024 to 67108864 bytes",
+        unset: Unset::Is("4194304"),
+        is_identity: false,
+    },
+    Key {
+        name: "max_metadata",
+        value: "BYTES",
+        about: "the most metadata accepted with a request, at most 16384 bytes",
+        unset: Unset::Is("16384"),
+        is_identity: false,
+    },
+    Key {
+        name: "max_in_flight",
+        value: "NUMBER",
+        about: "calls at once that one connection may make, 1 to 65536",
+        unset: Unset::Is("1024"),
+        is_identity: false,
+    },
+    Key {
+        name: "max_rate_per_peer",
+        value: "NUMBER",
+        about: "calls a second that one IP address may make; or off",
+        unset: Unset::Is("off"),
+        is_identity: false,
+    },
+    Key {
+        name: "max_running",
+        value: "NUMBER",
+        about: "calls that run at once, 1 to 65536",
+        unset: Unset::Is("65536"),
+        is_identity: false,
+    },
+    Key {
+        name: "adaptive",
+        value: "SWITCH",
+        about: "whether fewer run at once while calls take long because of each other: on or off",
+        unset: Unset::Is("on"),
+        is_identity: false,
+    },
+    Key {
+        name: "min_running",
+        value: "NUMBER",
+        about: "the fewest at once that this goes down to, 1 to max_running",
+        unset: Unset::Is("32"),
+        is_identity: false,
+    },
+    Key {
+        name: "max_queued",
+        value: "NUMBER",
+        about: "calls of each criticality that wait for their turn, at most 65536",
+        unset: Unset::Is("1024"),
+        is_identity: false,
+    },
+    Key {
+        name: "max_queue_time",
+        value: "DURATION",
+        about: "how long a call waits for its turn, at most a year",
+        unset: Unset::Is("100ms"),
+        is_identity: false,
+    },
+    Key {
+        name: "max_connections",
+        value: "NUMBER",
+        about: "connections that are open at once, at least 1",
+        unset: Unset::Is("10000"),
+        is_identity: false,
+    },
+    Key {
+        name: "max_connections_per_peer",
+        value: "NUMBER",
+        about: "those of one IP address, at least 1",
+        unset: Unset::Is("1024"),
+        is_identity: false,
+    },
+    Key {
+        name: "stall_timeout",
+        value: "DURATION",
+        about: "how long a peer may stop in the middle of something, 1ms to a year",
+        unset: Unset::Is("10s"),
         is_identity: false,
     },
     Key {
@@ -220,6 +304,7 @@ mod tests {
             include_str!("../../../README.md"),
             include_str!("../../../docs/src/how-to/balancing.md"),
             include_str!("../../../docs/src/how-to/configuration.md"),
+            include_str!("../../../docs/src/how-to/overload.md"),
             include_str!("../../../docs/src/how-to/troubleshooting.md"),
             include_str!("../../../docs/src/tutorial.md"),
         ];

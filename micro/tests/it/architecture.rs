@@ -15,6 +15,7 @@ fn every_member_has_a_rule() {
     for package in Workspace::load().packages {
         let known = [
             "micro",
+            PROGRAM,
             "micro-macros",
             "micro-overload",
             "micro-registry",
@@ -235,8 +236,17 @@ fn examples_know_the_facade_only() {
     }
 }
 
+/// The program is one of those who use the facade, and sees nothing below it.
+#[test]
+fn the_program_knows_the_facade_only() {
+    Workspace::load().assert_knows(PROGRAM, &["micro"]);
+}
+
 /// What the names of the packages of registry backends begin with.
 const BACKEND: &str = "micro-registry-";
+
+/// The `micro` program.
+const PROGRAM: &str = "micro-cli";
 
 /// Processes for tests.
 const TESTBED: &str = "micro-testbed";

@@ -1,9 +1,9 @@
 //! Services called and described by name, without their contracts.
 
 use super::*;
-use micro::dynamic::{Description, ask};
+use micro::dynamic::{Description, Encoded, ask};
 use micro::registry::{Endpoints, Node, Registration, Registry};
-use micro::rpc::TraceId;
+use micro::rpc::{Codec, TraceContext, TraceId};
 use micro::{Code, Error, Stopwatch};
 use serde_json::{Value, json};
 
@@ -107,29 +107,58 @@ async fn a_stopwatch_tells_retries_apart() {
     panic!("no call was tried twice");
 }
 
-/// What a service serves is read off its registration; where that leaves it out, its node tells.
-#[tokio::test]
-async fn descriptions_come_from_the_registry_or_a_node() {
+/// A node says what it serves, with the schemas of what its methods take, answer and fail with.
+#[tokio::test(start_paused = true)]
+async fn a_node_describes_itself() {
     let town = Town::default();
-    let service =
-        town.service("a").address("127.0.0.1:0").serve(ShopServer::new(Corner::default()));
-    let running = registered(service).await;
+    let _shop = town.open("a").await;
     let client = town.client().await;
     let [described] = <[Description; 1]>::try_from(client.describe("shop").await.unwrap()).unwrap();
-    assert_eq!((&*described.version, described.node.as_deref()), ("latest", None));
+    assert_eq!((&*described.version, described.node.as_deref()), ("latest", Some("a")));
+    assert_eq!(described.contracts[0].doc, "A contract with one method of each kind.");
+    assert_eq!(described.methods().count(), 6);
     let price = described.method("shop", "price").unwrap();
     assert!(price.idempotent && price.doc == "What a thing costs.");
-    assert_eq!(described.methods().count(), 6);
-
-    let node = running.registration().node.clone();
-    let mut silent = Registration::new("silent", "1.0.0", node);
-    silent.endpoints = Endpoints::Omitted;
-    town.registry.register(&silent, Duration::from_secs(3_600)).await.unwrap();
-    let asked = client.describe("silent").await.unwrap();
-    assert_eq!((asked.len(), asked[0].node.as_deref()), (1, Some("a")));
-    assert_eq!(asked[0].contracts[0].doc, "A contract with one method of each kind.");
-    assert_eq!(asked[0].contracts[0].methods, described.contracts[0].methods);
+    let thing = json!({ "thing": { "type": "string" } });
+    let takes = json!({ "type": "object", "properties": thing, "required": ["thing"] });
+    assert_eq!(price.request, Some(takes));
+    assert_eq!(price.response.as_ref().unwrap()["format"], "uint32");
+    let error = price.error.as_ref().unwrap();
+    assert_eq!(error["oneOf"][0]["properties"]["NotSold"]["required"], json!(["thing"]));
+    assert_eq!(error["oneOf"][1], json!({ "const": "Closed" }));
+    let stock = described.method("shop", "stock").unwrap();
+    assert_eq!(stock.request.as_ref().unwrap()["required"], json!(["things"]));
+    assert_eq!((stock.response.as_ref(), &stock.error), (Some(&json!({ "type": "null" })), &None));
     assert_eq!(client.describe("nobody").await.unwrap_err().code(), Code::NotFound);
+}
+
+/// Where no node answers, the registry says what is served, if it knows that.
+#[tokio::test(start_paused = true)]
+async fn the_registry_describes_those_who_do_not_answer() {
+    let town = Town::default();
+    let (running, _corner) = town.open("a").await;
+    let client = town.client().await;
+    let mut registration = running.registration().clone();
+    registration.service = "away".into();
+    registration.node.address = "memory:nowhere".into();
+    town.registry.register(&registration, Duration::from_secs(3_600)).await.unwrap();
+    let described = client.describe("away").await.unwrap();
+    assert_eq!((described.len(), &described[0].node), (1, &None));
+    let price = described[0].method("shop", "price").unwrap();
+    assert_eq!((price.idempotent, &price.request), (true, &None));
+    registration.endpoints = Endpoints::Omitted;
+    town.registry.register(&registration, Duration::from_secs(3_600)).await.unwrap();
+    assert_eq!(client.describe("away").await.unwrap_err().code(), Code::Unavailable);
+}
+
+/// A node is asked at its address, without a registry.
+#[tokio::test]
+async fn a_node_is_asked_at_its_address() {
+    let town = Town::default();
+    let service = town.service("a").address("127.0.0.1:0");
+    let running = registered(service.serve(ShopServer::new(Corner::default()))).await;
+    let description = ask(&running.registration().node.address).await.unwrap();
+    assert_eq!((&*description.service, description.node.as_deref()), ("shop", Some("a")));
 }
 
 /// What cannot be asked is unavailable, what is no node of ours does not describe itself.
@@ -146,5 +175,59 @@ async fn what_does_not_describe_itself() {
     drop(listener);
     for nobody in [&*address, "memory:a", "nonsense"] {
         assert_eq!(ask(nobody).await.unwrap_err().code(), Code::Unavailable, "{nobody}");
+    }
+}
+
+/// Encoded arguments go there as they are and the answer comes back so, in the trace that is given;
+/// an error keeps its details and what came along with it.
+#[tokio::test(start_paused = true)]
+async fn bodies_stay_encoded() {
+    let town = Town::default();
+    let _shop = town.open("a").await;
+    let client = town.client().await;
+    let call = |method: &str, body: &'static str| {
+        let body = Encoded::new(Codec::Json, body.into());
+        client.call_encoded("shop", "shop".to_owned(), method.to_owned(), body)
+    };
+    let trace = TraceContext::new_root();
+    let reply = call("context", r#" {"key": "k"} "#).trace(trace).encoded_reply().await.unwrap();
+    assert_eq!((reply.value.codec, reply.trace), (Codec::Json, Some(trace.trace_id())));
+    let seen: Seen = serde_json::from_slice(&reply.value.body).unwrap();
+    assert_eq!(seen.trace, trace.trace_id().to_string());
+
+    let error = call("price", r#"{"thing": "boat"}"#).encoded_reply().await.unwrap_err();
+    let status = error.to_status();
+    assert_eq!((status.code(), status.message()), (Code::NotFound, "boat is not sold here"));
+    let (codec, details) = status.details().unwrap();
+    assert_eq!((codec, &**details), (Codec::Json, &br#"{"NotSold":{"thing":"boat"}}"#[..]));
+    let error = call("price", "{").encoded_reply().await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument);
+}
+
+/// What a method sends along with its error reaches the caller, as a status too.
+#[tokio::test(start_paused = true)]
+async fn errors_have_metadata() {
+    let town = Town::default();
+    let service = town.service("a").serve(StrictServer::new(Sorry));
+    let _strict = registered(service).await;
+    let client = town.client().await;
+    let error = StrictClient::named(&client, "shop").refuse().await.unwrap_err();
+    let error = Error::from(error);
+    assert_eq!(error.metadata().get("hint"), Some("later"));
+    assert_eq!(error.to_status().metadata().get("hint"), Some("later"));
+}
+
+/// Refuses, and says something beside that.
+#[micro::service]
+trait Strict {
+    async fn refuse(&self, cx: &Context) -> Result<(), Error>;
+}
+
+struct Sorry;
+
+impl Strict for Sorry {
+    async fn refuse(&self, cx: &Context) -> Result<(), Error> {
+        cx.reply_metadata("hint", "later").unwrap();
+        Err(Error::new(Code::Aborted, "not now"))
     }
 }

@@ -1,10 +1,12 @@
 //! Layers around calls, attempts and handlers.
 
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 
 use micro::layer::{self, BoxError, Next};
 use micro::rpc::{Address, Execution, Request, Response, Status};
 use micro::{CallError, Code, Error, Phase};
+use micro_selector::layer::deadline::Missed;
 
 use super::*;
 
@@ -448,6 +450,88 @@ async fn what_layers_repeat_is_a_retry() {
     let error = rpc_error(ShopClient::new(&client).wait(5_000).idempotent(true).await);
     assert_eq!((error.code(), error.attempts()), (Code::DeadlineExceeded, 1), "{error}");
     assert_eq!(log.take().len(), 2 * (3 + 1));
+}
+
+/// A layer that sends a call twice at once, and then again: what it sends last is a retry if either
+/// of the first two may have cost a server something, whichever ended last, and otherwise it is none.
+#[tokio::test(start_paused = true)]
+async fn each_of_what_layers_send_at_once_counts() {
+    for (ends, is_retry) in
+        [(["free", "costly"], true), (["costly", "free"], true), (["free", "free"], false)]
+    {
+        let town = Town::default();
+        let _node = town.open("a").await;
+        let hedge = layer::from_fn(move |request: Request, next: Next| async move {
+            let send = |end| {
+                let (mut copy, next) = (request.clone(), next.clone());
+                copy.metadata.insert("end", end).expect("it is short");
+                next.run(copy)
+            };
+            let [first, second] = ends;
+            let _ = tokio::join!(send(first), send(second));
+            send("last").await
+        });
+        let log = Log::default();
+        let noting = log.clone();
+        let attempt = layer::from_fn(move |request: Request, next: Next| {
+            let log = noting.clone();
+            async move {
+                match request.metadata.get("end") {
+                    Some("free") => {
+                        tokio::time::sleep(Duration::from_secs(2)).await;
+                        Err(Status::new(Code::Unavailable, "not here").refused().into())
+                    }
+                    Some("costly") => {
+                        next.run(request).await?;
+                        Err("it was lost".into())
+                    }
+                    _ => {
+                        log.note(format!("retry: {}", request.no_retry));
+                        next.run(request).await
+                    }
+                }
+            }
+        });
+        let client = client_with(&town, |c| c.layer(hedge).attempt_layer(attempt)).await;
+        let shop = ShopClient::new(&client);
+        shop.price("tea").retry(micro::Retry::none()).await.expect("it is answered at last");
+        assert_eq!(log.take(), [format!("retry: {is_retry}")], "{ends:?}");
+    }
+}
+
+/// What a layer ends before it is sent says nothing against the node it was meant for, whatever the
+/// layer says: the node gets its share again at once.
+#[tokio::test(start_paused = true)]
+async fn unsent_attempts_say_nothing_of_the_node() {
+    let reasons: [fn() -> BoxError; 4] = [
+        || "not on Sundays".into(),
+        || Missed::Before.into(),
+        || Status::new(Code::ResourceExhausted, "too much").refused().into(),
+        || Status::new(Code::Unavailable, "not there").into(),
+    ];
+    for reason in reasons {
+        let town = Town::default();
+        let (_a, a) = town.open("a").await;
+        let _others = (town.open("b").await, town.open("c").await);
+        let closed = Arc::new(AtomicBool::new(true));
+        let is_closed = closed.clone();
+        let gate = layer::from_fn(move |request: Request, next: Next| {
+            let address = request.extensions.get::<Address>().expect("it is there");
+            let ends = is_closed.load(Ordering::Relaxed) && address.to_string() == "memory:a";
+            async move { if ends { Err(reason()) } else { next.run(request).await } }
+        });
+        let client = client_with(&town, |c| c.attempt_layer(gate)).await;
+        let shop = ShopClient::new(&client);
+        for _ in 0..60 {
+            let _ = shop.price("tea").await;
+        }
+        assert_eq!(a.calls.load(Ordering::Relaxed), 0);
+        closed.store(false, Ordering::Relaxed);
+        for _ in 0..60 {
+            let _ = shop.price("tea").await;
+        }
+        assert!(a.calls.load(Ordering::Relaxed) > 5, "{}", reason());
+    }
 }
 
 /// An attempt that a layer's time limit ended unsent is repeated elsewhere, idempotent or not.

@@ -1,5 +1,7 @@
 //! What makes no sense is refused when a service or client is built, with advice.
 
+use micro::rpc::Limits;
+
 use super::*;
 use crate::fragile::Fragile;
 use crate::warnings::Warnings;
@@ -79,6 +81,11 @@ async fn bad_values_are_refused() {
             flag("drain_delay", "6m"),
             "drain_delay 360s from flag --drain-delay",
             "expected 5m or less",
+        ),
+        (
+            flag("max_running", "0"),
+            "max_running \"0\" from flag --max-running",
+            "expected a number, 1 to 65536",
         ),
         (shop().drain_delay(secs(301)), "drain_delay 301s from code", "expected 5m or less"),
         (shop().register_interval(Duration::ZERO), "register_interval 0s from code", "100ms"),
@@ -208,6 +215,7 @@ async fn a_service_explains_itself() {
         .registry(MemoryRegistry::new())
         .version("1.0.0")
         .register_ttl(Duration::from_secs(60))
+        .limits(Limits { max_running: 200, ..Limits::default() })
         .serve(ShopServer::new(Corner::default()));
     let text = service.explain().unwrap().to_string();
     let lines: Vec<_> = text.lines().map(|line| line.split_whitespace().collect()).collect();
@@ -217,6 +225,8 @@ async fn a_service_explains_itself() {
         "version 2.0.0 flag --version",
         "register_ttl 60s code",
         "register_interval 10s default",
+        "max_running 200 code",
+        "max_queue_time 100ms default",
     ] {
         let words: Vec<_> = line.split(' ').collect();
         assert!(lines.contains(&words), "{line:?} is not in\n{text}");

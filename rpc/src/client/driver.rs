@@ -44,6 +44,7 @@ pub(super) async fn run(
             let ended = (&mut driver).await;
             // Health first, here too.
             let now = Instant::now();
+            driver.leave();
             if ended.is_err() && !driver.told_to_go {
                 health.lost(now);
             }
@@ -117,6 +118,8 @@ struct Driver<'a> {
     backlog: bool,
     /// Whether the node has answered anything on this connection.
     answered: bool,
+    /// Whether this connection is among those on which the node answers.
+    serving: bool,
     /// Whether the node has said on this connection that it takes no further calls.
     told_to_go: bool,
     /// Whether the node has announced on this connection that it is going to stop.
@@ -149,6 +152,7 @@ impl<'a> Driver<'a> {
             // The first frames may have come together with the preface.
             backlog: true,
             answered: false,
+            serving: false,
             told_to_go: false,
             announced: false,
             wakers: Vec::new(),
@@ -234,6 +238,7 @@ impl<'a> Driver<'a> {
                     self.wakers.extend(state.calls.finish(head.id, outcome));
                     if !std::mem::replace(&mut self.answered, true) {
                         self.health.answered(self.announced);
+                        self.join();
                     }
                 }
                 // Unless the node reads nothing: its pings must not fill this side's memory.
@@ -249,6 +254,7 @@ impl<'a> Driver<'a> {
                 }
                 kind::GO_AWAY => {
                     self.told_to_go = true;
+                    self.leave();
                     let used = state.go_away(head.id, &mut self.wakers);
                     self.health.told_to_go(Instant::now(), used);
                 }
@@ -262,6 +268,18 @@ impl<'a> Driver<'a> {
             self.connection.ask_again();
         }
         Ok(())
+    }
+
+    fn join(&mut self) {
+        if !self.told_to_go && !std::mem::replace(&mut self.serving, true) {
+            self.health.joined();
+        }
+    }
+
+    fn leave(&mut self) {
+        if std::mem::take(&mut self.serving) {
+            self.health.left();
+        }
     }
 
     fn flush(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Reason> {

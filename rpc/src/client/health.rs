@@ -29,8 +29,10 @@ struct State {
     is_believed: bool,
     /// Until when the node is believed to take no calls, though no connection says so any more.
     hold: Option<Instant>,
-    /// Until when calls had better go elsewhere, as a connection was lost and none has answered since.
+    /// Until when calls had better go elsewhere, as a connection was lost and none answers.
     lost: Option<Instant>,
+    /// Connections that are there, on which the node has answered and takes calls.
+    serving: usize,
 }
 
 /// Why no connection is attempted now.
@@ -65,12 +67,23 @@ impl Health {
         self.change(|state| state.answered(has_announced));
     }
 
+    /// A connection is among those on which the node answers, until [`left`](Self::left).
+    pub(super) fn joined(&self) {
+        self.change(|state| state.serving += 1);
+    }
+
+    /// A connection is no longer among those on which the node answers.
+    pub(super) fn left(&self) {
+        self.change(|state| state.serving -= 1);
+    }
+
     /// The node announced that it is going to stop, for the first time on a connection.
     pub(super) fn announced(&self) {
         self.change(State::announced);
     }
 
     /// The node said go-away, `used` telling whether it accepted a call on that connection before.
+    /// While it answers on others, that was about this connection alone.
     pub(super) fn told_to_go(&self, now: Instant, used: bool) {
         self.change(|state| state.told_to_go(now, used));
     }
@@ -80,10 +93,10 @@ impl Health {
         self.change(|state| state.disconnected(now));
     }
 
-    /// A connection was lost without a word: the node may have died. Another may be attempted, as a
-    /// node that is alone, or was restarted, has to be found.
+    /// A connection was lost without a word: the node may have died, unless it answers on others.
+    /// Another may be attempted, as a node that is alone, or was restarted, has to be found.
     pub(super) fn lost(&self, now: Instant) {
-        self.change(|state| state.lost = Some(now + delay(0)));
+        self.change(|state| state.lost(now));
     }
 
     /// Whether the node said, not long ago, that it wants no new calls.
@@ -91,8 +104,8 @@ impl Health {
         self.may_be_away.load(Ordering::Relaxed) && lock(&self.state).is_draining(now())
     }
 
-    /// Whether the node said so, could not be reached and it is too early to try again, or lost a
-    /// connection just now.
+    /// Whether the node said so, or answers on no connection, and could not be reached and it is too
+    /// early to try again, or lost a connection just now.
     pub(super) fn is_away(&self, now: impl FnOnce() -> Instant) -> bool {
         self.may_be_away.load(Ordering::Relaxed) && lock(&self.state).is_away(now())
     }
@@ -127,6 +140,12 @@ impl State {
         }
     }
 
+    fn lost(&mut self, now: Instant) {
+        if self.serving == 0 {
+            self.lost = Some(now + delay(0));
+        }
+    }
+
     fn announced(&mut self) {
         self.announcing += 1;
         self.is_believed = true;
@@ -136,7 +155,9 @@ impl State {
         if !used {
             self.failed(now, "the node takes no calls".into());
         }
-        self.hold_from(now);
+        if self.serving == 0 {
+            self.hold_from(now);
+        }
     }
 
     fn disconnected(&mut self, now: Instant) {
@@ -151,9 +172,9 @@ impl State {
     }
 
     fn is_away(&self, now: Instant) -> bool {
-        self.is_draining(now)
-            || self.may_connect(now).is_err()
-            || self.lost.is_some_and(|until| until > now)
+        let is_lost = self.lost.is_some_and(|until| until > now);
+        let is_out_of_reach = is_lost || self.may_connect(now).is_err();
+        self.is_draining(now) || self.serving == 0 && is_out_of_reach
     }
 
     fn may_be_away(&self) -> bool {
@@ -230,6 +251,30 @@ mod tests {
         assert!(!health.is_away(|| now + Duration::from_millis(121)));
         health.answered(false);
         assert!(!health.is_away(|| now));
+    }
+
+    /// While the node answers on a connection, it is not away: neither when another is lost, nor when
+    /// one is told to go, or cannot be made.
+    #[test]
+    fn not_away_while_it_answers() {
+        let now = Instant::now();
+        let losses: [fn(&Health, Instant); 4] = [
+            |health, now| health.lost(now),
+            |health, now| health.failed(now, "refused".into()),
+            |health, now| health.told_to_go(now, true),
+            |health, now| health.told_to_go(now, false),
+        ];
+        for lose in losses {
+            let health = Health::default();
+            health.joined();
+            health.joined();
+            health.left();
+            lose(&health, now);
+            assert!(!health.is_away(|| now));
+            health.left();
+            lose(&health, now);
+            assert!(health.is_away(|| now));
+        }
     }
 
     /// A go-away on a used connection lets a new one be tried at once; on an unused one it does not,

@@ -135,6 +135,8 @@ impl Channel {
 
     /// Returns whether the node said, not long ago, that it wants no new calls.
     ///
+    /// A go-away counts if the node answers on no other connection.
+    ///
     /// It stays so as long as the connections on which the node announced that, and for a second
     /// after the last of them, so that a node which has restarted is seen. Cheap enough to ask for each call.
     #[must_use]
@@ -144,7 +146,8 @@ impl Channel {
 
     /// Returns whether calls had better go elsewhere at present: the node [drains](Self::is_draining),
     /// could not be reached and it is too early to try again, or lost a connection within the last
-    /// 100 ms ± 20 % and has answered on none since.
+    /// 100 ms ± 20 % and has answered on none since. While it answers on another connection, only the
+    /// first counts.
     ///
     /// A call that is made nevertheless fails at once, unsent, if it is too early to try again;
     /// after a loss it connects. As cheap to ask.
@@ -213,25 +216,45 @@ struct Inner {
 }
 
 impl Inner {
-    /// Makes the call on one of the connections. A connection that is gone takes no call, and each
-    /// further one has to be made first, so this ends when the node cannot be reached, or does
-    /// nothing with the connections it accepts.
+    /// Makes the call on the connection whose turn it is, or on the next that is there when that one
+    /// is not and cannot be made.
     async fn call(&self, request: &Request) -> Result<Bytes, Error> {
-        let link = self.next_link();
-        let mut gone = None;
-        loop {
-            let connection = self.connection(link, gone.as_ref())?;
-            match connection.call(request).await? {
-                Some(payload) => return Ok(payload),
-                None => gone = Some(connection),
+        let turn = self.turn();
+        let mut refusal = None;
+        for link in self.links[turn..].iter().chain(&self.links[..turn]) {
+            match self.call_on(link, request).await? {
+                Ok(payload) => return Ok(payload),
+                Err(refused) => refusal = refusal.or(Some(refused)),
             }
+        }
+        Err(refusal.unwrap_or_else(|| not_sent("there is no connection".into())))
+    }
+
+    fn turn(&self) -> usize {
+        match self.links.len() {
+            1 => 0,
+            links => self.turn.fetch_add(1, Ordering::Relaxed) % links,
         }
     }
 
-    fn next_link(&self) -> &Mutex<Option<Arc<Connection>>> {
-        match &*self.links {
-            [only] => only,
-            links => &links[self.turn.fetch_add(1, Ordering::Relaxed) % links.len()],
+    /// Makes the call on this link; the inner error is that there is no connection, nor may be. A
+    /// connection that is gone takes no call, and each further one has to be made first, so this
+    /// ends when the node cannot be reached, or does nothing with the connections it accepts.
+    async fn call_on(
+        &self,
+        link: &Mutex<Option<Arc<Connection>>>,
+        request: &Request,
+    ) -> Result<Result<Bytes, Error>, Error> {
+        let mut gone = None;
+        loop {
+            let connection = match self.connection(link, gone.as_ref()) {
+                Ok(connection) => connection,
+                Err(refused) => return Ok(Err(refused)),
+            };
+            match connection.call(request).await? {
+                Some(payload) => return Ok(Ok(payload)),
+                None => gone = Some(connection),
+            }
         }
     }
 

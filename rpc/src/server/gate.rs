@@ -274,13 +274,15 @@ impl Running {
         (self.since, self.end) = (Instant::now(), Some(End::GivenUp));
     }
 
-    /// The call has an outcome; dropped without one, it was given up. How long an error took says
-    /// nothing of how long an answer takes: those come at once while something is away that the
-    /// handler needs.
+    /// The call has an outcome; dropped without one, it was given up, as one that has no time left
+    /// is. How long another error took says nothing of how long an answer takes: those come at once
+    /// while something is away that the handler needs.
     pub(super) fn ended(mut self, outcome: &Outcome) {
-        if outcome.is_ok() {
-            self.end = Some(End::Ended);
-        }
+        self.end = Some(match outcome {
+            Ok(_) => End::Ended,
+            Err(status) if status.code() == Code::DeadlineExceeded => End::GivenUp,
+            Err(_) => End::Failed,
+        });
     }
 }
 

@@ -5,7 +5,7 @@ mod call;
 mod episode;
 mod gate;
 #[cfg(feature = "http")]
-mod http;
+pub(crate) mod http;
 mod places;
 mod queue;
 mod rate;

@@ -120,6 +120,50 @@ async fn away_after_a_reset() {
     assert!(!channel.is_away());
 }
 
+/// A node that loses one of two connections, and accepts no other, is not away: the calls of that
+/// one go to the other, save those that find out.
+#[tokio::test]
+async fn one_of_two_connections() {
+    let (listener, address) = listener().await;
+    let config = ChannelConfig { connections: 2, ..patient() };
+    let channel = Channel::new(address.parse().unwrap(), config);
+    let (first, lost) = tokio::join!(call(&channel, "echo"), answer_one(&listener));
+    let (second, mut kept) = tokio::join!(call(&channel, "echo"), answer_one(&listener));
+    assert!(first.is_ok() && second.is_ok());
+    drop((listener, lost));
+    let calls = async {
+        let mut failed = 0;
+        for _ in 0..40 {
+            failed += usize::from(call(&channel, "echo").await.is_err());
+            assert!(!channel.is_away());
+        }
+        failed
+    };
+    let node = async {
+        loop {
+            answer(&mut kept).await;
+        }
+    };
+    let failed = tokio::select! {
+        failed = calls => failed,
+        () = node => unreachable!(),
+    };
+    assert!((1..10).contains(&failed), "{failed} of 40 calls");
+}
+
+async fn answer_one(listener: &TcpListener) -> Raw {
+    let mut raw = Raw(listener.accept().await.unwrap().0);
+    raw.preface().await;
+    raw.send(&PREFACE).await;
+    answer(&mut raw).await;
+    raw
+}
+
+async fn answer(raw: &mut Raw) {
+    let (_, id, _) = raw.frame().await;
+    raw.send(&frame(RESPONSE, 0, id, &[0, 2, 0, 0, 0])).await;
+}
+
 /// A node that accepts connections and closes them, whatever it says before, costs a call a few of
 /// them at most: then it fails, and was not sent.
 #[tokio::test]

@@ -89,6 +89,29 @@ async fn errors() {
     assert_eq!(status, 400);
 }
 
+/// A header says how much a call matters; without it the call is critical, and one that names no
+/// class is told which there are.
+#[tokio::test]
+async fn criticality() {
+    let router = Router::new().route("test", "class", |request: Request| async move {
+        Ok(Response::new(request.codec, format!("\"{}\"", request.criticality).into()))
+    });
+    let server = Server::new(router).unwrap().start(vec![tcp().await]);
+    let class = async |headers: &[&str]| send(&server, "POST /test/class", headers, "").await;
+    assert_eq!(class(&[]).await, (200, r#""critical""#.into()));
+    for name in ["critical_plus", "critical", "sheddable_plus", "sheddable"] {
+        let header = format!("Micro-Criticality: {name}");
+        assert_eq!(class(&[&header]).await, (200, format!("\"{name}\"")));
+    }
+    for unknown in ["Sheddable", "", "3"] {
+        let (status, body) = class(&[&format!("micro-criticality: {unknown}")]).await;
+        assert_eq!(status, 400, "{body}");
+        let expected =
+            "is unknown: expected one of critical_plus, critical, sheddable_plus, sheddable";
+        assert!(body.contains(&format!("criticality \\\"{unknown}\\\" {expected}")), "{body}");
+    }
+}
+
 /// Headers are metadata on the way in, those that say so and `authorization`, and on the way out,
 /// with answers and errors.
 #[tokio::test]

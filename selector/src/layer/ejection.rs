@@ -12,12 +12,12 @@ use super::{Error, gate, round};
 use crate::ejection::Ejection as Core;
 use crate::node::PATIENCE;
 use crate::peers::Peers;
-use crate::{Class, Classify};
+use crate::{Class, Classify, EjectionPolicy};
 
 /// Ends calls at once while the service behind it is ejected, but for one probe now and then.
 ///
 /// The rules are those by which a [balancer](super::Balance) ejects its nodes, and which are not to
-/// be put around those: 5 failures in a row, or fewer than 80 % of at least 10 calls answered over
+/// be put around those. By default, and as an [`EjectionPolicy`] says otherwise: 5 failures in a row, or fewer than 80 % of at least 10 calls answered over
 /// the last 5 to 10 s (Envoy's outlier detection); out for 1 s × 2ⁿ up to 60 s, ± 25 %; the next
 /// call then is the probe, whose answer takes the service in again (Finagle's `FailFast`).
 ///
@@ -25,7 +25,7 @@ use crate::{Class, Classify};
 /// executed](Class::MaybeExecuted). What the service answers is none, be it an error, nor is a call
 /// that its caller's [deadline](Classify::is_late) ended within 100 ms. A call that is dropped tells
 /// nothing, so a time limit belongs behind this layer; nor does one that a layer behind this one
-/// leaves [unsent](Class::Unsent).
+/// ends [by itself](Classify::is_local).
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -50,13 +50,20 @@ pub struct Ejection<S> {
 
 /// Makes [`Ejection`] of a service.
 #[derive(Clone, Copy, Debug, Default)]
-#[non_exhaustive]
-pub struct EjectionLayer;
+pub struct EjectionLayer {
+    policy: EjectionPolicy,
+}
 
 impl EjectionLayer {
-    /// By the figures that [`Ejection`] names.
+    /// By the default [policy](EjectionPolicy).
     pub fn new() -> Self {
-        Self
+        Self::default()
+    }
+
+    /// When to end calls, and for how long.
+    #[must_use]
+    pub fn policy(self, policy: EjectionPolicy) -> Self {
+        Self { policy }
     }
 }
 
@@ -64,7 +71,7 @@ impl<S> Layer<S> for EjectionLayer {
     type Service = Ejection<S>;
 
     fn layer(&self, inner: S) -> Ejection<S> {
-        Ejection { inner, circuit: Arc::new(Circuit::new(Instant::now())) }
+        Ejection { inner, circuit: Arc::new(Circuit::new(self.policy, Instant::now())) }
     }
 }
 
@@ -99,17 +106,17 @@ pub type ResponseFuture<S, Req> = gate::ResponseFuture<S, Req, Watched, Ejected>
 
 /// What is known of the service.
 struct Circuit {
-    core: Core,
+    core: Core<EjectionPolicy>,
     /// Those of a service that stands alone.
     peers: Peers,
 }
 
 impl Circuit {
-    fn new(now: Instant) -> Self {
+    fn new(policy: EjectionPolicy, now: Instant) -> Self {
         let peers = Peers::new(now);
         // At most half of a set is out, and the service may be.
         peers.resize(2);
-        Self { core: Core::new(), peers }
+        Self { core: Core::by(policy.clamped()), peers }
     }
 
     fn enter(circuit: &Arc<Self>) -> Result<Watched, Ejected> {
@@ -160,6 +167,9 @@ pub struct Watched {
 impl<E: Classify> gate::Pass<E> for Watched {
     fn end(mut self, outcome: Result<(), &E>) {
         let Some(circuit) = self.circuit.take() else { return };
+        if outcome.is_err_and(Classify::is_local) {
+            return circuit.told_nothing(self.is_probe);
+        }
         match outcome.map_err(|error| (error.class(), error.is_late())) {
             Err((Class::NotSent | Class::MaybeExecuted, true))
                 if self.since.elapsed() < PATIENCE =>
@@ -168,7 +178,6 @@ impl<E: Classify> gate::Pass<E> for Watched {
             }
             Err((Class::NotSent | Class::MaybeExecuted, _)) => circuit.failed(self.is_probe),
             Ok(()) | Err((Class::Executed, _)) => circuit.answered(self.is_probe),
-            Err((Class::Unsent, _)) => circuit.told_nothing(self.is_probe),
             // It is there, and sent the call away for a reason of its own.
             Err(_) if self.is_probe => circuit.answered(true),
             Err(_) => {}

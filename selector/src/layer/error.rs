@@ -83,6 +83,13 @@ impl<R: Classify, E: Classify> Classify for Error<R, E> {
         }
     }
 
+    fn is_local(&self) -> bool {
+        match self {
+            Self::Ended(reason) => reason.is_local(),
+            Self::Inner(error) => error.is_local(),
+        }
+    }
+
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Ended(reason) => reason.retry_after(),

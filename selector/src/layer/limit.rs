@@ -16,7 +16,9 @@ use crate::{Class, Classify};
 /// It begins with as many calls at once as its [`Config`] allows, allows fewer while calls take much
 /// longer than they do when few run, and more again as soon as they do not: a
 /// [`LoadShed`](super::LoadShed) that finds its number itself. All calls are of one kind to it; what
-/// is sometimes quick and sometimes slow by nature is better limited apart.
+/// is sometimes quick and sometimes slow by nature is better limited apart. A call whose future is
+/// dropped was given up, which says more of an overload than an error: put deadlines around this
+/// layer, not into it.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -103,8 +105,9 @@ pub type ResponseFuture<S, Req> = gate::ResponseFuture<S, Req, Permit, Overloade
 /// Dropped without an answer, it says that one would have taken no less.
 impl<E> gate::Pass<E> for Permit {
     fn end(self, result: Result<(), &E>) {
-        if result.is_ok() {
-            self.finish();
+        match result {
+            Ok(()) => self.finish(),
+            Err(_) => self.fail(),
         }
     }
 }

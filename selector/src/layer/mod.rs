@@ -64,7 +64,7 @@
 //! | [`Balance`] | `ewma` of 5 choices; ejection, probes, slow start as over a registry | [`Picker`](crate::Picker) |
 //! | [`RetryLayer`] | 3 attempts; 25 ms × 2ⁿ up to 250 ms, drawn from zero on | [`RetryPolicy`](crate::RetryPolicy) |
 //! | | a budget of 20 % of the calls and 10 a second | [`BudgetPolicy`](crate::BudgetPolicy): Finagle, `RetryBudget` |
-//! | [`EjectionLayer`] | 5 failures in a row, or < 80 % answered over 5 to 10 s of ≥ 10 calls | Envoy, outlier detection |
+//! | [`EjectionLayer`] | 5 failures in a row, or < 80 % answered over 5 to 10 s of ≥ 10 calls | [`EjectionPolicy`](crate::EjectionPolicy): Envoy, outlier detection |
 //! | | out for 1 s × 2ⁿ up to 60 s, ± 25 %, then one probe | gRFC A50, Finagle's `FailFast` |
 //! | [`ThrottleLayer`] | K = 1.7 over 1 s, from 10 calls, at most 90 % | [`ThrottlePolicy`](crate::ThrottlePolicy): Google's SRE book, with our figures |
 //! | [`LimitLayer`] | 32 to 65 536 calls; fewer when they take > 2 × as long as when few run, and > 20 ms | [`limit::Config`]: Netflix's `Gradient2Limit` |

@@ -403,6 +403,32 @@ async fn overloaded_services_are_spared() {
     }
 }
 
+/// What this process itself has too much of.
+#[derive(Debug)]
+struct Local;
+
+impl Classify for Local {
+    fn class(&self) -> Class {
+        Class::Overloaded
+    }
+
+    fn is_local(&self) -> bool {
+        true
+    }
+}
+
+/// What ends before a node hears of it spares a service nothing.
+#[tokio::test(start_paused = true)]
+async fn what_ends_locally_is_no_overload_of_the_service() {
+    let registry = Arc::new(registry_of(&["a"]).await);
+    let selector = Selector::new(registry, SelectorConfig::default(), |r| Ok(r.node.id.clone()));
+    let subscription = selector.subscribe("greeter").unwrap();
+    for _ in 0..200 {
+        let ended = subscription.call(&within(1), &mut Try(|_: &String| Err::<(), _>(Local))).await;
+        assert!(matches!(ended, Err(Failure::Attempts(_))));
+    }
+}
+
 /// An error that says when to come back.
 #[derive(Debug)]
 struct Later(Class, Option<Duration>);

@@ -30,6 +30,8 @@ async fn transcripts_are_true() {
                     assert_eq!(output.trim_end(), printed.trim_end(), "{curl}");
                 }
             }
+            // The program's own tests run these.
+            micro if micro.starts_with("micro ") => {}
             other => panic!("nothing checks the transcript of {other:?}: add it here"),
         }
     }

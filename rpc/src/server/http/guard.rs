@@ -13,14 +13,23 @@ use super::reply::Refusal;
 /// `curl -d` sends a content type that any page may send too, so the content type protects
 /// nothing. Two headers do, because a page cannot set them:
 ///
-/// - `Origin`, if there is one, must be of the same host and port as `Host`.
+/// - `Origin`, if there is one, must be of the same host and port as `Host`, or one of `origins`.
 /// - `Host`, if there is one, must be an IP address, `localhost`, a name without a dot, or one of
 ///   the service's own names: a page that pointed its own name at this server (DNS rebinding)
 ///   sends that name.
 ///
 /// A request for `http://name/path` rather than `/path` names the host there, and `Host` does not
 /// count (RFC 9112, section 3.2.2).
-pub(super) fn check(uri: &Uri, headers: &HeaderMap, own: &[String]) -> Result<(), Refusal> {
+///
+/// # Errors
+///
+/// A refusal with 403, or 400 where one of them comes twice or is no text.
+pub fn check_source(
+    uri: &Uri,
+    headers: &HeaderMap,
+    own: &[String],
+    origins: &[String],
+) -> Result<(), Refusal> {
     let header = text(headers, &header::HOST)?;
     let host = uri.authority().map(Authority::as_str).or(header);
     if let Some(host) = host
@@ -29,7 +38,9 @@ pub(super) fn check(uri: &Uri, headers: &HeaderMap, own: &[String]) -> Result<()
         return Err(Refusal::foreign_host(host));
     }
     match text(headers, &header::ORIGIN)? {
-        Some(origin) if !is_same(origin, host) => Err(Refusal::foreign_origin(origin)),
+        Some(origin) if !is_same(origin, host) && !origins.iter().any(|one| one == origin) => {
+            Err(Refusal::foreign_origin(origin))
+        }
         _ => Ok(()),
     }
 }
@@ -83,7 +94,8 @@ mod tests {
         let mut headers = HeaderMap::new();
         host.map(|host| headers.insert(header::HOST, host.parse().unwrap()));
         origin.map(|origin| headers.insert(header::ORIGIN, origin.parse().unwrap()));
-        check(&Uri::from_static(target), &headers, &["api.example.com".into()]).is_ok()
+        let (own, origins) = (["api.example.com".into()], ["http://shop.example".into()]);
+        check_source(&Uri::from_static(target), &headers, &own, &origins).is_ok()
     }
 
     /// Only addresses, plain names and the service's own names are believed.
@@ -120,6 +132,17 @@ mod tests {
             assert!(!allowed(Some("localhost:80"), Some(origin)), "{origin}");
         }
         assert!(!allowed(None, Some("http://localhost")));
+    }
+
+    /// Pages of an origin that was let in may call, by the server's own names.
+    #[test]
+    fn origins_let_in() {
+        assert!(allowed(Some("localhost:80"), Some("http://shop.example")));
+        for origin in ["https://shop.example", "http://shop.example:8080", "http://a.shop.example"]
+        {
+            assert!(!allowed(Some("localhost:80"), Some(origin)), "{origin}");
+        }
+        assert!(!allowed(Some("shop.example"), Some("http://shop.example:81")));
     }
 
     /// The host of an absolute target stands for the header, in both checks.

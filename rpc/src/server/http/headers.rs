@@ -1,4 +1,4 @@
-//! What the headers of a call say beside its body: deadline, trace and metadata.
+//! What the headers of a call say beside its body: deadline, class, trace and metadata.
 
 use std::time::Duration;
 
@@ -6,25 +6,52 @@ use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, RETRY_AFT
 use tokio::time::Instant;
 
 use super::reply::Refusal;
-use crate::{Code, Metadata, Status, TraceContext};
 
-/// Reads `micro-timeout: 200ms`.
+use crate::{Code, Criticality, Metadata, Status, TraceContext, UnknownCriticality};
+
+/// When a call ends that begins now.
 pub(super) fn deadline(headers: &HeaderMap) -> Result<Option<Instant>, Refusal> {
+    Ok(timeout(headers)?.map(|timeout| Instant::now() + timeout))
+}
+
+/// Reads `micro-timeout: 200ms`; a day at most.
+///
+/// # Errors
+///
+/// A refusal with 400 for another form.
+pub fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
     let Some(value) = headers.get("micro-timeout") else { return Ok(None) };
     let timeout = value.to_str().ok().and_then(parse_timeout).ok_or_else(|| {
         let message = "micro-timeout is a whole number with a unit, such as 200ms, 2s or 500us";
         Status::new(Code::InvalidArgument, message)
     })?;
-    Ok(Some(Instant::now() + timeout))
+    Ok(Some(timeout))
 }
 
-/// A `traceparent` that cannot be read starts no trace, as the recommendation asks.
-pub(super) fn trace(headers: &HeaderMap) -> Option<TraceContext> {
+/// Reads `micro-criticality: sheddable`.
+///
+/// # Errors
+///
+/// A refusal with 400 for another name, with those there are.
+pub fn criticality(headers: &HeaderMap) -> Result<Criticality, Refusal> {
+    let Some(value) = headers.get("micro-criticality") else { return Ok(Criticality::default()) };
+    let name = String::from_utf8_lossy(value.as_bytes());
+    name.parse().map_err(|unknown: UnknownCriticality| {
+        Status::new(Code::InvalidArgument, unknown.to_string()).into()
+    })
+}
+
+/// Reads `traceparent`. One that cannot be read starts no trace, as the recommendation asks.
+pub fn trace(headers: &HeaderMap) -> Option<TraceContext> {
     headers.get("traceparent")?.to_str().ok()?.parse().ok()
 }
 
 /// Reads `micro-meta-key: value`, and `authorization`, which is a key of that name.
-pub(super) fn metadata(headers: &HeaderMap) -> Result<Metadata, Refusal> {
+///
+/// # Errors
+///
+/// A refusal with 400 for metadata that breaks a rule.
+pub fn metadata(headers: &HeaderMap) -> Result<Metadata, Refusal> {
     let mut metadata = Metadata::new();
     for (name, value) in headers {
         let Some(key) = key_of(name) else { continue };
@@ -41,7 +68,7 @@ pub(super) fn metadata(headers: &HeaderMap) -> Result<Metadata, Refusal> {
 
 /// Adds a header for each entry, except those whose value HTTP has no place for: one with line
 /// breaks or other control characters.
-pub(super) fn put_metadata(headers: &mut HeaderMap, metadata: &Metadata) {
+pub fn put_metadata(headers: &mut HeaderMap, metadata: &Metadata) {
     for (key, value) in metadata.iter() {
         let name = HeaderName::try_from(format!("{META}{key}"));
         if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value.as_bytes())) {

@@ -19,10 +19,12 @@ use hyper::{Method, StatusCode};
 use tokio::time::{Instant, timeout};
 
 pub(super) use self::connection::serve;
+pub use self::guard::check_source;
+pub use self::headers::{criticality, metadata, put_metadata, timeout as timeout_of, trace};
 pub(super) use self::mount::Mount;
 pub use self::mount::{HttpBody, HttpService};
 pub use self::page::{Asked, Page};
-use self::reply::Refusal;
+pub use self::reply::{Refusal, to_json};
 use super::call::{self, Call};
 use super::gate::{Gate, Running, Verdict};
 use super::places::Pulse;
@@ -62,7 +64,7 @@ where
     B: Body,
     B::Error: Into<BoxError>,
 {
-    guard::check(request.uri(), request.headers(), &caller.hosts)?;
+    check_source(request.uri(), request.headers(), &caller.hosts, &[])?;
     let path = request.uri().path().to_owned();
     let known = match path.as_str() {
         "/health/live" => reply::text(StatusCode::OK, "ok"),
@@ -139,6 +141,7 @@ where
     let names = (called.route.contract.clone(), called.route.name_of(method));
     let mut call = Request::new(names.0, names.1, Codec::Json, Bytes::new());
     call.deadline = headers::deadline(&head.headers)?;
+    call.criticality = headers::criticality(&head.headers)?;
     call.trace = headers::trace(&head.headers);
     call.metadata = headers::metadata(&head.headers)?;
     call::check_metadata(&call.metadata, &shared.limits)?;
@@ -206,7 +209,7 @@ async fn run(
         }
         outcome => outcome?,
     };
-    let mut reply = reply::json(StatusCode::OK, reply::to_json(codec, body)?);
+    let mut reply = reply::json(StatusCode::OK, to_json(codec, body)?);
     headers::put_metadata(reply.headers_mut(), &metadata);
     Ok(reply)
 }

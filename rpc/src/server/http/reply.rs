@@ -1,8 +1,9 @@
 //! What is sent back over HTTP: JSON for calls and errors, text for health.
 
 use bytes::Bytes;
-use hyper::StatusCode;
+use http_body_util::Full;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::Reply;
@@ -14,8 +15,10 @@ pub(super) fn text(status: StatusCode, text: impl Into<Bytes>) -> Reply {
 }
 
 pub(super) fn json(status: StatusCode, json: Bytes) -> Reply {
-    with_type(status, json, "application/json")
+    with_type(status, json, JSON)
 }
+
+const JSON: &str = "application/json";
 
 pub(super) fn with_type(status: StatusCode, body: Bytes, content_type: &'static str) -> Reply {
     let mut reply = Reply::new(body.into());
@@ -25,7 +28,11 @@ pub(super) fn with_type(status: StatusCode, body: Bytes, content_type: &'static 
 }
 
 /// Returns a body as JSON, whichever codec the handler chose.
-pub(super) fn to_json(codec: Codec, body: Bytes) -> Result<Bytes, Status> {
+///
+/// # Errors
+///
+/// `internal` for what JSON cannot express.
+pub fn to_json(codec: Codec, body: Bytes) -> Result<Bytes, Status> {
     if codec == Codec::Json {
         return Ok(body);
     }
@@ -33,8 +40,11 @@ pub(super) fn to_json(codec: Codec, body: Bytes) -> Result<Bytes, Status> {
     json.map_err(|error| Status::new(Code::Internal, format!("the answer is not JSON: {error}")))
 }
 
-/// An answer that is an error: a status, and the HTTP status it goes with.
-pub(super) struct Refusal {
+/// An answer that is an error: a status, and the HTTP status it goes with, which is that of the code
+/// unless it was made with another.
+#[derive(Debug)]
+#[must_use]
+pub struct Refusal {
     http: StatusCode,
     status: Status,
     allow: Option<String>,
@@ -48,7 +58,8 @@ impl From<Status> for Refusal {
 }
 
 impl Refusal {
-    fn new(http: StatusCode, status: Status) -> Self {
+    /// Creates one with another HTTP status than that of its code.
+    pub fn new(http: StatusCode, status: Status) -> Self {
         Self { http, status, allow: None }
     }
 
@@ -68,19 +79,22 @@ impl Refusal {
         Self::new(StatusCode::NOT_FOUND, Status::new(unknown.code(), message))
     }
 
-    pub(super) fn method_not_allowed(allow: &str, path: &str) -> Self {
+    /// Refuses a verb where another is taken.
+    pub fn method_not_allowed(allow: &str, path: &str) -> Self {
         let message = format!("`{path}` takes {allow}");
         let status = Status::new(Code::Unimplemented, message);
         Self { allow: Some(allow.to_owned()), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, status) }
     }
 
-    pub(super) fn too_large(limit: usize) -> Self {
+    /// Refuses a body of more than so many bytes.
+    pub fn too_large(limit: usize) -> Self {
         let message = format!("the body is more than {limit} bytes");
         let status = Status::new(Code::ResourceExhausted, message);
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, status)
     }
 
-    pub(super) fn too_slow() -> Self {
+    /// Refuses a body that does not come in time.
+    pub fn too_slow() -> Self {
         let status = Status::new(Code::DeadlineExceeded, "the body did not come in time");
         Self::new(StatusCode::REQUEST_TIMEOUT, status)
     }
@@ -103,7 +117,15 @@ impl Refusal {
     }
 
     pub(super) fn into_reply(self) -> Reply {
-        let mut reply = json(self.http, Bytes::from(error_body(&self.status).to_string()));
+        self.into_response().map(Full::from)
+    }
+
+    /// Turns it into the answer: its JSON, and what goes with it as headers.
+    #[must_use]
+    pub fn into_response(self) -> Response<Bytes> {
+        let mut reply = Response::new(Bytes::from(error_body(&self.status).to_string()));
+        *reply.status_mut() = self.http;
+        reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
         put_metadata(reply.headers_mut(), self.status.metadata());
         if let Some(wait) = self.status.retry_after() {
             put_retry_after(reply.headers_mut(), wait);

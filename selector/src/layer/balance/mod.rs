@@ -61,7 +61,8 @@ impl<T> Balance<T> {
     /// Of the selector's settings, [`throttle`](field@crate::SelectorConfig::throttle) and
     /// [`budget`](field@crate::SelectorConfig::budget) do nothing here: those are for
     /// [`Subscription::call`]. A [`ThrottleLayer`](super::ThrottleLayer) and a
-    /// [`RetryLayer`](super::RetryLayer) around it have their own.
+    /// [`RetryLayer`](super::RetryLayer) around it have their own, unless the latter is given the
+    /// [budget](Subscription::budget) of the subscription.
     pub fn new(subscription: Arc<Subscription<T>>) -> Self {
         Self { subscription, options: CallOptions::default() }
     }
@@ -92,6 +93,19 @@ impl<T, O> Balance<T, O> {
         Balance { subscription: self.subscription, options }
     }
 
+    /// Which method a request calls: the [hash](crate::hash) of its name, by a closure. Long methods
+    /// and short ones are told apart by it; see [`CallOptions::method`](field@CallOptions::method).
+    ///
+    /// Set after the [options](Self::options), whose other values stay as they are.
+    #[must_use]
+    pub fn method_of<Req, M>(self, method: M) -> Balance<T, MethodOf<O, M>>
+    where
+        M: Fn(&Req) -> u64,
+    {
+        let options = MethodOf { options: self.options, method };
+        Balance { subscription: self.subscription, options }
+    }
+
     /// What it balances over, to look at.
     pub fn subscription(&self) -> &Arc<Subscription<T>> {
         &self.subscription
@@ -113,6 +127,27 @@ impl<Req> OptionsOf<Req> for CallOptions {
 impl<Req, F: Fn(&Req) -> CallOptions> OptionsOf<Req> for F {
     fn options_of(&self, request: &Req) -> CallOptions {
         self(request)
+    }
+}
+
+/// Options with the method that a request calls: see [`Balance::method_of`].
+#[derive(Clone)]
+pub struct MethodOf<O, M> {
+    options: O,
+    method: M,
+}
+
+impl<Req, O: OptionsOf<Req>, M: Fn(&Req) -> u64> OptionsOf<Req> for MethodOf<O, M> {
+    fn options_of(&self, request: &Req) -> CallOptions {
+        let mut options = self.options.options_of(request);
+        options.method = Some((self.method)(request));
+        options
+    }
+}
+
+impl<O: fmt::Debug, M> fmt::Debug for MethodOf<O, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MethodOf").field("options", &self.options).finish_non_exhaustive()
     }
 }
 

@@ -65,6 +65,10 @@ impl<E: Classify> Classify for Failed<E> {
         self.last.is_late()
     }
 
+    fn is_local(&self) -> bool {
+        self.last.is_local()
+    }
+
     fn retry_after(&self) -> Option<Duration> {
         self.last.retry_after()
     }

@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::task::{Context, Poll};
@@ -15,7 +16,7 @@ use micro_selector::{
 use tokio::time::{Instant, advance, sleep};
 use tower::discover::Change;
 use tower::util::BoxCloneSyncService;
-use tower::{Layer, Service, ServiceBuilder, ServiceExt};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 
 use super::{Ask, Node, assert_ready, panics};
 use crate::{Broken, registry_of, within};
@@ -474,6 +475,52 @@ async fn nodes_are_asked_again_when_they_say() {
         let last = if nodes == 2 { Duration::ZERO } else { asked[1].1 };
         assert!(asked[2].1 - last >= wait, "{asked:?}");
     }
+}
+
+/// Told which method a request calls, a balancer gives a node that served a long call its share of
+/// the short ones after it; the other options stay as they are.
+#[tokio::test(start_paused = true)]
+async fn knows_the_methods_it_calls() {
+    let node = |id: usize| {
+        service_fn(move |millis: u64| async move {
+            sleep(Duration::from_millis(millis)).await;
+            Ok::<_, Infallible>(id)
+        })
+    };
+    let changes = (0..3).map(|id| Ok::<_, Infallible>(Change::Insert(id, node(id))));
+    let changes = stream::iter(changes.collect::<Vec<_>>());
+    let balance = Balance::discover(changes, &StrategyKind::default());
+    let balance = balance.options(within(1_000)).method_of(|millis: &u64| 1 + millis);
+    let (mut served, mut short, mut after_long) = (0, 0.0, 0.0);
+    for turn in 0..3_000 {
+        let is_long = turn % 100 == 99;
+        let id = balance.clone().oneshot(if is_long { 100 } else { 1 }).await.unwrap();
+        if is_long {
+            served = id;
+        } else if turn > 500 {
+            short += 1.0;
+            after_long += f64::from(id == served);
+        }
+    }
+    let share: f64 = after_long / short;
+    assert!((0.25..0.45).contains(&share), "{share}");
+}
+
+/// What a balancer's retries are taken from may be what those of its subscription are.
+#[tokio::test(start_paused = true)]
+async fn retries_share_the_budget_of_the_subscription() {
+    let (changes, balance) = discovered();
+    insert(&changes, 1);
+    insert(&changes, 2);
+    let budget = balance.subscription().budget().clone();
+    while budget.withdraw(Instant::now()) {}
+    let before = budget.refused();
+    let retry = RetryLayer::new(|_: &Ask| true).budget(budget.clone()).layer(balance.clone());
+    retry.oneshot(Ask::Fail(Class::MaybeExecuted)).await.unwrap_err();
+    assert_eq!(
+        (budget.refused(), balance.subscription().stats().over_budget),
+        (before + 1, before + 1)
+    );
 }
 
 /// A node's own calls, to a balancer behind it, are no attempts of the call that it serves.

@@ -3,7 +3,7 @@ use std::time::Duration;
 use futures::stream;
 use micro_selector::layer::ejection::{Ejected, Ejection};
 use micro_selector::layer::{Balance, DeadlineLayer, EjectionLayer, Error, RetryLayer};
-use micro_selector::{Class, Classify, StrategyKind};
+use micro_selector::{Class, Classify, EjectionPolicy, StrategyKind};
 use tokio::time::{Instant, advance, timeout};
 use tower::discover::Change;
 use tower::{Layer, Service, ServiceExt};
@@ -52,6 +52,47 @@ async fn fails_fast_and_probes() {
     advance(rest(&service).await).await;
     assert_eq!(service.clone().oneshot(Ask::Answer).await.unwrap(), 0);
     assert!(!service.is_ejected());
+}
+
+/// Failures in a row, the share of answers and the times are as the policy says, whose values are
+/// moved into their range.
+#[tokio::test(start_paused = true)]
+async fn ejects_by_its_policy() {
+    let rest = |first, longest| {
+        EjectionPolicy::default().rest(Duration::from_millis(first), Duration::from_millis(longest))
+    };
+    let policy = rest(100, 150).failures(2).answered(0.0, 10);
+    let service = EjectionLayer::new().policy(policy).layer(Node::default());
+    let ask = async |service: &Ejection<Node>, ask| service.clone().oneshot(ask).await;
+    ask(&service, FAIL).await.unwrap_err();
+    assert!(!service.is_ejected());
+    for (least, most) in [(75, 125), (112, 188), (112, 188)] {
+        ask(&service, FAIL).await.unwrap_err();
+        let rest = self::rest(&service).await.as_millis();
+        assert!((least..=most).contains(&rest), "{rest}");
+        advance(Duration::from_millis(190)).await;
+    }
+    assert_eq!(ask(&service, Ask::Answer).await.unwrap(), 0);
+
+    let policy = EjectionPolicy::default().answered(0.5, 4);
+    let service = EjectionLayer::new().policy(policy).layer(Node::default());
+    for (asked, is_ejected) in
+        [(FAIL, false), (Ask::Answer, false), (FAIL, false), (Ask::Answer, false), (FAIL, true)]
+    {
+        let _ = ask(&service, asked).await;
+        assert_eq!(service.is_ejected(), is_ejected);
+    }
+
+    let absurd = EjectionPolicy::default().failures(0).answered(f64::NAN, 0);
+    let absurd = absurd.rest(Duration::ZERO, Duration::MAX);
+    let service = EjectionLayer::new().policy(absurd).layer(Node::default());
+    ask(&service, Ask::Answer).await.unwrap();
+    for _ in 0..50 {
+        ask(&service, FAIL).await.unwrap_err();
+        assert!(service.is_ejected());
+        assert!(self::rest(&service).await <= Duration::from_secs(30 * 3600));
+        advance(Duration::from_secs(30 * 3600)).await;
+    }
 }
 
 /// One probe at a time: while it is under way calls end at once; dropped or panicked it leaves the

@@ -1,0 +1,122 @@
+//! `micro completions`, and what shells ask for while somebody types.
+
+use std::ffi::OsStr;
+use std::time::Duration;
+
+use clap::{Args, Command, ValueEnum};
+use clap_complete::CompleteEnv;
+use clap_complete::engine::CompletionCandidate;
+use clap_complete::env::{Bash, EnvCompleter, Fish, Zsh};
+use micro::Client;
+use micro::dynamic::Description;
+
+use crate::failure::Failure;
+use crate::print;
+use crate::world::World;
+
+/// Prints the script that completes commands, services and methods in a shell.
+#[derive(Args, Debug)]
+#[command(after_help = INSTALL)]
+pub(crate) struct Completions {
+    /// Shell to complete in
+    #[arg(value_enum)]
+    shell: Shell,
+}
+
+const INSTALL: &str = "\
+bash: echo 'source <(micro completions bash)' >> ~/.bashrc
+zsh:  echo 'source <(micro completions zsh)' >> ~/.zshrc
+fish: micro completions fish > ~/.config/fish/completions/micro.fish";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+/// What a script sets when it asks what could come next.
+const VARIABLE: &str = "MICRO_COMPLETE";
+
+impl Completions {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let shell: &dyn EnvCompleter = match self.shell {
+            Shell::Bash => &Bash,
+            Shell::Zsh => &Zsh,
+            Shell::Fish => &Fish,
+        };
+        let mut script = Vec::new();
+        shell.write_registration(VARIABLE, "micro", "micro", "micro", &mut script)?;
+        print::text(&String::from_utf8_lossy(&script))
+    }
+}
+
+/// Answers a script that asks what could come next, and ends; does nothing for a person.
+pub(crate) fn answer(program: fn() -> Command) {
+    CompleteEnv::with_factory(program).var(VARIABLE).complete();
+}
+
+/// The services whose names begin so.
+pub(crate) fn services(begun: &OsStr) -> Vec<CompletionCandidate> {
+    let begun = begun.to_string_lossy();
+    let services = looked_up(async |client| client.registry().list().await.unwrap_or_default());
+    let names = services.into_iter().map(|service| service.name);
+    names.filter(|name| name.starts_with(&*begun)).map(CompletionCandidate::new).collect()
+}
+
+/// The methods that begin so, in each of their forms; while the service is not complete, services.
+pub(crate) fn methods(begun: &OsStr) -> Vec<CompletionCandidate> {
+    let begun = begun.to_string_lossy().into_owned();
+    looked_up(async |client| {
+        let registry = client.registry();
+        let mut candidates = Vec::new();
+        for service in registry.list().await.unwrap_or_default() {
+            if !(service.name.starts_with(&begun) || begun.starts_with(&service.name)) {
+                continue;
+            }
+            let versions = registry.get(&service.name).await.unwrap_or_default();
+            for description in versions.iter().filter_map(Description::of) {
+                candidates.extend(description.methods().flat_map(|method| {
+                    let short = format!("{}.{}", service.name, method.name);
+                    let long = format!("{}/{}.{}", service.name, method.contract, method.name);
+                    let help = method.doc.lines().next().map(|line| line.to_owned().into());
+                    let one = |name| CompletionCandidate::new(name).help(help.clone());
+                    match begun.contains('/') {
+                        true => Some(long).filter(|name| name.starts_with(&begun)).map(one),
+                        false => Some(short).filter(|name| name.starts_with(&begun)).map(one),
+                    }
+                }));
+            }
+        }
+        candidates.sort();
+        candidates.dedup_by(|a, b| a.get_value() == b.get_value());
+        candidates
+    })
+}
+
+/// What a registry answers before whoever types loses patience; nothing if that takes longer.
+fn looked_up<T: Default>(ask: impl AsyncFnOnce(Client) -> T) -> T {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let Ok(runtime) = runtime else { return T::default() };
+    runtime.block_on(async {
+        let asked = async {
+            match typed_world().client().await {
+                Ok(client) => ask(client).await,
+                Err(_) => T::default(),
+            }
+        };
+        tokio::time::timeout(PATIENCE, asked).await.unwrap_or_default()
+    })
+}
+
+/// The registry that the line typed so far names.
+fn typed_world() -> World {
+    // Scripts pass the line after `--`.
+    let line: Vec<_> = std::env::args_os().skip_while(|word| word != "--").skip(1).collect();
+    let at = |name: &str| {
+        let position = line.iter().position(|word| word == name)?;
+        line.get(position + 1)?.to_str().map(str::to_owned)
+    };
+    World { registry: at("--registry"), namespace: at("--namespace") }
+}

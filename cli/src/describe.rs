@@ -1,0 +1,82 @@
+//! `micro describe`: what a service serves.
+
+use clap::{Args, ValueEnum};
+use micro::dynamic::Description;
+use micro::registry::Endpoint;
+
+use crate::failure::Failure;
+use crate::print::{self, Color};
+use crate::types;
+use crate::world::{self, ServiceName, World};
+
+/// Says what a service serves: methods, types, errors.
+#[derive(Args, Debug)]
+pub(crate) struct Describe {
+    #[command(flatten)]
+    service: ServiceName,
+    /// How to print it
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    #[default]
+    Text,
+    /// What nodes answer at /describe, for each version
+    Json,
+    /// The same as YAML
+    Yaml,
+}
+
+impl Describe {
+    pub(crate) async fn run(self, world: &World) -> Result<(), Failure> {
+        let client = world.client().await?;
+        let service = &self.service.service;
+        world::versions(client.registry(), service).await?;
+        let descriptions = client.describe(service).await?;
+        match self.output {
+            Format::Text => {
+                let each: Vec<_> = descriptions.iter().map(described).collect();
+                print::text(&each.join("\n"))
+            }
+            Format::Json => print::json(&descriptions),
+            Format::Yaml => print::yaml(&descriptions),
+        }
+    }
+}
+
+fn described(description: &Description) -> String {
+    let Description { service, version, node, contracts, .. } = description;
+    let told = match node {
+        Some(node) => format!("as node {node} says"),
+        None => "as the registry says; no node answers, so types are unknown".to_owned(),
+    };
+    let mut text = format!("{service} {version}, {told}\n");
+    for contract in contracts {
+        text += &format!("\n{}\n", contract.name);
+        text += &documented(&contract.doc, "  ");
+        for method in &contract.methods {
+            text += &format!("\n  {}\n", signature(method));
+            text += &documented(&method.doc, "    ");
+            if let Some(error) = &method.error {
+                text += &format!("    fails with {}\n", types::text(Some(error)));
+            }
+        }
+    }
+    text
+}
+
+fn signature(method: &Endpoint) -> String {
+    let arguments = types::arguments(method.request.as_ref());
+    let answer = types::text(method.response.as_ref());
+    let idempotent = if method.idempotent { "  idempotent" } else { "" };
+    let name = print::painted(Color::Green, &method.name);
+    format!("{name}({arguments}) -> {answer}{}", print::painted(Color::Dim, idempotent))
+}
+
+/// A doc comment, indented.
+fn documented(doc: &str, indent: &str) -> String {
+    doc.lines().map(|line| format!("{}\n", format!("{indent}{line}").trim_end())).collect()
+}

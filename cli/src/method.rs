@@ -1,0 +1,231 @@
+//! Which method is meant, and what is known of it.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use futures::StreamExt;
+use micro::dynamic::Description;
+use micro::registry::{Endpoint, Node, Registration, Scope, StaticRegistry, Update};
+use micro::{Client, Settings, dynamic};
+
+use crate::failure::{End, Failure};
+use crate::world::{self, World};
+
+/// A method as people write it: `greeter.hello`, `greeter/hello`, or with the contract
+/// `shop/greeter.hello`, `shop/greeter/hello`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MethodName {
+    pub(crate) service: String,
+    contract: Option<String>,
+    method: String,
+}
+
+impl FromStr for MethodName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let malformed = || "expected SERVICE.METHOD or SERVICE/CONTRACT.METHOD".to_owned();
+        let (service, contract, method) = match text.split_once('/') {
+            None => {
+                let (service, method) = text.rsplit_once('.').ok_or_else(malformed)?;
+                (service, None, method)
+            }
+            Some((service, rest)) => match rest.split_once('/').or(rest.rsplit_once('.')) {
+                Some((contract, method)) => (service, Some(contract), method),
+                None => (service, None, rest),
+            },
+        };
+        if [service, contract.unwrap_or("x"), method].iter().any(|part| part.is_empty()) {
+            return Err(malformed());
+        }
+        let contract = contract.map(str::to_owned);
+        Ok(Self { service: service.to_owned(), contract, method: method.to_owned() })
+    }
+}
+
+/// Which node is to be called; any if neither is given.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub(crate) struct Which {
+    /// Address to call, without a registry: host:port or unix:/path
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "node")]
+    address: Option<String>,
+    /// Node to call alone, whatever its state: its id, the beginning of that, or its address
+    #[arg(long, value_name = "NODE")]
+    node: Option<String>,
+}
+
+/// A method that was found, and the client that reaches it.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) client: Client,
+    pub(crate) service: String,
+    pub(crate) endpoint: Endpoint,
+}
+
+impl MethodName {
+    /// Finds the method; its schemas are known only when `with_schemas` asks for them, which takes
+    /// a question to a node.
+    pub(crate) async fn find(
+        &self,
+        world: &World,
+        which: &Which,
+        with_schemas: bool,
+    ) -> Result<Found, Failure> {
+        let client = match &which.address {
+            Some(address) => client_of(self.at(address)?).await?,
+            None => world.client().await?,
+        };
+        let client = match &which.node {
+            Some(node) => client_of(self.only(&client, node).await?).await?,
+            None => client,
+        };
+        let asks = with_schemas || which.address.is_some();
+        let descriptions = self.descriptions(&client, asks).await;
+        let endpoint = match (descriptions, &self.contract) {
+            (Ok(descriptions), _) => self.among(&descriptions)?,
+            // Whoever says everything may be believed.
+            (Err(failure), Some(contract)) if failure.end() != End::NotFound => {
+                Endpoint::new(contract, &self.method)
+            }
+            (Err(failure), _) => return Err(failure),
+        };
+        Ok(Found { client, service: self.service.clone(), endpoint })
+    }
+
+    /// Waits for a node of the service.
+    pub(crate) async fn appears(&self, world: &World, patience: Duration) -> Result<(), Failure> {
+        let client = world.client().await?;
+        let mut watch = client.registry().watch(Scope::Service(self.service.clone())).await?;
+        let appears = async {
+            while let Some(update) = watch.next().await {
+                match update {
+                    Update::Put(_) => return,
+                    Update::Reset { registrations, .. } if !registrations.is_empty() => return,
+                    _ => {}
+                }
+            }
+        };
+        tokio::time::timeout(patience, appears).await.map_err(|_| {
+            let message = format!("no node of service `{}` appeared in time", self.service);
+            Failure::new(End::Deadline, message)
+        })
+    }
+
+    /// What each version says about itself, or the registry about it.
+    async fn descriptions(&self, client: &Client, asks: bool) -> Result<Vec<Description>, Failure> {
+        let versions = world::versions(client.registry(), &self.service).await?;
+        if asks {
+            return Ok(client.describe(&self.service).await?);
+        }
+        let known: Option<Vec<_>> = versions.iter().map(Description::of).collect();
+        match known.filter(|known| known.iter().any(|known| known.methods().next().is_some())) {
+            Some(known) => Ok(known),
+            None => Ok(client.describe(&self.service).await?),
+        }
+    }
+
+    /// The method, of whichever version has it.
+    fn among(&self, descriptions: &[Description]) -> Result<Endpoint, Failure> {
+        let methods = || descriptions.iter().flat_map(Description::methods);
+        let mut named: Vec<_> = methods().filter(|known| self.is(known)).collect();
+        named.dedup_by_key(|known| &known.contract);
+        match (&*named, &self.contract) {
+            ([only], _) => Ok((*only).clone()),
+            // Not all that can be called is listed, so what is named in full is tried.
+            ([], Some(contract)) => Ok(Endpoint::new(contract, &self.method)),
+            ([], None) if methods().next().is_none() => {
+                Ok(Endpoint::new(&self.service, &self.method))
+            }
+            ([], None) => Err(self.unknown(methods())),
+            (several, _) => {
+                let each = several
+                    .iter()
+                    .map(|known| format!("{}/{}.{}", self.service, known.contract, known.name));
+                let each = each.collect::<Vec<_>>().join(" or ");
+                Err(Failure::usage(format!("`{}` is in several contracts: {each}", self.method)))
+            }
+        }
+    }
+
+    fn is(&self, endpoint: &Endpoint) -> bool {
+        endpoint.name == self.method
+            && self.contract.as_ref().is_none_or(|contract| *contract == endpoint.contract)
+    }
+
+    fn unknown<'a>(&self, methods: impl Iterator<Item = &'a Endpoint>) -> Failure {
+        let mut names: Vec<_> = methods.map(|known| &*known.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        let message = format!("service `{}` has no method `{}`", self.service, self.method);
+        let advice = match dynamic::nearest(&self.method, names.iter().copied()) {
+            Some(meant) => format!("did you mean `{}.{meant}`?", self.service),
+            None => format!("it has {}", names.join(", ")),
+        };
+        Failure::new(End::Unimplemented, message).and(advice)
+    }
+
+    /// A registry of nothing but the service at this address.
+    fn at(&self, address: &str) -> Result<StaticRegistry, Failure> {
+        let node = Node::new("given", address);
+        Ok(StaticRegistry::new([Registration::new(&self.service, "latest", node)])?)
+    }
+
+    /// A registry of nothing but one node of the service, as if it wanted calls.
+    async fn only(&self, client: &Client, wanted: &str) -> Result<StaticRegistry, Failure> {
+        let versions = world::versions(client.registry(), &self.service).await?;
+        let nodes = || {
+            let of = |version| move |node| (version, node);
+            versions.iter().flat_map(move |version| version.nodes.iter().map(of(version)))
+        };
+        let is_meant = |node: &Node| node.id.starts_with(wanted) || node.address == wanted;
+        let meant: Vec<_> = nodes().filter(|(_, node)| is_meant(node)).collect();
+        let [(version, node)] = &*meant else {
+            let ids = nodes().map(|(_, node)| format!("{} at {}", node.id, node.address));
+            let ids = ids.collect::<Vec<_>>().join(", ");
+            let message = match meant.len() {
+                0 => format!("service `{}` has no node `{wanted}`", self.service),
+                several => format!("{several} nodes begin with `{wanted}`"),
+            };
+            return Err(Failure::new(End::NotFound, message).and(format!("there are {ids}")));
+        };
+        let mut node = (*node).clone();
+        node.state = Default::default();
+        node.weight = Node::DEFAULT_WEIGHT;
+        let mut registration = Registration::new(&self.service, &version.version, node);
+        registration.endpoints = version.endpoints.clone();
+        Ok(StaticRegistry::new([registration])?)
+    }
+}
+
+/// A client of this registry, which the settings of the process would put theirs above.
+async fn client_of(registry: StaticRegistry) -> Result<Client, Failure> {
+    Ok(Client::connect().settings(Settings::none()).registry(registry).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(text: &str) -> Option<(String, Option<String>, String)> {
+        let MethodName { service, contract, method } = text.parse().ok()?;
+        Some((service, contract, method))
+    }
+
+    /// A service's name may have dots, and the contract comes in between if it is named.
+    #[test]
+    fn names_of_methods() {
+        for (text, service, contract, method) in [
+            ("greeter.hello", "greeter", None, "hello"),
+            ("eu.shop.buy", "eu.shop", None, "buy"),
+            ("greeter/hello", "greeter", None, "hello"),
+            ("eu.shop/till.pay", "eu.shop", Some("till"), "pay"),
+            ("eu.shop/till/pay", "eu.shop", Some("till"), "pay"),
+        ] {
+            let expected = (service.to_owned(), contract.map(str::to_owned), method.to_owned());
+            assert_eq!(parts(text), Some(expected), "{text}");
+        }
+        for text in ["greeter", "greeter.", ".hello", "greeter/", "/hello", "a//b", ""] {
+            assert_eq!(parts(text), None, "{text}");
+        }
+    }
+}

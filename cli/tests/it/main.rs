@@ -1,0 +1,11 @@
+//! The program as people run it, against services of this test over a registry and sockets that are
+//! real.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod calls;
+mod completions;
+mod readme;
+mod shapes;
+mod shop;
+mod watching;
