@@ -292,6 +292,7 @@ impl<T, E> Call<T, E> {
         }
         if let Some(trace) = self.trace {
             self.request.trace = Some(trace.child());
+            spans::begin_beneath(&mut self.request, Some(trace));
         }
         if let Some(stopwatch) = &self.stopwatch {
             stopwatch.begin();

@@ -46,9 +46,8 @@ async fn collector(
     (url, receiver)
 }
 
-/// Makes a call through two services, on behalf of a caller that says whether the trace is recorded;
-/// returns the spans that were exported.
-async fn exported(traceparent: Option<&str>) -> Vec<Span> {
+/// Calls a service that calls another one; returns the spans that were exported.
+async fn exported(call: impl AsyncFnOnce(&Town)) -> Vec<Span> {
     let mut tasks = JoinSet::new();
     let (url, mut exports) = collector(&mut tasks).await;
     let settings = Settings::none().flag("spans_to", url).unwrap().flag("log", "off").unwrap();
@@ -60,17 +59,7 @@ async fn exported(traceparent: Option<&str>) -> Vec<Span> {
     let asks = Corner { client: Some(town.client().await), ..Corner::default() };
     let front = town.service("b").name("front").serve(ShopServer::new(asks));
     let _front = registered(front).await;
-    match traceparent {
-        Some(parent) => {
-            let parent = format!("traceparent: {parent}");
-            let body = r#"{"service":"shop"}"#;
-            assert_eq!(town.send("b", "POST /shop/ask", &[&parent], body).await.0, 200);
-        }
-        None => {
-            let shop = ShopClient::named(&town.client().await, "front");
-            shop.ask("shop").await.unwrap().unwrap();
-        }
-    }
+    call(&town).await;
     drop(guard);
     telemetry.shutdown().await;
     let mut spans = Vec::new();
@@ -87,7 +76,11 @@ async fn exported(traceparent: Option<&str>) -> Vec<Span> {
 /// service, the call that makes, its attempt, and the second service, each beneath the one before.
 #[tokio::test]
 async fn a_call_through_two_services_is_one_trace() {
-    let spans = exported(None).await;
+    let spans = exported(async |town| {
+        let shop = ShopClient::named(&town.client().await, "front");
+        shop.ask("shop").await.unwrap().unwrap();
+    });
+    let spans = spans.await;
     let traces: Vec<_> = spans.iter().map(|span| &span.trace_id).collect();
     assert!(spans.len() == 6 && traces.windows(2).all(|pair| pair[0] == pair[1]), "{spans:?}");
     let by_parent: BTreeMap<_, _> = spans.iter().map(|span| (&span.parent_span_id, span)).collect();
@@ -103,16 +96,31 @@ async fn a_call_through_two_services_is_one_trace() {
     assert_eq!(chain, [hop(ask), hop(context)].concat());
 }
 
-/// The trace of an HTTP caller goes on; one that is not recorded is not, and travels all the same.
+/// The trace of a caller, over HTTP or by name, goes on; one that is not recorded is not, and travels all the same.
 #[tokio::test]
 async fn callers_say_whether_it_is_recorded() {
     let (trace, parent) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let spans = exported(Some(&format!("00-{trace}-{parent}-01"))).await;
-    assert_eq!(spans.len(), 4, "{spans:?}");
-    assert!(spans.iter().all(|span| hex(&span.trace_id) == trace), "{spans:?}");
-    assert_eq!(spans.iter().filter(|span| hex(&span.parent_span_id) == parent).count(), 1);
-    assert_eq!(exported(Some(&format!("00-{trace}-{parent}-00"))).await, []);
+    let over_http = async |flags: &str| {
+        let parent = format!("traceparent: 00-{trace}-{parent}-{flags}");
+        exported(async |town| {
+            let answer =
+                town.send("b", "POST /shop/ask", &[&parent], r#"{"service":"shop"}"#).await;
+            assert_eq!(answer.0, 200);
+        })
+        .await
+    };
+    let given = exported(async |town| {
+        let traced = format!("00-{trace}-{parent}-01").parse().unwrap();
+        let shop = ShopClient::named(&town.client().await, "front");
+        shop.ask("shop").trace(traced).await.unwrap().unwrap();
+    });
+    for (spans, count) in [(over_http("01").await, 4), (given.await, 6)] {
+        assert_eq!(spans.len(), count, "{spans:?}");
+        assert!(spans.iter().all(|span| hex(&span.trace_id) == trace), "{spans:?}");
+        assert_eq!(spans.iter().filter(|span| hex(&span.parent_span_id) == parent).count(), 1);
+    }
+    assert_eq!(over_http("00").await, []);
 }
 
 /// Where spans go is checked before anything starts.
