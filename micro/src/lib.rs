@@ -92,6 +92,7 @@ pub use micro_rpc as rpc;
 pub use micro_rpc::Code;
 pub use micro_selector as selector;
 pub use micro_selector::{BudgetPolicy, Filter, RetryPolicy as Retry, ThrottlePolicy};
+pub use open::schemes;
 pub use registrar::Registered;
 pub use running::RunningService;
 pub use service::Service;

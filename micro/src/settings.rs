@@ -259,6 +259,11 @@ impl Settings {
         Explanation::new(self, &Beneath::new())
     }
 
+    /// The same for programs: key, value and origin of each.
+    pub fn explained(&self) -> Vec<[String; 3]> {
+        Explanation::new(self, &Beneath::new()).into_rows()
+    }
+
     /// Prints what a command line with `--explain-config` asks for, and what is ignored, and ends the
     /// process; does nothing for any other.
     pub(crate) fn end_if_to_explain(&self, explanation: impl FnOnce() -> String) {

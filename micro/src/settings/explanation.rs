@@ -35,6 +35,11 @@ impl Explanation {
         });
         Self { rows: rows.collect() }
     }
+
+    /// The name of each key, its value, and where that comes from.
+    pub(crate) fn into_rows(self) -> Vec<[String; 3]> {
+        self.rows
+    }
 }
 
 #[cfg(feature = "http")]
@@ -123,6 +128,7 @@ mod tests {
             ["spans_to", "(nowhere)", "default"],
         ];
         assert_eq!(lines(&text), expected);
+        assert_eq!(settings().explained(), expected);
         let odd = Settings::none().flag("registry", "etcd?password=secret").unwrap();
         assert!(!odd.explain().to_string().contains("secret"));
     }
