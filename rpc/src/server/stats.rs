@@ -40,7 +40,8 @@ pub struct MethodStats {
     /// `None` for all that a [fallback](crate::Router::fallback) served as well.
     pub method: Option<Name>,
     /// How long those took that succeeded, or ended with a code, from when the server had read them.
-    /// Those that their callers gave up ended as *cancelled*.
+    /// Those that their callers gave up ended as *cancelled*; refusing a call for too much to do takes
+    /// no time.
     pub ends: Vec<(Result<(), Code>, Durations)>,
 }
 

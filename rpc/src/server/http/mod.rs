@@ -110,7 +110,7 @@ where
             run(called.number, noted, request, verdict, caller, shared).await
         }
         Err(refusal) => {
-            shared.note_astray(refusal.code(), since);
+            shared.note_astray(refusal.code(), since.elapsed());
             Err(refusal)
         }
     }
