@@ -71,9 +71,12 @@ mod service;
 mod settings;
 mod signals;
 mod slips;
+mod spans;
 mod stopwatch;
 #[cfg(feature = "tarpc")]
 pub mod tarpc;
+#[cfg(feature = "telemetry")]
+pub mod telemetry;
 pub mod test;
 
 pub use call::{Call, MethodError, Reply};

@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn every_value_has_its_origin() {
         let text = settings().explain().to_string();
-        let expected: [[&str; 3]; 29] = [
+        let expected: [[&str; 3]; 31] = [
             ["registry", "etcd://***@h:1/x?token=***", "environment variable MICRO_REGISTRY"],
             ["namespace", "(the registry's own)", "default"],
             ["name", "shop", "environment variable MICRO_NAME"],
@@ -124,6 +124,8 @@ mod tests {
             ["attempts", "3", "default"],
             ["retry_budget", "20% + 10/s", "default"],
             ["throttle", "1.7 over 1s", "default"],
+            ["log", "info", "default"],
+            ["spans_to", "(nowhere)", "default"],
         ];
         assert_eq!(lines(&text), expected);
         assert_eq!(settings().explained(), expected);

@@ -15,6 +15,7 @@ fn every_member_has_a_rule() {
     for package in Workspace::load().packages {
         let known = [
             "micro",
+            "micro-gateway",
             PROGRAM,
             "micro-macros",
             "micro-overload",
@@ -209,6 +210,12 @@ fn the_default_features_bring_no_registry_with_a_server() {
         .filter_map(|feature| feature.strip_prefix("dep:")?.strip_prefix(BACKEND))
         .collect();
     assert_eq!(backends, ["local", "mdns"], "backends in the default features of micro");
+}
+
+/// What stands in front of services calls them as everybody does, whatever registry they are in.
+#[test]
+fn the_gateway_knows_the_facade_only() {
+    Workspace::load().assert_knows("micro-gateway", &["micro"]);
 }
 
 /// What is mounted in a web application is a tower service: which framework is the user's choice.

@@ -1,0 +1,133 @@
+//! Which request goes where.
+
+use std::sync::Arc;
+
+use http::header::{CONNECTION, HeaderValue, ORIGIN, TRANSFER_ENCODING, WWW_AUTHENTICATE};
+use http::request::Parts;
+use http::{Method, Request, StatusCode};
+use hyper::body::Incoming;
+use micro::rpc::Status;
+use micro::rpc::web::{Refusal, check_source};
+use micro::{Client, Code};
+use tokio::sync::{broadcast, watch};
+
+use crate::body::{Body, Reply, reply, text};
+use crate::catalogue::{Change, Services};
+use crate::figures::{self, Figures};
+use crate::{Config, call, cors, look, openapi, page};
+
+/// What all requests have in common.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) config: Config,
+    pub(crate) client: Client,
+    pub(crate) services: watch::Receiver<Arc<Services>>,
+    pub(crate) events: broadcast::Sender<Change>,
+    pub(crate) figures: Figures,
+    /// Changes, by its end, when the gateway is to stop.
+    pub(crate) stopping: watch::Receiver<()>,
+}
+
+impl State {
+    pub(crate) fn new(
+        config: Config,
+        client: Client,
+        services: watch::Receiver<Arc<Services>>,
+        events: broadcast::Sender<Change>,
+        stopping: watch::Receiver<()>,
+    ) -> Self {
+        Self { config, client, services, events, figures: Figures::default(), stopping }
+    }
+
+    /// The services as they are now.
+    pub(crate) fn services(&self) -> Arc<Services> {
+        self.services.borrow().clone()
+    }
+
+    fn metrics(&self) -> String {
+        self.figures.beside(&self.client.metrics())
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.has_changed().is_err()
+    }
+}
+
+/// Answers a request.
+pub(crate) async fn answer(request: Request<Incoming>, state: &Arc<State>) -> Reply {
+    // Who sends both this and a length may have another request hidden in the body, for a proxy
+    // that believed the length: what follows on this connection is never looked at.
+    let is_last = request.headers().contains_key(TRANSFER_ENCODING);
+    let origin = request.headers().get(ORIGIN).cloned();
+    let refused = |refusal: Refusal| refusal.into_response().map(Body::from);
+    let mut reply = route(request, state).await.unwrap_or_else(refused);
+    state.figures.count(reply.status());
+    cors::expose(&state.config, origin.as_ref(), reply.headers_mut());
+    if is_last {
+        reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    reply
+}
+
+async fn route(request: Request<Incoming>, state: &Arc<State>) -> Result<Reply, Refusal> {
+    let (head, body) = request.into_parts();
+    let config = &state.config;
+    check_source(&head.uri, &head.headers, &config.hosts, &config.origins)?;
+    if cors::is_preflight(&head) {
+        return Ok(cors::preflight(config, &head.headers));
+    }
+    if let Some(reply) = for_everybody(&head, state) {
+        return to_look_at(&head, reply);
+    }
+    if let Err(status) = config.access.check(&head) {
+        return Ok(denied(status));
+    }
+    match head.uri.path() {
+        "/metrics" => to_look_at(&head, reply(figures::TYPE, state.metrics())),
+        "/services" => to_look_at(&head, look::services(state)),
+        "/describe" => to_look_at(&head, look::describe(head.uri.query(), state)?),
+        "/events" => to_look_at(&head, look::events(state)),
+        "/openapi.json" => {
+            let document = openapi::document(state).to_string();
+            to_look_at(&head, reply("application/json", document))
+        }
+        _ => call::answer(&head, body, state).await,
+    }
+}
+
+/// What tells nothing about services.
+fn for_everybody(head: &Parts, state: &State) -> Option<Reply> {
+    match head.uri.path() {
+        "/health/live" => Some(text(StatusCode::OK, "ok")),
+        "/health/ready" => Some(ready(state)),
+        path => page::file(path),
+    }
+}
+
+fn ready(state: &State) -> Reply {
+    if state.is_stopping() {
+        return text(StatusCode::SERVICE_UNAVAILABLE, "stopping");
+    }
+    match state.services().has_answered {
+        true => text(StatusCode::OK, "ok"),
+        false => text(StatusCode::SERVICE_UNAVAILABLE, "the registry has not answered yet"),
+    }
+}
+
+/// What is only looked at takes no other verb.
+fn to_look_at(head: &Parts, reply: Reply) -> Result<Reply, Refusal> {
+    match head.method {
+        Method::GET | Method::HEAD => Ok(reply),
+        _ => Err(Refusal::method_not_allowed("GET", head.uri.path())),
+    }
+}
+
+/// Browsers and programs are told what is asked of them.
+fn denied(status: Status) -> Reply {
+    let asks = status.code() == Code::Unauthenticated;
+    let mut reply = Refusal::from(status).into_response().map(Body::from);
+    if asks {
+        reply.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    reply
+}

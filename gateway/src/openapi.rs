@@ -1,0 +1,242 @@
+//! OpenAPI 3.1 of what can be called now.
+
+use std::collections::BTreeMap;
+
+use micro::Code;
+use micro::registry::Endpoint;
+use micro::rpc::Criticality;
+use serde_json::{Map, Value, json};
+
+use crate::Access;
+use crate::answer::State;
+use crate::catalogue::{Found, Known, Method, Services};
+
+/// The description of all that can be called.
+pub(crate) fn document(state: &State) -> Value {
+    let services = state.services();
+    let takes_token = matches!(state.config.access, Access::Bearer(_));
+    let mut document = json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Services behind this gateway",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": INTRODUCTION,
+        },
+        "servers": [{ "url": "/" }],
+        "tags": tags(&services),
+        "paths": paths(&services),
+        "components": {
+            "parameters": parameters(),
+            "headers": headers(),
+            "schemas": { "Error": error() },
+            "responses": responses(),
+        },
+    });
+    if takes_token {
+        document["components"]["securitySchemes"] =
+            json!({ "token": { "type": "http", "scheme": "bearer" } });
+        document["security"] = json!([{ "token": [] }]);
+    }
+    document
+}
+
+const INTRODUCTION: &str = "Every method is called with POST and a map of its arguments in JSON, an \
+    idempotent one with GET and a query as well. Headers micro-meta-KEY and authorization go along \
+    as metadata; answers have headers micro-meta-KEY in turn.";
+
+fn tags(services: &Services) -> Value {
+    services
+        .iter()
+        .map(|(name, known)| json!({ "name": name, "description": doc(known) }))
+        .collect()
+}
+
+/// What its contracts are for.
+fn doc(known: &Known) -> String {
+    let contracts = known.descriptions.iter().rev().flat_map(|version| &version.contracts);
+    let docs: Vec<_> =
+        contracts.map(|contract| &*contract.doc).filter(|doc| !doc.is_empty()).collect();
+    docs.first().copied().unwrap_or_default().to_owned()
+}
+
+fn paths(services: &Services) -> Value {
+    let mut paths = BTreeMap::new();
+    for (service, known) in services.iter() {
+        for method in known.methods() {
+            paths.insert(path(service, known, method), operations(service, method));
+        }
+    }
+    json!(paths)
+}
+
+/// The shortest path that leads to the method.
+fn path(service: &str, known: &Known, method: &Method) -> String {
+    let Method { contract, name, .. } = method;
+    match known.find(service, None, name) {
+        Found::Method(found) if found.contract == *contract => format!("/{service}/{name}"),
+        _ => format!("/{service}/{contract}/{name}"),
+    }
+}
+
+fn operations(service: &str, method: &Method) -> Value {
+    let mut operations = Map::new();
+    let endpoint = method.endpoint.as_deref();
+    let mut post = operation(service, method, "");
+    let schema = endpoint.and_then(|endpoint| endpoint.request.clone());
+    let is_needed = schema.as_ref().is_some_and(|schema| schema.get("required").is_some());
+    post["requestBody"] = json!({
+        "required": is_needed,
+        "content": { "application/json": { "schema": schema.unwrap_or_else(arguments) } },
+    });
+    post["parameters"] = json!(common());
+    operations.insert("post".to_owned(), post);
+    if method.idempotent {
+        let mut get = operation(service, method, ".get");
+        let query = endpoint.map(query).unwrap_or_default();
+        get["parameters"] = query.into_iter().chain(common()).collect();
+        operations.insert("get".to_owned(), get);
+    }
+    Value::Object(operations)
+}
+
+/// What both ways to call a method have in common.
+fn operation(service: &str, method: &Method, suffix: &str) -> Value {
+    let endpoint = method.endpoint.as_deref();
+    let doc = endpoint.map(|endpoint| endpoint.doc.as_str()).unwrap_or_default();
+    let answer =
+        endpoint.and_then(|endpoint| endpoint.response.clone()).unwrap_or_else(|| json!({}));
+    let Method { contract, name, idempotent, .. } = method;
+    json!({
+        "operationId": format!("{service}.{contract}.{name}{suffix}"),
+        "tags": [service],
+        "summary": doc.lines().next().unwrap_or_default(),
+        "description": doc,
+        "x-idempotent": idempotent,
+        "responses": {
+            "200": {
+                "description": "What the method returns.",
+                "headers": { "micro-node": { "$ref": "#/components/headers/micro-node" } },
+                "content": { "application/json": { "schema": answer } },
+            },
+            "default": failure(endpoint.and_then(|endpoint| endpoint.error.as_ref())),
+        },
+    })
+}
+
+/// What goes wrong, with the method's own error if it has one.
+fn failure(own: Option<&Value>) -> Value {
+    let Some(own) = own else { return json!({ "$ref": "#/components/responses/Error" }) };
+    let details = json!({ "properties": { "details": own } });
+    let mut failure = responses()["Error"].take();
+    let schema = &mut failure["content"]["application/json"]["schema"];
+    *schema = json!({ "allOf": [schema.take(), details] });
+    failure
+}
+
+/// Arguments of which nothing is known.
+fn arguments() -> Value {
+    json!({ "type": "object" })
+}
+
+/// The arguments as they are in a query: lists by repetition, what else is no plain value as JSON.
+fn query(endpoint: &Endpoint) -> Vec<Value> {
+    let Some(schema) = &endpoint.request else { return Vec::new() };
+    let required = schema.get("required").and_then(Value::as_array);
+    let is_required =
+        |name: &str| required.is_some_and(|names| names.iter().any(|one| one == name));
+    let properties = schema.get("properties").and_then(Value::as_object);
+    let parameter = |(name, schema): (&String, &Value)| {
+        let mut parameter = json!({ "name": name, "in": "query", "required": is_required(name) });
+        match is_plain(schema) {
+            true => parameter["schema"] = schema.clone(),
+            false => {
+                parameter["content"] = json!({ "application/json": { "schema": schema } });
+            }
+        }
+        parameter
+    };
+    properties.into_iter().flatten().map(parameter).collect()
+}
+
+fn is_plain(schema: &Value) -> bool {
+    let kind = schema.get("type").and_then(Value::as_str);
+    matches!(kind, Some("string" | "integer" | "number" | "boolean"))
+}
+
+/// The headers that every call may have.
+fn common() -> Vec<Value> {
+    let names = parameters();
+    let names = names.as_object().into_iter().flat_map(Map::keys);
+    names.map(|name| json!({ "$ref": format!("#/components/parameters/{name}") })).collect()
+}
+
+fn parameters() -> Value {
+    let header = |name: &str, description: &str, schema: Value| json!({ "name": name, "in": "header", "description": description, "schema": schema });
+    let classes: Vec<_> = Criticality::ALL.iter().map(ToString::to_string).collect();
+    json!({
+        "criticality": header(
+            "micro-criticality",
+            "How much it matters to a service that has too much to do.",
+            json!({ "type": "string", "enum": classes, "default": "critical" }),
+        ),
+        "timeout": header(
+            "micro-timeout",
+            "How long the call may take, its retries included: a whole number of us, ms or s.",
+            json!({ "type": "string", "pattern": "^[0-9]{1,9}(us|ms|s)$", "examples": ["200ms"] }),
+        ),
+        "trace": header(
+            "traceparent",
+            "The trace it belongs to, as W3C Trace Context has it.",
+            json!({ "type": "string" }),
+        ),
+        "version": header(
+            "micro-version",
+            "Which versions of the service it may go to: one, or a range.",
+            json!({ "type": "string", "examples": ["1.4.2", "^1.4"] }),
+        ),
+    })
+}
+
+fn headers() -> Value {
+    json!({
+        "micro-node": {
+            "description": "The node that answered.",
+            "schema": { "type": "string" },
+        },
+        "retry-after": {
+            "description": "After how many seconds a retry may be of use.",
+            "schema": { "type": "integer", "minimum": 1 },
+        },
+    })
+}
+
+fn error() -> Value {
+    let codes: Vec<_> = (1..=16).filter_map(Code::from_u8).map(Code::as_str).collect();
+    json!({
+        "type": "object",
+        "required": ["code", "message"],
+        "properties": {
+            "code": { "type": "string", "enum": codes },
+            "message": { "type": "string", "description": "For people." },
+            "details": { "description": "The method's own error, if it has one." },
+        },
+    })
+}
+
+fn responses() -> Value {
+    let codes = (1..=16).filter_map(Code::from_u8);
+    let codes: Vec<_> =
+        codes.map(|code| format!("{} {}", code.http_status(), code.as_str())).collect();
+    let description = format!(
+        "What went wrong. The status is that of the code ({}), but for an unknown path or method \
+         (404), a wrong verb (405), a body above the limit (413) or one that is late (408).",
+        codes.join(", ")
+    );
+    json!({
+        "Error": {
+            "description": description,
+            "headers": { "retry-after": { "$ref": "#/components/headers/retry-after" } },
+            "content": { "application/json": { "schema": { "$ref": "#/components/schemas/Error" } } },
+        },
+    })
+}

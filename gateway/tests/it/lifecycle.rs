@@ -1,0 +1,83 @@
+//! How a gateway starts and ends, and what it does without a registry.
+
+use super::*;
+use micro_gateway::Error;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// Other hosts reach it only when that was said.
+#[tokio::test]
+async fn it_is_for_this_host_unless_told_otherwise() {
+    let town = Town::default();
+    let everywhere = |config: &mut Config| config.listen.set_ip([0, 0, 0, 0].into());
+    let error = serve(config(everywhere), town.client().await).await.unwrap_err();
+    assert!(matches!(&error, Error::Invalid(invalid) if invalid.field() == "listen"), "{error}");
+    let told = |config: &mut Config| {
+        everywhere(config);
+        config.remote = true;
+    };
+    let gateway = serve(config(told), town.client().await).await.unwrap();
+    assert!(gateway.address().ip().is_unspecified());
+}
+
+/// An address that is taken is an error that names it.
+#[tokio::test]
+async fn an_address_that_is_taken() {
+    let town = Town::default();
+    let first = town.gateway().await;
+    let same = |config: &mut Config| config.listen = first.address();
+    let error = serve(config(same), town.client().await).await.unwrap_err().to_string();
+    assert_eq!(error, format!("cannot listen on {}", first.address()));
+}
+
+/// While the registry says nothing it is not ready, and a call waits as long as it may; then it goes
+/// on.
+#[tokio::test]
+async fn calls_wait_for_the_registry() {
+    let town = Town::default();
+    let _shop = town.open("a").await;
+    town.registry.interrupt("the test says so");
+    let gateway = serve(config(|_| ()), town.client().await).await.unwrap();
+    assert_eq!(get(&gateway, "/health/live").await.status, 200);
+    assert_eq!(get(&gateway, "/health/ready").await.status, 503);
+    let tea = Asked::post("/shop/price", r#"{"thing":"tea"}"#);
+    let late = tea.clone().with("micro-timeout", "50ms").of(gateway.address()).await;
+    assert_eq!((late.status, &*late.code()), (504, "deadline_exceeded"));
+    let waits = tea.with("micro-timeout", "60s");
+    let (answer, ()) = tokio::join!(waits.of(gateway.address()), async { town.registry.restore() });
+    assert_eq!(answer.status, 200, "{}", answer.body);
+}
+
+/// When it stops, what runs is answered, and connections on which nothing is asked are closed.
+#[tokio::test]
+async fn what_runs_is_answered() {
+    let town = Town::default();
+    let _shop = town.open("a").await;
+    let gateway = town.gateway().await;
+    let address = gateway.address();
+    let mut idle = TcpStream::connect(address).await.unwrap();
+    let mut busy = TcpStream::connect(address).await.unwrap();
+    let asked = Asked::post("/shop/wait", r#"{"millis":300}"#).to_text();
+    busy.write_all(asked.as_bytes()).await.unwrap();
+    // It was let in once something that came later is answered.
+    assert_eq!(get(&gateway, "/health/live").await.status, 200);
+    let mut answer = String::new();
+    let (read, ()) = tokio::join!(busy.read_to_string(&mut answer), gateway.shutdown());
+    read.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("300"), "{answer}");
+    assert_eq!(idle.read(&mut [0]).await.unwrap(), 0);
+    assert!(TcpStream::connect(address).await.is_err());
+}
+
+/// A registry that is down takes nothing away from those who call.
+#[tokio::test]
+async fn a_registry_that_is_down() {
+    let town = Town::default();
+    let _shop = town.open("a").await;
+    let gateway = town.gateway().await;
+    let tea = r#"{"thing":"tea"}"#;
+    assert_eq!(post(&gateway, "/shop/price", tea).await.status, 200);
+    town.registry.interrupt("the test says so");
+    assert_eq!(post(&gateway, "/shop/price", tea).await.status, 200);
+    assert_eq!(get(&gateway, "/health/ready").await.status, 200);
+}

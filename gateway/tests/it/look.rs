@@ -1,0 +1,172 @@
+//! What there is: lists, descriptions and events.
+
+use super::*;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// Services are listed with versions, nodes and methods; one that is not allowed is not.
+#[tokio::test]
+async fn services_are_listed() {
+    let town = Town::default();
+    let shop = town.open("a").await;
+    let gateway = town.gateway().await;
+    let listed = get(&gateway, "/services").await.json();
+    assert_eq!(listed[0]["name"], "shop");
+    let node = &listed[0]["versions"][0]["nodes"][0];
+    assert_eq!((&node["id"], &node["state"]), (&json!("a"), &json!("serving")));
+    assert_eq!(node["address"], shop.registration().node.address);
+    let method = json!({ "contract": "shop", "name": "find" });
+    assert_eq!(listed[0]["methods"][0], method);
+
+    let described = get(&gateway, "/describe?service=shop").await.json();
+    assert_eq!(described[0]["contracts"][0]["name"], "shop");
+    assert_eq!(get(&gateway, "/describe?service=other").await.status, 404);
+    assert_eq!(get(&gateway, "/describe").await.status, 400);
+    assert_eq!(post(&gateway, "/services", "{}").await.header("allow"), Some("GET"));
+
+    let nobody = |config: &mut Config| config.services = Some([String::from("other")].into());
+    let gateway = town.gateway_with(nobody).await;
+    assert_eq!(get(&gateway, "/services").await.json(), json!([]));
+    assert_eq!(get(&gateway, "/describe?service=shop").await.status, 404);
+}
+
+/// Server-sent events of a gateway.
+struct Events(Lines<BufReader<TcpStream>>);
+
+impl Events {
+    async fn of(gateway: &Gateway) -> Self {
+        let mut stream = TcpStream::connect(gateway.address()).await.unwrap();
+        stream.write_all(b"GET /events HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+        Self(BufReader::new(stream).lines())
+    }
+
+    /// The next event's name and data; none at the end of the stream.
+    async fn next(&mut self) -> Option<(String, Value)> {
+        let mut name = String::new();
+        while let Some(line) =
+            timeout(testbed::PATIENCE, self.0.next_line()).await.unwrap().unwrap()
+        {
+            if let Some(event) = line.strip_prefix("event: ") {
+                name = event.to_owned();
+            }
+            if let Some(data) = line.strip_prefix("data: ") {
+                return Some((name, serde_json::from_str(data).unwrap()));
+            }
+        }
+        None
+    }
+
+    /// The next thing that happened to a node.
+    async fn happened(&mut self) -> Option<Value> {
+        let (name, mut data) = self.next().await?;
+        assert_eq!(name, "change");
+        Some(data["change"].take())
+    }
+}
+
+/// Who listens is told what there is, then what happens, and the end when the gateway stops.
+#[tokio::test]
+async fn events() {
+    let town = Town::default();
+    let gateway = town.gateway().await;
+    let mut events = Events::of(&gateway).await;
+    assert_eq!(events.next().await.unwrap(), ("services".to_owned(), json!([])));
+    let shop = town.open("a").await;
+    let joined = json!({ "what": "joined", "service": "shop", "node": "a" });
+    assert_eq!(events.happened().await.unwrap(), joined);
+    shop.shutdown().await;
+    loop {
+        let happened = events.happened().await.unwrap();
+        if happened["what"] == "left" {
+            assert_eq!(happened["reason"], "said goodbye");
+            break;
+        }
+        assert_eq!(happened["what"], "changed");
+    }
+    let ((), end) = tokio::join!(gateway.shutdown(), events.next());
+    assert_eq!(end, None);
+}
+
+/// The document names each method under the shortest path that leads to it, with what can go wrong,
+/// and refers to nothing that is not in it.
+#[tokio::test]
+async fn openapi() {
+    let town = Town::default();
+    let _shop = town.open("a").await;
+    let gateway = town.gateway().await;
+    let document = get(&gateway, "/openapi.json").await.json();
+    assert_eq!(document["openapi"], "3.1.0");
+    let paths = document["paths"].as_object().unwrap();
+    assert_eq!(paths.len(), 8);
+    let price = &paths["/shop/price"];
+    assert_eq!(price["post"]["operationId"], "shop.shop.price");
+    assert_eq!(price["get"]["operationId"], "shop.shop.price.get");
+    assert_eq!(price["post"]["summary"], "What a thing costs.");
+    assert!(paths["/shop/order"].get("get").is_none());
+    for (path, operations) in paths {
+        for (verb, operation) in operations.as_object().unwrap() {
+            let responses = operation["responses"].as_object().unwrap();
+            assert!(responses.contains_key("200") && responses.contains_key("default"), "{path}");
+            assert_eq!(operation.get("requestBody").is_some(), verb == "post", "{path}");
+        }
+    }
+    references(&document, &mut |reference| {
+        let pointer = reference.strip_prefix('#').expect("it stays in the document");
+        assert!(document.pointer(pointer).is_some(), "{reference}");
+    });
+    assert!(document.get("security").is_none());
+    let access = micro_gateway::Access::Bearer(vec!["t".into()]);
+    let gateway = town.gateway_with(|config| config.access = access).await;
+    let asked = Asked::get("/openapi.json").with("authorization", "Bearer t");
+    let document = asked.of(gateway.address()).await.json();
+    assert_eq!(document["security"], json!([{ "token": [] }]));
+}
+
+fn references(value: &Value, found: &mut impl FnMut(&str)) {
+    match value {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                match (key.as_str(), value) {
+                    ("$ref", Value::String(reference)) => found(reference),
+                    _ => references(value, found),
+                }
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| references(value, found)),
+        _ => {}
+    }
+}
+
+/// A service whose registration leaves its methods out is described, and called, by the word of its
+/// nodes.
+#[tokio::test]
+async fn methods_that_are_left_out() {
+    let town = Town::default();
+    let shop = town.open("a").await;
+    let mut silent =
+        micro::registry::Registration::new("silent", "1.0.0", shop.registration().node.clone());
+    silent.endpoints = micro::registry::Endpoints::Omitted;
+    micro::registry::Registry::register(&town.registry, &silent, Duration::from_secs(3_600))
+        .await
+        .unwrap();
+    let gateway = town.gateway().await;
+    let answer = post(&gateway, "/silent/price", r#"{"thing":"tea"}"#).await;
+    assert_eq!((answer.status, &*answer.body), (200, "3"));
+    assert_eq!(get(&gateway, "/silent/price?thing=tea").await.status, 200);
+}
+
+/// Figures of the calls made, and of the gateway itself, end where the format says so.
+#[tokio::test]
+async fn figures() {
+    let town = Town::default();
+    let _shop = town.open("a").await;
+    let gateway = town.gateway().await;
+    post(&gateway, "/shop/price", r#"{"thing":"tea"}"#).await;
+    let answer = get(&gateway, "/metrics").await;
+    assert!(answer.header("content-type").unwrap().starts_with("application/openmetrics-text"));
+    assert!(answer.body.contains(r#"rpc_method="shop/price""#), "{}", answer.body);
+    assert!(answer.body.contains("\nmicro_gateway_connections "), "{}", answer.body);
+    assert!(answer.body.ends_with("# EOF\n"));
+}

@@ -1,0 +1,119 @@
+//! The pages, in a browser.
+
+use super::*;
+use crate::browser::Browser;
+use micro_gateway::Access;
+use serde_json::json;
+use testbed::Scene;
+
+/// The page lists services and nodes, calls a method with what is filled in, says what went wrong,
+/// and shows who comes and goes without being asked to. It is never wider than the screen.
+#[tokio::test]
+async fn the_page() {
+    let scene = Scene::new();
+    let Some(mut browser) = Browser::open(&scene.directory().join("profile")).await else { return };
+    let town = Town::default();
+    let _first = town.open("a").await;
+    let gateway = town.gateway().await;
+    browser.resize(1_400, 900).await;
+    browser.go(&format!("http://{}/", gateway.address())).await;
+    browser.until("the shop is listed", "!!document.querySelector('[data-name=shop]')").await;
+    browser.evaluate("document.querySelector('[data-name=shop]').open = true").await;
+    let form = "document.querySelector('[data-method=order]').open = true; \
+                window.form = document.querySelector('[data-method=order] form'); true";
+    browser.until("its methods have forms", form).await;
+
+    browser.evaluate("form.elements.thing.value = 'tea'; form.elements.count.value = '2'").await;
+    browser.evaluate("form.requestSubmit()").await;
+    let answer = "form.querySelector('.answer')?.textContent";
+    let answer = browser.until("it is answered", answer).await;
+    let answer: serde_json::Value = serde_json::from_str(answer.as_str().unwrap()).unwrap();
+    assert_eq!(answer, json!({ "thing": "tea", "count": 2 }));
+    let said = browser.evaluate("form.querySelector('[aria-live]').textContent").await;
+    assert!(said.as_str().unwrap().contains("node a"), "{said}");
+
+    browser.evaluate("form.elements.count.value = '99'; form.requestSubmit()").await;
+    browser.until("it fails", "form.textContent.includes('only 9 left')").await;
+
+    let second = town.open("b").await;
+    let nodes = |count: usize| {
+        format!("document.querySelectorAll('[data-name=shop] tbody tr').length === {count}")
+    };
+    browser.until("the second node is there", &nodes(2)).await;
+    second.shutdown().await;
+    browser.until("it is gone", &nodes(1)).await;
+    let happened = browser.evaluate("document.getElementById('events').textContent").await;
+    let happened = happened.as_str().unwrap();
+    assert!(
+        happened.contains("joined shop / b") && happened.contains("left shop / b"),
+        "{happened}"
+    );
+
+    for width in [1_400, 400] {
+        browser.resize(width, 900).await;
+        let wide = browser.evaluate("document.documentElement.scrollWidth").await;
+        assert!(wide.as_u64().unwrap() <= width.into(), "{wide} of {width}");
+    }
+}
+
+/// The page asks for a token where one is needed, and works with it.
+#[tokio::test]
+async fn the_page_with_a_token() {
+    let scene = Scene::new();
+    let Some(mut browser) = Browser::open(&scene.directory().join("profile")).await else { return };
+    let town = Town::default();
+    let _shop = town.open("a").await;
+    let access = Access::Bearer(vec!["open sesame".into()]);
+    let gateway = town.gateway_with(|config| config.access = access).await;
+    browser.go(&format!("http://{}/", gateway.address())).await;
+    let asks = "document.getElementById('login')?.hidden === false";
+    browser.until("it asks for a token", asks).await;
+    let enter = "document.getElementById('token').value = 'open sesame'; \
+                 document.getElementById('login').requestSubmit()";
+    browser.evaluate(enter).await;
+    browser.until("the shop is listed", "!!document.querySelector('[data-name=shop]')").await;
+}
+
+/// The description of the API is shown, with what each method takes.
+#[tokio::test]
+async fn the_description() {
+    let scene = Scene::new();
+    let Some(mut browser) = Browser::open(&scene.directory().join("profile")).await else { return };
+    let town = Town::default();
+    let _shop = town.open("a").await;
+    let gateway = town.gateway().await;
+    let described = async || {
+        let described = get(&gateway, "/openapi.json").await.json();
+        described
+            .pointer(
+                "/paths/~1shop~1order/post/requestBody/content/application~1json/schema/required",
+            )
+            .map(drop)
+    };
+    testbed::eventually("the methods have schemas", described).await;
+    browser.go(&format!("http://{}/docs", gateway.address())).await;
+    let shown = "document.getElementById('operations')?.textContent.includes('/shop/order')";
+    browser.until("the methods are shown", shown).await;
+    let text = browser.evaluate("document.getElementById('operations').textContent").await;
+    let text = text.as_str().unwrap();
+    for word in
+        ["Orders so many of a thing.", "integer (uint32)", "micro-timeout", "POST GET", "SoldOut"]
+    {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+}
+
+/// Every file of the pages is there, and loads nothing from elsewhere.
+#[tokio::test]
+async fn files() {
+    let gateway = Town::default().gateway().await;
+    for file in ["/", "/docs", "/page.css", "/common.js", "/page.js", "/docs.js", "/icon.svg"] {
+        let answer = get(&gateway, file).await;
+        assert_eq!(answer.status, 200, "{file}");
+        let policy = answer.header("content-security-policy").unwrap();
+        assert!(policy.starts_with("default-src 'none'; script-src 'self';"), "{policy}");
+        let foreign = answer.body.replace("http://www.w3.org/2000/svg", "").contains("//www.")
+            || answer.body.contains("https://");
+        assert!(!foreign, "{file} names another host");
+    }
+}
