@@ -31,7 +31,7 @@ async fn names_complete_live() {
     assert_eq!(candidates(&town, &["micro", "describe", "s"]).await, ["shop"]);
     assert_eq!(candidates(&town, &["micro", "watch", "s"]).await, ["shop"]);
     assert_eq!(candidates(&town, &["micro", "call", "shop.p"]).await, ["shop.panic", "shop.price"]);
-    assert_eq!(candidates(&town, &["micro", "call", "s"]).await.len(), 6);
+    assert_eq!(candidates(&town, &["micro", "call", "s"]).await.len(), 8);
     assert_eq!(candidates(&town, &["micro", "call", "shop/shop.w"]).await, ["shop/shop.wait"]);
     assert_eq!(candidates(&town, &["micro", "call", "shop.wait", "--timeo"]).await, ["--timeout"]);
     for shell in ["zsh", "fish"] {
