@@ -12,7 +12,7 @@ use micro::dynamic::Description;
 
 use crate::failure::Failure;
 use crate::print;
-use crate::world::World;
+use crate::world::{self, World};
 
 /// Prints the script that completes commands, services and methods in a shell.
 #[derive(Args, Debug)]
@@ -68,24 +68,19 @@ pub(crate) fn services(begun: &OsStr) -> Vec<CompletionCandidate> {
 pub(crate) fn methods(begun: &OsStr) -> Vec<CompletionCandidate> {
     let begun = begun.to_string_lossy().into_owned();
     looked_up(async |client| {
-        let registry = client.registry();
         let mut candidates = Vec::new();
-        for service in registry.list().await.unwrap_or_default() {
-            if !(service.name.starts_with(&begun) || begun.starts_with(&service.name)) {
-                continue;
-            }
-            let versions = registry.get(&service.name).await.unwrap_or_default();
-            for description in versions.iter().filter_map(Description::of) {
-                candidates.extend(description.methods().flat_map(|method| {
-                    let short = format!("{}.{}", service.name, method.name);
-                    let long = format!("{}/{}.{}", service.name, method.contract, method.name);
+        for version in world::all(client.registry()).await.unwrap_or_default() {
+            let description = Description::of(&version);
+            for method in description.iter().flat_map(Description::methods) {
+                let service = &version.name;
+                let name = match begun.contains('/') {
+                    true => format!("{service}/{}.{}", method.contract, method.name),
+                    false => format!("{service}.{}", method.name),
+                };
+                if name.starts_with(&begun) {
                     let help = method.doc.lines().next().map(|line| line.to_owned().into());
-                    let one = |name| CompletionCandidate::new(name).help(help.clone());
-                    match begun.contains('/') {
-                        true => Some(long).filter(|name| name.starts_with(&begun)).map(one),
-                        false => Some(short).filter(|name| name.starts_with(&begun)).map(one),
-                    }
-                }));
+                    candidates.push(CompletionCandidate::new(name).help(help));
+                }
             }
         }
         candidates.sort();
@@ -114,9 +109,11 @@ fn looked_up<T: Default>(ask: impl AsyncFnOnce(Client) -> T) -> T {
 fn typed_world() -> World {
     // Scripts pass the line after `--`.
     let line: Vec<_> = std::env::args_os().skip_while(|word| word != "--").skip(1).collect();
-    let at = |name: &str| {
-        let position = line.iter().position(|word| word == name)?;
-        line.get(position + 1)?.to_str().map(str::to_owned)
+    let line: Vec<_> = line.iter().filter_map(|word| word.to_str()).collect();
+    let value = |flag: &str| {
+        let at = line.iter().position(|word| word.split('=').next() == Some(flag))?;
+        let value = line[at].split_once('=').map(|(_, value)| value).or(line.get(at + 1).copied());
+        value.map(str::to_owned)
     };
-    World { registry: at("--registry"), namespace: at("--namespace") }
+    World { registry: value("--registry"), namespace: value("--namespace") }
 }

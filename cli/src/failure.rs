@@ -70,6 +70,12 @@ impl Failure {
     }
 }
 
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let causes = std::iter::successors(std::error::Error::source(&error), |e| e.source());

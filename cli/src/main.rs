@@ -4,13 +4,16 @@
 //! 0 when all is well, 1 for an application's error, 2 for wrong usage, 3 for what is not found,
 //! 4 for a deadline that passed, 5 for a method that is not there, 6 for what cannot be reached.
 
+mod bench;
 mod call;
 mod completions;
 mod describe;
+mod doctor;
 mod duration;
 mod failure;
 mod fields;
 mod method;
+mod new;
 mod print;
 mod services;
 mod types;
@@ -45,6 +48,12 @@ enum Command {
     Call(call::Call),
     /// Tells who joins, changes and leaves
     Watch(watch::Watch),
+    /// Calls a method many times, and says how long that took
+    Bench(bench::Bench),
+    /// Finds out what is wrong: with the registry, with this host, with a service, and what to do
+    Doctor(doctor::Doctor),
+    /// Makes a workspace to begin with: a contract, a server with a test, a client
+    New(new::New),
     /// Prints the script that completes commands, services and methods in a shell
     Completions(completions::Completions),
 }
@@ -79,6 +88,9 @@ async fn run(program: Program) -> Result<(), Failure> {
         Command::Describe(command) => command.run(&world).await,
         Command::Call(command) => command.run(&world).await,
         Command::Watch(command) => command.run(&world).await,
+        Command::Bench(command) => command.run(&world).await,
+        Command::Doctor(command) => command.run(&world).await,
+        Command::New(command) => command.run(),
         Command::Completions(command) => command.run(),
     }
 }

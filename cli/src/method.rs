@@ -1,5 +1,6 @@
 //! Which method is meant, and what is known of it.
 
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -40,6 +41,15 @@ impl FromStr for MethodName {
         }
         let contract = contract.map(str::to_owned);
         Ok(Self { service: service.to_owned(), contract, method: method.to_owned() })
+    }
+}
+
+impl fmt::Display for MethodName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.contract {
+            Some(contract) => write!(f, "{}/{contract}.{}", self.service, self.method),
+            None => write!(f, "{}.{}", self.service, self.method),
+        }
     }
 }
 
@@ -147,12 +157,18 @@ impl MethodName {
         }
     }
 
+    /// Whether a description has it.
+    pub(crate) fn is_listed(&self, description: &Description) -> bool {
+        description.methods().any(|known| self.is(known))
+    }
+
     fn is(&self, endpoint: &Endpoint) -> bool {
         endpoint.name == self.method
             && self.contract.as_ref().is_none_or(|contract| *contract == endpoint.contract)
     }
 
-    fn unknown<'a>(&self, methods: impl Iterator<Item = &'a Endpoint>) -> Failure {
+    /// Says what there is instead.
+    pub(crate) fn unknown<'a>(&self, methods: impl Iterator<Item = &'a Endpoint>) -> Failure {
         let mut names: Vec<_> = methods.map(|known| &*known.name).collect();
         names.sort_unstable();
         names.dedup();

@@ -27,14 +27,7 @@ impl Services {
         let registry = client.registry();
         let versions = match &self.service {
             Some(service) => world::versions(registry, service).await?,
-            None => {
-                let mut versions = Vec::new();
-                for summary in registry.list().await? {
-                    // It may have left since.
-                    versions.extend(registry.get(&summary.name).await.unwrap_or_default());
-                }
-                versions
-            }
+            None => world::all(registry).await?,
         };
         if versions.is_empty() && matches!(self.output, Format::Table | Format::Wide) {
             eprintln!("no service is registered in the {} registry", registry.name());

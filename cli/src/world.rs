@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
+use futures::{StreamExt, stream};
 use micro::registry::{ErrorKind, Registry, Service};
 use micro::{Client, Settings, dynamic};
 
@@ -65,6 +66,17 @@ pub(crate) async fn versions(
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// The versions of all services.
+pub(crate) async fn all(registry: &Arc<dyn Registry>) -> Result<Vec<Service>, Failure> {
+    const AT_ONCE: usize = 32;
+    let services = registry.list().await?;
+    // One may have left since.
+    let each = stream::iter(services)
+        .map(async |service| registry.get(&service.name).await.unwrap_or_default())
+        .buffered(AT_ONCE);
+    Ok(each.collect::<Vec<_>>().await.concat())
 }
 
 /// What there is instead of a service that is not found.

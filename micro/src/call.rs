@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use crate::client::Target;
 use crate::contract::{MethodInfo, Served};
 use crate::send::{Plan, Sent, send, site};
-use crate::{CallError, Code, Context, Error, Phase, RpcError, Stopwatch, schema};
+use crate::{CallError, Code, Context, Error, Phase, RpcError, Stopwatch, schema, spans};
 
 /// A call that is made when it is awaited. Its options apply to it alone.
 ///
@@ -292,6 +292,7 @@ impl<T, E> Call<T, E> {
         }
         if let Some(trace) = self.trace {
             self.request.trace = Some(trace.child());
+            spans::begin_beneath(&mut self.request, Some(trace));
         }
         if let Some(stopwatch) = &self.stopwatch {
             stopwatch.begin();
@@ -321,6 +322,7 @@ pub(crate) fn inherit(
 ) -> Result<(), Error> {
     request.deadline = Some(deadline(current, timeout));
     request.trace = Some(trace(current));
+    spans::begin_beneath(request, current.and_then(Context::trace).copied());
     request.criticality = current.map(Context::criticality).unwrap_or_default();
     request.no_retry = current.is_some_and(Context::is_retry);
     current.map_or(Ok(()), |current| add_baggage(request, current))

@@ -11,10 +11,10 @@ use micro_rpc::{Code, Codec, Handler, Name, Request, Response, Status};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tracing::{Instrument, Span, field};
+use tracing::Instrument;
 
 use crate::call::MethodError;
-use crate::{Context, schema};
+use crate::{Context, schema, spans};
 
 /// A contract with its implementation, ready to be [served](crate::Service::serve). Comes from the
 /// server type that `#[micro::service]` generates: of `English`, which implements the trait
@@ -244,10 +244,14 @@ where
     F: FnOnce(Context, Request) -> Fut + Send + 'static,
     Fut: Future<Output = Result<Response, Status>> + Send + 'static,
 {
+    let span = spans::serve(&mut request);
     let context = Context::take_from(&mut request);
-    let (own, span) = (context.clone(), span(&request));
+    let (own, noted) = (context.clone(), span.clone());
     let serve = async move {
-        match method(own.clone(), request).await {
+        let answer = method(own.clone(), request).await;
+        let end = answer.as_ref().map(|_| ()).map_err(Status::code);
+        spans::ended(&noted, end, spans::is_of_server);
+        match answer {
             Ok(mut response) => {
                 response.metadata = own.take_reply();
                 Ok(response)
@@ -256,13 +260,6 @@ where
         }
     };
     Box::pin(context.scope(serve).instrument(span))
-}
-
-/// What the log lines of one call have in common.
-fn span(request: &Request) -> Span {
-    let Request { contract, method, .. } = request;
-    let trace = request.trace.map(|trace| field::display(trace.trace_id()));
-    tracing::info_span!("serve", contract = contract.as_str(), method = method.as_str(), trace)
 }
 
 /// A call that was served, for the log.

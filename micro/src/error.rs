@@ -273,6 +273,12 @@ impl Error {
         }))
     }
 
+    /// The program is not in a state to do this.
+    #[cfg(feature = "telemetry")]
+    pub(crate) fn precondition(message: impl Into<String>) -> Self {
+        Self::at(Code::FailedPrecondition, Phase::Start, message)
+    }
+
     /// What was configured makes no sense.
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self::at(Code::InvalidArgument, Phase::Start, message)

@@ -71,9 +71,12 @@ mod service;
 mod settings;
 mod signals;
 mod slips;
+mod spans;
 mod stopwatch;
 #[cfg(feature = "tarpc")]
 pub mod tarpc;
+#[cfg(feature = "telemetry")]
+pub mod telemetry;
 pub mod test;
 
 pub use call::{Call, MethodError, Reply};
@@ -89,6 +92,7 @@ pub use micro_rpc as rpc;
 pub use micro_rpc::Code;
 pub use micro_selector as selector;
 pub use micro_selector::{BudgetPolicy, Filter, RetryPolicy as Retry, ThrottlePolicy};
+pub use open::schemes;
 pub use registrar::Registered;
 pub use running::RunningService;
 pub use service::Service;

@@ -129,8 +129,13 @@ const SCHEMES: [(&str, Option<&str>, bool); 5] = [
     ("etcd", Some("etcd"), cfg!(feature = "etcd")),
 ];
 
+/// The schemes of registries that this program can open, as its features say.
+pub fn schemes() -> impl Iterator<Item = &'static str> {
+    SCHEMES.iter().filter(|scheme| scheme.2).map(|scheme| scheme.0)
+}
+
 fn unknown_scheme(scheme: &str, origin: &Origin) -> Error {
-    let compiled: Vec<_> = SCHEMES.iter().filter(|s| s.2).map(|s| format!("{}:", s.0)).collect();
+    let compiled: Vec<_> = schemes().map(|scheme| format!("{scheme}:")).collect();
     let compiled = compiled.join(", ");
     let feature = SCHEMES.iter().find(|s| s.0 == scheme).and_then(|s| s.1);
     let advice = match feature {

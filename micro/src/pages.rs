@@ -14,6 +14,8 @@ use crate::Registered;
 use crate::metrics::{Figures, Shown, TYPE};
 use crate::running::Wellbeing;
 use crate::settings::Explanation;
+#[cfg(feature = "telemetry")]
+use crate::telemetry::page as log;
 
 /// What its pages are made from.
 pub(crate) struct About {
@@ -46,11 +48,17 @@ impl About {
             let about = self.clone();
             Page::get(path, content_type, move |asked| Ok(answer(&about, asked)))
         };
-        vec![
+        let pages = vec![
             page("/metrics", TYPE, Self::metrics),
             page("/info", JSON, |about, asked| pretty(&about.info(asked))).for_this_host(),
             page("/config", JSON, |about, _| pretty(&about.config)).for_this_host(),
-        ]
+        ];
+        #[cfg(feature = "telemetry")]
+        let pages = pages.into_iter().chain([
+            Page::get("/log", TEXT, log::get).for_this_host(),
+            Page::put("/log", log::put).for_this_host(),
+        ]);
+        pages.into_iter().collect()
     }
 
     fn metrics(&self, asked: &Asked<'_>) -> String {
@@ -92,6 +100,8 @@ impl About {
 }
 
 const JSON: &str = "application/json";
+#[cfg(feature = "telemetry")]
+const TEXT: &str = "text/plain; charset=utf-8";
 
 fn pretty(value: &Value) -> String {
     format!("{value:#}\n")

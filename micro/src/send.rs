@@ -11,11 +11,12 @@ use micro_selector::{
 };
 use tokio::time::timeout_at;
 use tower::service_fn;
+use tracing::{Instrument, Span};
 
 use crate::client::Target;
 use crate::error::CallSite;
 use crate::layer::{BoxError, Ended, Layers, Next};
-use crate::{Code, Error, Phase, Stopwatch};
+use crate::{Code, Error, Phase, Stopwatch, spans};
 
 /// Layers around calls, and around each of their attempts.
 #[derive(Debug, Default)]
@@ -93,8 +94,30 @@ impl Sent {
 /// Sends a request as planned, through the client's layers, and returns the answer.
 pub(crate) async fn send(plan: &Plan, request: &mut Request) -> Result<Sent, Error> {
     let metered = plan.target.client().meter().begin(plan.target.service(), request);
-    let answer = pass(plan, request).await;
+    let span = spans::call(plan.target.service(), request);
+    let answer = match span.is_disabled() {
+        true => pass(plan, request).await,
+        // Boxed, so that calls to which nobody listens do not carry room for it.
+        false => Box::pin(told(plan, request, span)).await,
+    };
     metered.ended(answer.as_ref().map(|_| ()).map_err(Error::code));
+    answer
+}
+
+/// Sends a request within its span.
+async fn told(plan: &Plan, request: &mut Request, span: Span) -> Result<Sent, Error> {
+    let answer = pass(plan, request).instrument(span.clone()).await;
+    match &answer {
+        Ok(Sent { source: Some((registration, attempts)), .. }) => {
+            span.record("node", &*registration.node.id).record("attempts", attempts);
+        }
+        Ok(_) => {}
+        Err(error) => {
+            span.record("attempts", error.attempts());
+            error.node().map(|(id, _)| span.record("node", id));
+        }
+    }
+    spans::ended(&span, answer.as_ref().map(|_| ()).map_err(Error::code), |_| true);
     answer
 }
 
@@ -209,7 +232,12 @@ impl Attempt<Channel> for Attempts<'_> {
         if let Some(stopwatch) = self.request.extensions.get::<Stopwatch>() {
             stopwatch.attempt();
         }
-        let answer = self.on(channel).await;
+        let span = spans::attempt(self.request, channel.address());
+        let answer = match span.is_disabled() {
+            true => self.on(channel).await,
+            // Boxed, as the call is.
+            false => Box::pin(self.told(channel, span)).await,
+        };
         // Whoever did something for it, or has too much to do, is asked for less by the next one.
         *self.costly |= answer.as_ref().is_err_and(AttemptError::is_costly);
         self.request.no_retry |= *self.costly;
@@ -218,6 +246,14 @@ impl Attempt<Channel> for Attempts<'_> {
 }
 
 impl Attempts<'_> {
+    /// Tries it within its span.
+    async fn told(&self, channel: &Channel, span: Span) -> Result<Response, AttemptError> {
+        let answer = self.on(channel).instrument(span.clone()).await;
+        let end = answer.as_ref().map(|_| ()).map_err(|error| error.state().1);
+        spans::ended(&span, end, |_| true);
+        answer
+    }
+
     async fn on(&self, channel: &Channel) -> Result<Response, AttemptError> {
         let Some(stack) = self.stack else {
             return channel.call(self.request).await.map_err(AttemptError::Engine);

@@ -61,6 +61,8 @@ use crate::{Error, duration, slips};
 /// | `attempts` | `MICRO_ATTEMPTS` | `--attempts NUMBER` | how often a call is tried, 1 to 8 | `3` |
 /// | `retry_budget` | `MICRO_RETRY_BUDGET` | `--retry-budget BUDGET` | how much of the calls, and how many a second, may be retries; what is left out is none | `20% + 10/s` |
 /// | `throttle` | `MICRO_THROTTLE` | `--throttle THROTTLE` | attempts an overloaded service gets for each that it accepts, over how long; or off | `1.7 over 1s` |
+/// | `log` | `MICRO_LOG` | `--log FILTER` | which log lines and spans there are, such as warn,shop=debug | `info` |
+/// | `spans_to` | `MICRO_SPANS_TO` | `--spans-to URL` | where spans are exported to, by OTLP over gRPC, such as http://localhost:4317 | nowhere |
 ///
 /// Durations are a number and a unit: `us`, `ms`, `s`, `m` or `h`. The namespace is for a registry
 /// that is named here, or by default; one that is made in code has its own, and a list of `static:`
@@ -255,6 +257,11 @@ impl Settings {
     /// [`Service::explain`]: crate::Service::explain
     pub fn explain(&self) -> impl fmt::Display + use<> {
         Explanation::new(self, &Beneath::new())
+    }
+
+    /// The same for programs: key, value and origin of each.
+    pub fn explained(&self) -> Vec<[String; 3]> {
+        Explanation::new(self, &Beneath::new()).into_rows()
     }
 
     /// Prints what a command line with `--explain-config` asks for, and what is ignored, and ends the

@@ -95,3 +95,38 @@ impl Stopwatch {
         self.marks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    /// What the attempts before the last one took is told apart, and the parts are the whole.
+    #[tokio::test(start_paused = true)]
+    async fn parts_of_a_call() {
+        let millis = Duration::from_millis;
+        let stopwatch = Stopwatch::default();
+        stopwatch.begin();
+        for (before, what) in [
+            (10, Stopwatch::attempt as fn(&Stopwatch)),
+            (20, Stopwatch::attempt),
+            (40, Stopwatch::attempt),
+            (5, Stopwatch::end),
+        ] {
+            advance(millis(before)).await;
+            what(&stopwatch);
+        }
+        let expected = Times {
+            resolve: millis(10),
+            retry: millis(60),
+            connect: millis(5),
+            wait: millis(0),
+            total: millis(75),
+        };
+        assert_eq!(stopwatch.times(), expected);
+        stopwatch.begin();
+        stopwatch.end();
+        assert_eq!(stopwatch.times(), Times::default());
+    }
+}

@@ -1,6 +1,7 @@
 //! `micro call`: the same as `curl` gets, and the exit code that says what went wrong.
 
 use serde_json::{Value, json};
+use testbed::eventually;
 
 use crate::shop::{Town, post};
 
@@ -136,7 +137,11 @@ async fn what_makes_no_sense() {
         (&["call", "shop.price", "{}", "--timeout", "5"], 2, "a number and a unit"),
         (&["call", "shop.price", "{}", "--metadata", "A=b"], 2, "metadata key `A`"),
         (&["call", "shop.prise", "{}"], 5, "has no method `prise`\ndid you mean `shop.price`?"),
-        (&["call", "shop.zzzzzzzzz", "{}"], 5, "it has break_down, echo, letters, panic, price"),
+        (
+            &["call", "shop.zzzzzzzzz", "{}"],
+            5,
+            "it has break_down, echo, letters, panic, price, stall",
+        ),
         (&["call", "shop/shop.prise", "{}"], 5, "`micro describe shop` has what there is"),
         (&["call", "shp.price", "{}"], 3, "in the local registry\ndid you mean `shop`?"),
         (&["call", "zzzzzzzz.price", "{}"], 3, "registered are shop"),
@@ -214,6 +219,29 @@ async fn metadata_travels() {
     let line = [&line[..], &["--metadata", "tenant=acme", "--metadata", "k=a=b"]].concat();
     let answer: Value = town.micro(&line).await.ok().json();
     assert_eq!(answer["metadata"], json!({ "tenant": "acme", "k": "a=b" }));
+}
+
+/// A node that dies during a call costs it nothing if its method is idempotent, as it says; else the
+/// call fails, since it may have been executed.
+#[tokio::test]
+async fn idempotent_methods_are_called_again() {
+    for (method, code) in [("shop.stall", 0), ("shop.stall_once", 6)] {
+        let town = Town::new();
+        let mut shops = vec![town.open("a").await, town.open("b").await];
+        let line = ["call", method, "-o", "json"];
+        let dies = async {
+            let stalls = || town.corner.stalls.lock().unwrap().first().cloned();
+            let id = eventually("it runs", async || stalls()).await;
+            shops.retain(|shop| shop.registration().node.id != id);
+        };
+        let (ended, ()) = tokio::join!(town.micro(&line), dies);
+        assert_eq!(ended.code, Some(code), "{method}: {ended:?}");
+        let printed = ended.json();
+        match code {
+            0 => assert_eq!((&printed["answer"], &printed["attempts"]), (&json!(2), &json!(2))),
+            _ => assert_eq!(printed["error"]["code"], "unavailable", "{printed:#}"),
+        }
+    }
 }
 
 /// Whoever waits calls as soon as somebody is there.

@@ -30,8 +30,12 @@ async fn names_complete_live() {
     assert_eq!(candidates(&town, &["micro", "call", "s"]).await.len(), 6);
     assert_eq!(candidates(&town, &["micro", "call", "shop/shop.w"]).await, ["shop/shop.wait"]);
     assert_eq!(candidates(&town, &["micro", "call", "shop.wait", "--timeo"]).await, ["--timeout"]);
-    let elsewhere = ["micro", "--registry", "static:other=127.0.0.1:1", "describe", ""];
-    assert!(candidates(&town, &elsewhere).await.contains(&"other".to_owned()));
+    for elsewhere in [
+        &["micro", "--registry", "static:other=127.0.0.1:1", "describe", ""][..],
+        &["micro", "describe", "--registry=static:other=127.0.0.1:1", ""],
+    ] {
+        assert!(candidates(&town, elsewhere).await.contains(&"other".to_owned()), "{elsewhere:?}");
+    }
 }
 
 /// There is a script for each shell, which the shell itself can read.

@@ -3,9 +3,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod bench;
 mod calls;
 mod completions;
+mod doctor;
+mod new;
 mod readme;
+mod registries;
 mod shapes;
 mod shop;
 mod watching;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use micro::registry::Registry;
@@ -29,6 +29,11 @@ pub trait Shop {
     async fn break_down(&self) -> Result<(), micro::Error>;
     /// Fails where nobody expects it.
     async fn panic(&self);
+    /// Hangs when it is called for the first time; how often it was called.
+    #[rpc(idempotent)]
+    async fn stall(&self) -> usize;
+    /// The same, and nobody knows whether twice is once too often.
+    async fn stall_once(&self) -> usize;
     /// So many letters.
     async fn letters(&self, count: usize) -> String;
 }
@@ -79,7 +84,12 @@ pub enum ShopError {
 }
 
 /// The corner shop.
-pub(crate) struct Corner;
+#[derive(Clone, Default)]
+pub(crate) struct Corner {
+    id: String,
+    /// Which of its branches were to stall.
+    pub(crate) stalls: Arc<Mutex<Vec<String>>>,
+}
 
 impl Shop for Corner {
     async fn price(&self, thing: String, count: Option<u32>) -> Result<Price, ShopError> {
@@ -108,6 +118,22 @@ impl Shop for Corner {
         panic!("on purpose");
     }
 
+    async fn stall(&self) -> usize {
+        let stalls = {
+            let mut stalls = self.stalls.lock().unwrap();
+            stalls.push(self.id.clone());
+            stalls.len()
+        };
+        if stalls == 1 {
+            std::future::pending::<()>().await;
+        }
+        stalls
+    }
+
+    async fn stall_once(&self) -> usize {
+        self.stall().await
+    }
+
     async fn letters(&self, count: usize) -> String {
         "x".repeat(count)
     }
@@ -116,11 +142,16 @@ impl Shop for Corner {
 /// A registry, and the program in it.
 pub(crate) struct Town {
     pub(crate) scene: Scene,
+    pub(crate) corner: Corner,
 }
 
 impl Town {
     pub(crate) fn new() -> Self {
-        Self { scene: Scene::new() }
+        Self::over(Scene::new())
+    }
+
+    pub(crate) fn over(scene: Scene) -> Self {
+        Self { scene, corner: Corner::default() }
     }
 
     pub(crate) fn settings(&self) -> Settings {
@@ -129,8 +160,9 @@ impl Town {
 
     /// A shop under this id, in no hurry to be anywhere but in the registry.
     pub(crate) fn service(&self, id: &str) -> Service {
+        let corner = Corner { id: id.to_owned(), ..self.corner.clone() };
         let service = Service::new().settings(self.settings()).id(id);
-        service.drain_delay(Duration::ZERO).serve(ShopServer::new(Corner))
+        service.drain_delay(Duration::ZERO).serve(ShopServer::new(corner))
     }
 
     /// The same, started and registered.
@@ -171,6 +203,10 @@ impl Town {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(MICRO);
         command.args(arguments).env_clear().env("MICRO_REGISTRY", self.scene.url());
+        // Where `micro new` finds what formats.
+        for name in ["PATH", "HOME", "CARGO_HOME", "RUSTUP_HOME"] {
+            command.envs(std::env::var_os(name).map(|value| (name, value)));
+        }
         command.current_dir(self.scene.directory());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command

@@ -1,4 +1,4 @@
-//! Asks a node what it serves, over HTTP on its own port.
+//! Asks a node what it serves, and how it is, over HTTP on its own port.
 
 use std::io;
 use std::time::Duration;
@@ -30,49 +30,107 @@ pub(crate) async fn ask_in(
     network: Option<&MemoryNetwork>,
     address: &str,
 ) -> Result<Description, Error> {
+    let page = get_in(network, address, "/describe").await?;
+    if page.status != 200 {
+        return Err(undescribed(address));
+    }
+    let described = serde_json::from_slice(&page.body);
+    described.map_err(|error| undescribed(address).with_source(error))
+}
+
+/// What a node answers to `GET` of a path, `/health/ready` for example.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Page {
+    /// The status of HTTP.
+    pub status: u16,
+    /// The headers, a line each.
+    pub head: String,
+    /// What follows.
+    pub body: Vec<u8>,
+}
+
+impl Page {
+    /// The value of a header.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let headers = self.head.lines().filter_map(|line| line.split_once(':'));
+        let mut named = headers.filter(|(key, _)| key.eq_ignore_ascii_case(name));
+        named.next().map(|(_, value)| value.trim())
+    }
+}
+
+/// What the node at an address answers to `GET` of a path.
+///
+/// # Errors
+///
+/// `unavailable` when it cannot be reached within two seconds, `unimplemented` when what is there
+/// speaks no HTTP.
+///
+/// # Cancel safety
+///
+/// Dropping the future closes the connection.
+pub async fn get(address: &str, path: &str) -> Result<Page, Error> {
+    get_in(None, address, path).await
+}
+
+async fn get_in(network: Option<&MemoryNetwork>, address: &str, path: &str) -> Result<Page, Error> {
     let to = address.parse::<Address>().map_err(|error| unavailable(address, &error))?;
-    let answer = timeout(PATIENCE, get(network, &to)).await.unwrap_or_else(|late| Err(late.into()));
+    let answer = timeout(PATIENCE, reach(network, &to, path)).await;
+    let answer = answer.unwrap_or_else(|late| Err(late.into()));
     let answer = answer.map_err(|error| unavailable(address, &error))?;
-    let body = body(&answer).ok_or_else(|| undescribed(address))?;
-    serde_json::from_slice(body).map_err(|error| undescribed(address).with_source(error))
+    page(&answer).ok_or_else(|| undescribed(address))
 }
 
 /// A node answers this at once, whatever else it has to do.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// What describes itself at greater length is nothing of ours.
+/// What says more than this about itself is nothing of ours.
 const MAX_BYTES: u64 = 16 * 1024 * 1024;
-/// `localhost` is a name by which every service may be called.
-const REQUEST: &[u8] = b"GET /describe HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
-async fn get(network: Option<&MemoryNetwork>, address: &Address) -> io::Result<Vec<u8>> {
+async fn reach(
+    network: Option<&MemoryNetwork>,
+    address: &Address,
+    path: &str,
+) -> io::Result<Vec<u8>> {
     match (address, network) {
         (Address::Tcp { host, port }, _) => {
-            exchange(TcpStream::connect((host.as_str(), *port)).await?).await
+            exchange(TcpStream::connect((host.as_str(), *port)).await?, path).await
         }
         #[cfg(unix)]
-        (Address::Unix(path), _) => exchange(tokio::net::UnixStream::connect(path).await?).await,
-        (Address::Memory(name), Some(network)) => exchange(network.connect(name)?).await,
+        (Address::Unix(socket), _) => {
+            exchange(tokio::net::UnixStream::connect(socket).await?, path).await
+        }
+        (Address::Memory(name), Some(network)) => exchange(network.connect(name)?, path).await,
         _ => Err(io::Error::other("only its own process reaches it")),
     }
 }
 
-async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<Vec<u8>> {
-    stream.write_all(REQUEST).await?;
+async fn exchange(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    path: &str,
+) -> io::Result<Vec<u8>> {
+    // `localhost` is a name by which every service may be called.
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
-    stream.take(MAX_BYTES).read_to_end(&mut answer).await?;
+    let read = stream.take(MAX_BYTES).read_to_end(&mut answer).await;
+    // Some end a connection rudely when they have answered.
+    if answer.is_empty() {
+        read?;
+    }
     Ok(answer)
 }
 
-/// The body of an answer that says 200.
-fn body(answer: &[u8]) -> Option<&[u8]> {
+fn page(answer: &[u8]) -> Option<Page> {
     const END: &[u8] = b"\r\n\r\n";
     let end = answer.windows(END.len()).position(|window| window == END)?;
-    let is_ok = answer.starts_with(b"HTTP/1.1 200 ");
-    is_ok.then(|| &answer[end + END.len()..])
+    let (head, body) = (std::str::from_utf8(&answer[..end]).ok()?, &answer[end + END.len()..]);
+    let (first, head) = head.split_once("\r\n").unwrap_or((head, ""));
+    let status = first.strip_prefix("HTTP/1.1 ")?.split(' ').next()?.parse().ok()?;
+    Some(Page { status, head: head.to_owned(), body: body.to_owned() })
 }
 
 fn unavailable(address: &str, error: &dyn std::error::Error) -> Error {
-    let message = format!("the node at {address} does not describe itself: {error}");
+    let message = format!("the node at {address} does not answer: {error}");
     Error::at(Code::Unavailable, Phase::Connect, message)
 }
 
@@ -85,12 +143,15 @@ fn undescribed(address: &str) -> Error {
 mod tests {
     use super::*;
 
-    /// Only an answer that says 200 has a description.
+    /// An answer in HTTP is taken apart, anything else is none.
     #[test]
-    fn other_answers_have_no_body() {
-        assert_eq!(body(b"HTTP/1.1 200 OK\r\nA: b\r\n\r\n{}"), Some(&b"{}"[..]));
-        for other in [&b""[..], b"HTTP/1.1 404 Not Found\r\n\r\n{}", b"HTTP/1.1 200 OK\r\n"] {
-            assert_eq!(body(other), None);
+    fn answers_are_taken_apart() {
+        let answer = page(b"HTTP/1.1 404 Not Found\r\nDate: today \r\nA:b\r\n\r\n{}").unwrap();
+        assert_eq!((answer.status, &*answer.body), (404, &b"{}"[..]));
+        assert_eq!((answer.header("date"), answer.header("b")), (Some("today"), None));
+        assert_eq!(page(b"HTTP/1.1 200\r\n\r\n").unwrap().status, 200);
+        for other in [&b""[..], b"SSH-2.0-x\r\n\r\n", b"HTTP/1.1 200 OK\r\n", b"\xff\r\n\r\n"] {
+            assert_eq!(page(other), None);
         }
     }
 }

@@ -31,8 +31,8 @@ use micro_registry::Service;
 use micro_rpc::{Codec, MemoryNetwork, Name, Request};
 use serde::Serialize;
 
-pub use self::ask::ask;
 use self::ask::ask_in;
+pub use self::ask::{Page, ask, get};
 pub use self::description::{ContractDescription, Description};
 pub use self::fields::arguments;
 use crate::call::Call;

@@ -8,6 +8,7 @@ use micro_registry::{Endpoints, Node, NodeState, Registration, Registry, validat
 use micro_rpc::{Address, Limits, Listener, MemoryNetwork, Server};
 
 use super::Service;
+use crate::advertise::Advertised;
 use crate::balancing::Balancing;
 use crate::dynamic::Description;
 use crate::health::HealthCheck;
@@ -15,7 +16,7 @@ use crate::metrics::Shown;
 use crate::registrar::Timing;
 use crate::running::Ending;
 use crate::settings::{Beneath, Explanation, Resolved, Settings};
-use crate::{Contract, Error, Result, duration, limiting, mount, open};
+use crate::{Contract, Error, Result, advertise, duration, limiting, mount, open};
 
 /// Everything settled that can be before anything happens.
 pub(super) struct Plan {
@@ -231,6 +232,34 @@ fn timing(
     Ok(Timing { ttl: ttl.value, interval: interval.value })
 }
 
+impl Settings {
+    /// The host or address under which others would find a service with these settings that is
+    /// started here, and why; `is_one_host` is what its registry
+    /// [says](micro_registry::Registry::is_one_host).
+    ///
+    /// # Errors
+    ///
+    /// `invalid_argument` for an address that makes no sense.
+    pub fn advertised(&self, is_one_host: bool) -> Result<(String, String)> {
+        let mut bound = address(self, None, is_one_host)?.value;
+        let is_free = matches!(bound, Address::Tcp { port: 0, .. });
+        if let Address::Tcp { port, .. } = &mut bound
+            && is_free
+        {
+            *port = u16::MAX;
+        }
+        let configured = self.resolve("advertise", None, text)?;
+        let Advertised { address, reason } =
+            advertise::choose(&bound, configured, &advertise::interfaces())?;
+        let address = match (address, is_free) {
+            (Address::Tcp { host, port: u16::MAX }, true) => host,
+            (address, _) => address.to_string(),
+        };
+        // The port that is not known yet is nobody's business.
+        Ok((address, reason.replace(":65535", "")))
+    }
+}
+
 /// Where to listen: a free port when nobody says, on the loopback when nobody else could find it.
 fn address(
     settings: &Settings,
@@ -296,6 +325,24 @@ mod tests {
         let info: &'static MethodInfo = Box::leak(Box::new(info));
         let method = |_: Arc<()>, _, ()| async { 3 };
         contract("shop", "").infallible(&Arc::new(()), info, method).build()
+    }
+
+    /// Where a service would be found is known before one is started, with the reason.
+    #[test]
+    fn the_address_others_would_find() {
+        let said = |key: &str, value: &str| {
+            let settings = Settings::none().flag(key, value).unwrap();
+            settings.advertised(true).map_err(|error| error.to_string())
+        };
+        let (host, reason) = Settings::none().advertised(true).unwrap();
+        assert_eq!((&*host, &*reason), ("127.0.0.1", "the address it is bound to"));
+        let (host, reason) = said("advertise", "shop.example").unwrap();
+        assert_eq!((&*host, &*reason), ("shop.example", "configured by flag --advertise"));
+        assert_eq!(said("address", "127.0.0.1:7").unwrap().0, "127.0.0.1:7");
+        assert_eq!(said("advertise", "1.2.3.4:9").unwrap().0, "1.2.3.4:9");
+        let (_, reason) = Settings::none().advertised(false).unwrap();
+        assert!(reason.starts_with("bound to 0.0.0.0; "), "{reason}");
+        assert!(said("advertise", "0.0.0.0").unwrap_err().contains("advertise \"0.0.0.0\""));
     }
 
     /// What is too large for a registry is refused before anything happens, with its size and what

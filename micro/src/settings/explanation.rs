@@ -35,6 +35,11 @@ impl Explanation {
         });
         Self { rows: rows.collect() }
     }
+
+    /// The name of each key, its value, and where that comes from.
+    pub(crate) fn into_rows(self) -> Vec<[String; 3]> {
+        self.rows
+    }
 }
 
 #[cfg(feature = "http")]
@@ -89,7 +94,7 @@ mod tests {
     #[test]
     fn every_value_has_its_origin() {
         let text = settings().explain().to_string();
-        let expected: [[&str; 3]; 29] = [
+        let expected: [[&str; 3]; 31] = [
             ["registry", "etcd://***@h:1/x?token=***", "environment variable MICRO_REGISTRY"],
             ["namespace", "(the registry's own)", "default"],
             ["name", "shop", "environment variable MICRO_NAME"],
@@ -119,8 +124,11 @@ mod tests {
             ["attempts", "3", "default"],
             ["retry_budget", "20% + 10/s", "default"],
             ["throttle", "1.7 over 1s", "default"],
+            ["log", "info", "default"],
+            ["spans_to", "(nowhere)", "default"],
         ];
         assert_eq!(lines(&text), expected);
+        assert_eq!(settings().explained(), expected);
         let odd = Settings::none().flag("registry", "etcd?password=secret").unwrap();
         assert!(!odd.explain().to_string().contains("secret"));
     }

@@ -2,7 +2,7 @@
 //! as usage is made from.
 
 /// Every key, in the order in which people see them.
-pub(crate) const KEYS: [Key; 29] = [
+pub(crate) const KEYS: [Key; 31] = [
     Key {
         name: "registry",
         value: "URL",
@@ -206,6 +206,20 @@ pub(crate) const KEYS: [Key; 29] = [
         value: "THROTTLE",
         about: "attempts an overloaded service gets for each that it accepts, over how long; or off",
         unset: Unset::Is("1.7 over 1s"),
+        is_identity: false,
+    },
+    Key {
+        name: "log",
+        value: "FILTER",
+        about: "which log lines and spans there are, such as warn,shop=debug",
+        unset: Unset::Is("info"),
+        is_identity: false,
+    },
+    Key {
+        name: "spans_to",
+        value: "URL",
+        about: "where spans are exported to, by OTLP over gRPC, such as http://localhost:4317",
+        unset: Unset::Follows("nowhere"),
         is_identity: false,
     },
 ];

@@ -16,7 +16,7 @@ use super::shape::{self, Shape};
 use crate::call::{bad_answer, bad_arguments, inherit};
 use crate::client::Target;
 use crate::send::{Plan, Sent, send, site};
-use crate::{Client, Code, Context, Error, Phase};
+use crate::{Client, Code, Context, Error, Phase, spans};
 
 /// What the client that `#[tarpc::service]` generates is to be made of, to call the service of this
 /// name: `GreeterClient::from(stub(&client, "greeter"))`. See the [module](super).
@@ -100,7 +100,10 @@ fn fill<Req: Serialize>(
     call.body = shape::encode(CODEC, variant, request).map_err(bad_arguments)?;
     let timeout = context.deadline.saturating_duration_since(Instant::now());
     inherit(call, Context::current().as_ref(), timeout)?;
-    call.trace = trace_of(context).or(call.trace);
+    if let Some(parent) = trace_of(context) {
+        call.trace = Some(parent.child());
+        spans::begin_beneath(call, Some(parent));
+    }
     Ok(())
 }
 
@@ -109,7 +112,7 @@ fn no_method(request: &str) -> Error {
     Error::at(Code::InvalidArgument, Phase::Encode, message)
 }
 
-/// A span of the trace that tarpc's context is part of, if it is of any.
+/// The span that tarpc's context is of, if it is of any.
 fn trace_of(context: &context::Context) -> Option<TraceContext> {
     let trace::Context { trace_id, span_id, sampling_decision } = context.trace_context;
     let flags = match sampling_decision {
@@ -117,7 +120,7 @@ fn trace_of(context: &context::Context) -> Option<TraceContext> {
         trace::SamplingDecision::Unsampled => 0,
     };
     let (trace, span) = (u128::from(trace_id).to_be_bytes(), u64::from(span_id).to_be_bytes());
-    TraceContext::from_parts(trace, span, flags).map(|parent| parent.child())
+    TraceContext::from_parts(trace, span, flags)
 }
 
 impl<Req, Resp> Clone for Stub<Req, Resp> {

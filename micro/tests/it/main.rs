@@ -25,11 +25,17 @@ mod mocks;
 mod net;
 #[cfg(feature = "http")]
 mod observe;
+#[cfg(feature = "otel")]
+mod otel;
 mod rpc_errors;
 mod settings;
+#[cfg(feature = "http")]
+mod spans;
 pub mod strict;
 #[cfg(feature = "tarpc")]
 mod tarpc;
+#[cfg(all(feature = "http", feature = "telemetry"))]
+mod telemetry;
 mod tiers;
 mod warnings;
 
@@ -176,8 +182,17 @@ impl Town {
 
     /// The same by another name of the host.
     async fn http_as(&self, id: &str, host: &str, path: &str) -> (u16, String) {
+        self.send(id, &format!("GET {path}"), &[&format!("Host: {host}")], "").await
+    }
+
+    /// Sends a node a request over HTTP, with these headers and this body.
+    async fn send(&self, id: &str, first: &str, headers: &[&str], body: &str) -> (u16, String) {
         let mut stream = self.network.connect(id).expect("it listens");
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+        let length = body.len();
+        let request = format!(
+            "{first} HTTP/1.1\r\n{headers}Connection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
         stream.write_all(request.as_bytes()).await.expect("it reads");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.expect("it answers");

@@ -32,7 +32,7 @@ pub fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
 ///
 /// # Errors
 ///
-/// A refusal with 400 for another name.
+/// A refusal with 400 for another name, with those there are.
 pub fn criticality(headers: &HeaderMap) -> Result<Criticality, Refusal> {
     let Some(value) = headers.get("micro-criticality") else { return Ok(Criticality::default()) };
     let name = String::from_utf8_lossy(value.as_bytes());

@@ -1,0 +1,87 @@
+//! `micro bench`: it calls, counts and measures.
+
+use serde_json::{Value, json};
+
+use testbed::{Signal, eventually};
+
+use crate::shop::{MICRO, Town};
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
+}
+
+/// `bench -o json` has what was called, how often, by whom it was answered and how long that took.
+#[tokio::test]
+async fn a_run_is_counted_and_measured() {
+    let town = Town::new();
+    let (_first, _second) = (town.open("first").await, town.open("second").await);
+    let line = ["bench", "shop.price", "--thing", "tea", "-c", "4", "-d", "300ms", "-o", "json"];
+    let ended = town.micro(&line).await.ok();
+    assert_eq!(ended.stderr, "", "there is no bar without a terminal");
+    let report = ended.json();
+    assert_eq!(report["method"], "shop.price");
+    assert_eq!((&report["concurrency"], &report["rate"]), (&json!(4), &Value::Null));
+    assert_eq!(report["failed"], json!({}));
+    let calls = number(&report["calls"]);
+    assert!(calls > 0.0 && report["ok"] == report["calls"], "{report:#}");
+    let nodes: f64 = report["nodes"].as_object().unwrap().values().map(number).sum();
+    assert_eq!(nodes, calls, "{report:#}");
+    for latency in ["latency_ms", "uncorrected_ms"] {
+        let of = |name: &str| number(&report[latency][name]);
+        let ordered = ["p50", "p90", "p99", "p99.9", "max"].map(of);
+        assert!(ordered.is_sorted() && ordered[0] > 0.0 && of("mean") > 0.0, "{report:#}");
+    }
+    assert!(number(&report["seconds"]) > 0.0 && number(&report["calls_per_second"]) > 0.0);
+}
+
+/// With a rate there are no more calls than it has.
+#[tokio::test]
+async fn a_rate_is_kept() {
+    let town = Town::new();
+    let _shop = town.open("a").await;
+    let line = ["bench", "shop.price", r#"{"thing":"tea"}"#, "--rate", "50", "-d", "500ms"];
+    let report = town.micro(&[&line[..], &["-o", "json"]].concat()).await.ok().json();
+    assert_eq!(report["rate"], 50);
+    let calls = number(&report["calls"]);
+    assert!(calls > 0.0 && calls <= 25.0, "{report:#}");
+    let text = town.micro(&line).await.ok().stdout;
+    assert!(text.starts_with("shop.price: ") && text.contains("node       100.0% a"), "{text}");
+}
+
+/// What cannot work at all fails at once, with the exit code of a call.
+#[tokio::test]
+async fn what_cannot_work_fails_at_once() {
+    let town = Town::new();
+    let _shop = town.open("a").await;
+    for (line, code) in [
+        (&["bench", "shop.price", "{}", "-d", "10m"][..], 2),
+        (&["bench", "shop.nosuch", "-d", "10m"], 5),
+        (&["bench", "shop.price", "--thing=boat", "-d", "10m"], 1),
+        (&["bench", "nosuch.price", "-d", "10m"], 3),
+        (&["bench", "shop.price", "--thing=tea", "-c", "0"], 2),
+    ] {
+        let ended = town.micro(line).await;
+        assert_eq!(ended.code, Some(code), "{line:?}: {ended:?}");
+    }
+}
+
+/// Whoever interrupts it gets what was measured until then.
+#[tokio::test]
+async fn an_interrupted_run_is_reported() {
+    let town = Town::new();
+    let _shop = town.open("a").await;
+    let line = ["bench", "shop.price", "--thing=tea", "--rate=5", "-d", "1h", "-o", "json"];
+    let mut bench = town.scene.run(MICRO, "bench", &line);
+    let begun = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", bench.id())).ok()?;
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:\t"))?;
+        // That of SIGINT is bit 1.
+        (u64::from_str_radix(caught, 16).ok()? & 0b10 != 0).then_some(())
+    };
+    eventually("it hears of interruptions", async || begun()).await;
+    bench.signal(Signal::INT);
+    let status = bench.ended().await;
+    assert_eq!(status.code(), Some(0), "{}", bench.stderr());
+    let report: Value = serde_json::from_str(&bench.stdout()).unwrap();
+    assert_eq!(report["method"], "shop.price");
+}

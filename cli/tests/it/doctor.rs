@@ -1,0 +1,208 @@
+//! `micro doctor`: it finds each fault, and says what to do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use micro::registry::{Node, NodeState, Registration, Registry};
+use serde_json::{Value, json};
+use testbed::eventually;
+
+use crate::shop::{Ended, Town, registered};
+
+const LONG: Duration = Duration::from_secs(600);
+
+/// The fault a run of the doctor found: which check, what it says, and what to do.
+fn fault(ended: &Ended) -> [String; 3] {
+    let report = ended.json();
+    assert_eq!(report["healthy"], false, "{report:#}");
+    let checks = report["checks"].as_array().unwrap();
+    let faults: Vec<_> = checks.iter().filter(|check| check["status"] == "fault").collect();
+    let [fault] = &*faults else { panic!("{} faults: {report:#}", faults.len()) };
+    ["check", "message", "advice"].map(|key| fault[key].as_str().unwrap().to_owned())
+}
+
+/// That this fault is found, and no other.
+fn assert_fault(ended: &Ended, code: i32, expected: [&str; 3]) {
+    let fault = fault(ended);
+    assert_eq!(ended.code, Some(code), "{fault:?}");
+    assert_eq!(fault[0], expected[0], "{fault:?}");
+    assert!(fault[1].contains(expected[1]), "{:?} is not in {fault:?}", expected[1]);
+    assert!(fault[2].contains(expected[2]), "{:?} is not in {fault:?}", expected[2]);
+}
+
+async fn examined(town: &Town, name: &str) -> Ended {
+    town.micro(&["doctor", name, "-o", "json"]).await
+}
+
+/// Registers a node that stays for as long as what this returns.
+#[must_use]
+async fn add(town: &Town, registration: &Registration) -> Arc<dyn Registry> {
+    let registry = town.registry().await;
+    registry.register(registration, LONG).await.unwrap();
+    registry
+}
+
+/// All is well: everything that was looked at is told, with the configuration and its origins.
+#[tokio::test]
+async fn nothing_is_wrong() {
+    let town = Town::new();
+    let shop = town.open("a").await;
+    let ended = town.micro(&["doctor", "shop.price", "-o", "json"]).await.ok();
+    let report = ended.json();
+    assert_eq!(report["healthy"], true, "{report:#}");
+    let checks = report["checks"].as_array().unwrap();
+    let message = |name: &str| {
+        let check = checks.iter().find(|check| check["check"] == name);
+        check.unwrap_or_else(|| panic!("no {name}: {report:#}"))["message"].as_str().unwrap()
+    };
+    assert!(message("features").contains("memory:, static:, local:, mdns:"));
+    assert!(message("registry").contains("from environment variable MICRO_REGISTRY answers in"));
+    let address = &shop.registration().node.address;
+    assert!(message("records").contains(&format!("a at {address}, serving, started ")));
+    assert!(message("advertise").contains("is found at 127.0.0.1: the address it is bound to"));
+    assert_eq!(message("state"), "all of 1 nodes want calls");
+    assert_eq!(message("address"), "all of 1 nodes are where they say");
+    assert_eq!(message("method"), "all of 1 nodes that answer have shop.price");
+    assert_eq!(message("clock"), "no node was started in the future");
+    assert!(!message("multicast").is_empty());
+    let ttl = json!({ "key": "register_ttl", "value": "30s", "origin": "default" });
+    assert!(report["configuration"].as_array().unwrap().contains(&ttl), "{report:#}");
+    let text = town.micro(&["doctor"]).await.ok().stdout;
+    assert!(text.starts_with("ok    features        micro "), "{text}");
+    assert!(text.contains("\n      register_ttl"), "{text}");
+}
+
+/// A registry's URL that makes no sense.
+#[tokio::test]
+async fn a_wrong_registry_url() {
+    let town = Town::new();
+    for (url, expected) in [
+        ("etcd//10.0.0.1", "registry from flag --registry"),
+        ("etcd://10.0.0.1:2379?tiemout=1s", "query key `tiemout`"),
+        ("static:", "registry from flag --registry"),
+    ] {
+        let ended = town.micro(&["doctor", "-o", "json", "--registry", url]).await;
+        assert_fault(&ended, 2, ["registry", expected, "for example local: or etcd://"]);
+    }
+}
+
+/// A registry that does not answer.
+#[tokio::test]
+async fn a_registry_that_is_down() {
+    let town = Town::new();
+    let down = "etcd://127.0.0.1:1";
+    let ended = town.micro(&["doctor", "shop", "-o", "json", "--registry", down]).await;
+    assert_fault(&ended, 6, ["registry", "does not answer", "start it, or mend its address"]);
+}
+
+/// A scheme that this program cannot open: it says which it can.
+#[tokio::test]
+async fn a_scheme_that_is_not_compiled_in() {
+    let town = Town::new();
+    let ended = town.micro(&["doctor", "-o", "json", "--registry", "nosuch://10.0.0.1"]).await;
+    assert_fault(&ended, 2, ["registry", "`nosuch:`", "memory:, static:, local:, mdns:"]);
+}
+
+/// Nobody has the name, and somebody has a similar one.
+#[tokio::test]
+async fn a_similar_name() {
+    let town = Town::new();
+    let _shop = town.open("a").await;
+    let expected = ["service", "did you mean `shop`?", "by the name that it has"];
+    assert_fault(&examined(&town, "shp").await, 3, expected);
+    assert_fault(&examined(&town, "shp.price").await, 3, expected);
+}
+
+/// Nobody wants calls: all nodes leave, or their health checks fail, with the reason.
+#[tokio::test]
+async fn nodes_that_want_no_calls() {
+    let town = Town::new();
+    let sick = town.service("sick").health_check(|| async { Err("the disk is full".into()) });
+    let sick = registered(sick).await;
+    let registry = town.registry().await;
+    eventually("it is announced", async || {
+        let services = registry.get("shop").await.ok()?;
+        (services[0].nodes[0].state == NodeState::NotServing).then_some(())
+    })
+    .await;
+    let expected = ["state", "sick is not serving: the disk is full", "mend what it says"];
+    assert_fault(&examined(&town, "shop").await, 6, expected);
+    drop(sick);
+
+    let town = Town::new();
+    let shop = town.open("a").await;
+    let mut leaving = shop.registration().clone();
+    leaving.node.state = NodeState::Draining;
+    leaving.node.epoch += 1;
+    let _kept = add(&town, &leaving).await;
+    let expected = ["state", "0 of 1 nodes want calls\na is draining", "start new ones"];
+    assert_fault(&examined(&town, "shop").await, 6, expected);
+}
+
+/// A node is registered, and nothing listens on its port.
+#[tokio::test]
+async fn a_port_that_is_closed() {
+    let town = Town::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let _kept = add(&town, &Registration::new("shop", "1.0.0", Node::new("gone", &address))).await;
+    let expected = ["port", "Connection refused", "start the service again"];
+    assert_fault(&examined(&town, "shop").await, 6, expected);
+}
+
+/// A node advertises the address of another node, of something that is none, or each caller's own.
+#[tokio::test]
+async fn a_wrong_advertised_address() {
+    let town = Town::new();
+    let shop = town.open("a").await;
+    let address = shop.registration().node.address.clone();
+    let _kept = add(&town, &Registration::new("other", "1.0.0", Node::new("b", &address))).await;
+    let told = "answers node a of service shop, not node b";
+    let expected = ["address", told, "MICRO_ADVERTISE"];
+    assert_fault(&examined(&town, "other").await, 6, expected);
+
+    let web = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = web.local_addr().unwrap().to_string();
+    let web = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = web.accept().await {
+            let _ = tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 4_096]).await;
+            let page = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n<html>";
+            let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, page).await;
+        }
+    });
+    let _kept = add(&town, &Registration::new("web", "1.0.0", Node::new("c", &address))).await;
+    let expected = ["address", "is no service of micro", "MICRO_ADVERTISE"];
+    assert_fault(&examined(&town, "web").await, 6, expected);
+    web.abort();
+
+    let listed = "static:far=127.0.0.1:1";
+    let ended = town.micro(&["doctor", "far", "-o", "json", "--registry", listed]).await;
+    assert_fault(&ended, 6, ["address", "127.0.0.1:1", "each caller's own host"]);
+}
+
+/// The service is there, and has no such method.
+#[tokio::test]
+async fn a_method_that_is_missing() {
+    let town = Town::new();
+    let _shop = town.open("a").await;
+    let told = "has no method `prise`\ndid you mean `shop.price`?";
+    let expected = ["method", told, "deploy the version that has this one"];
+    assert_fault(&examined(&town, "shop.prise").await, 5, expected);
+}
+
+/// What goes wrong with some nodes only is a warning: calls go to the others.
+#[tokio::test]
+async fn some_nodes_are_enough() {
+    let town = Town::new();
+    let _shop = town.open("a").await;
+    let mut gone = Registration::new("shop", "1.0.0", Node::new("gone", "127.0.0.1:1"));
+    gone.node.state = NodeState::Draining;
+    gone.node.epoch = u64::from(u32::MAX) * 1_000;
+    let _kept = add(&town, &gone).await;
+    let report = examined(&town, "shop.price").await.ok().json();
+    let checks = report["checks"].as_array().unwrap();
+    let warned = |check: &&Value| check["status"] == "warning";
+    let warned: Vec<_> = checks.iter().filter(warned).map(|check| &check["check"]).collect();
+    assert_eq!(warned, ["clock", "state", "port"], "{report:#}");
+}
