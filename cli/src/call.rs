@@ -108,21 +108,22 @@ impl Call {
     pub(crate) async fn run(self, world: &World) -> Result<(), Failure> {
         let Self { what, verbose, timeout, wait, output } = self;
         if wait {
-            what.method.appears(world, timeout).await?;
+            what.method.appears(world, &what.which, timeout).await?;
         }
         let prepared = what.prepare(world).await?;
         let stopwatch = Stopwatch::default();
         let call = prepared.call(timeout).wait_for_ready(wait).stopwatch(&stopwatch);
         let outcome = Outcome::of(call.reply().await.map_err(Error::from), stopwatch.times());
+        let printed = match (output, &outcome.result) {
+            (Format::Json, _) => print::json(&outcome.record()),
+            (Format::Answer, Ok(answer)) => print::json(answer),
+            (Format::Answer, Err(_)) => Ok(()),
+        };
         if verbose {
-            eprint!("{}", outcome.told());
+            print::talk(&outcome.told());
         }
-        match (output, &outcome.result) {
-            (Format::Json, _) => print::json(&outcome.record())?,
-            (Format::Answer, Ok(answer)) => print::json(answer)?,
-            (Format::Answer, Err(_)) => {}
-        }
-        outcome.result.map(drop).map_err(|error| failed(error, &prepared))
+        // How the call ended says more than that nobody reads the answer.
+        outcome.result.map_err(|error| failed(error, &prepared)).and(printed)
     }
 }
 
@@ -186,7 +187,8 @@ impl Outcome {
         lines.extend(
             phases.chain([("total", total)]).map(|(name, time)| (name, duration::text(time))),
         );
-        lines.into_iter().map(|(name, value)| format!("{name:9} {value}\n")).collect()
+        let told = |(name, value): (_, String)| format!("{name:9} {}\n", print::plain(&value));
+        lines.into_iter().map(told).collect()
     }
 
     /// In the shape that `-o json` promises.

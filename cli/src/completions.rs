@@ -61,7 +61,7 @@ pub(crate) fn services(begun: &OsStr) -> Vec<CompletionCandidate> {
     let begun = begun.to_string_lossy();
     let services = looked_up(async |client| client.registry().list().await.unwrap_or_default());
     let names = services.into_iter().map(|service| service.name);
-    names.filter(|name| name.starts_with(&*begun)).map(CompletionCandidate::new).collect()
+    names.filter(|name| name.starts_with(&*begun)).map(candidate).collect()
 }
 
 /// The methods that begin so, in each of their forms; while the service is not complete, services.
@@ -78,8 +78,8 @@ pub(crate) fn methods(begun: &OsStr) -> Vec<CompletionCandidate> {
                     false => format!("{service}.{}", method.name),
                 };
                 if name.starts_with(&begun) {
-                    let help = method.doc.lines().next().map(|line| line.to_owned().into());
-                    candidates.push(CompletionCandidate::new(name).help(help));
+                    let help = method.doc.lines().next().map(|line| print::plain(line).into());
+                    candidates.push(candidate(name).help(help));
                 }
             }
         }
@@ -89,12 +89,16 @@ pub(crate) fn methods(begun: &OsStr) -> Vec<CompletionCandidate> {
     })
 }
 
+fn candidate(name: String) -> CompletionCandidate {
+    CompletionCandidate::new(print::plain(&name))
+}
+
 /// What a registry answers before whoever types loses patience; nothing if that takes longer.
 fn looked_up<T: Default>(ask: impl AsyncFnOnce(Client) -> T) -> T {
     const PATIENCE: Duration = Duration::from_secs(1);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let Ok(runtime) = runtime else { return T::default() };
-    runtime.block_on(async {
+    let answer = runtime.block_on(async {
         let asked = async {
             match typed_world().client().await {
                 Ok(client) => ask(client).await,
@@ -102,7 +106,10 @@ fn looked_up<T: Default>(ask: impl AsyncFnOnce(Client) -> T) -> T {
             }
         };
         tokio::time::timeout(PATIENCE, asked).await.unwrap_or_default()
-    })
+    });
+    // A name that is still being resolved would be waited for.
+    runtime.shutdown_background();
+    answer
 }
 
 /// The registry that the line typed so far names.

@@ -50,12 +50,13 @@ impl Describe {
 fn described(description: &Description) -> String {
     let Description { service, version, node, contracts, .. } = description;
     let told = match node {
-        Some(node) => format!("as node {node} says"),
+        Some(node) => format!("as node {} says", print::plain(node)),
         None => "as the registry says; no node answers, so types are unknown".to_owned(),
     };
+    let [service, version] = [service, version].map(|name| print::plain(name));
     let mut text = format!("{service} {version}, {told}\n");
     for contract in contracts {
-        text += &format!("\n{}\n", contract.name);
+        text += &format!("\n{}\n", print::plain(&contract.name));
         text += &documented(&contract.doc, "  ");
         for method in &contract.methods {
             text += &format!("\n  {}\n", signature(method));
@@ -71,7 +72,7 @@ fn described(description: &Description) -> String {
 fn signature(method: &Endpoint) -> String {
     let arguments = types::arguments(method.request.as_ref());
     let answer = types::text(method.response.as_ref());
-    let name = print::painted(Color::Green, &method.name);
+    let name = print::painted(Color::Green, &print::plain(&method.name));
     let signature = format!("{name}({arguments}) -> {answer}");
     match method.idempotent {
         true => format!("{signature}  {}", print::painted(Color::Dim, "idempotent")),
@@ -81,5 +82,6 @@ fn signature(method: &Endpoint) -> String {
 
 /// A doc comment, indented.
 fn documented(doc: &str, indent: &str) -> String {
-    doc.lines().map(|line| format!("{}\n", format!("{indent}{line}").trim_end())).collect()
+    let line = |line| format!("{}\n", format!("{indent}{}", print::plain(line)).trim_end());
+    doc.lines().map(line).collect()
 }

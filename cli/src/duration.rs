@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-pub(crate) use micro::duration::parse;
+/// Reads `200ms`, `30s` or `1.5h`, up to a year: beyond, no clock can tell when that is over.
+pub(crate) fn parse(text: &str) -> Result<Duration, String> {
+    const LONGEST: Duration = Duration::from_secs(365 * 24 * 3_600);
+    let duration = micro::duration::parse(text)?;
+    if duration > LONGEST { Err("expected at most a year".to_owned()) } else { Ok(duration) }
+}
 
 /// A duration to three digits that count: `1.23ms`.
 pub(crate) fn text(duration: Duration) -> String {
@@ -21,6 +26,15 @@ pub(crate) fn text(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What a deadline cannot be made of is refused.
+    #[test]
+    fn at_most_a_year() {
+        assert_eq!(parse("8760h"), Ok(Duration::from_secs(365 * 24 * 3_600)));
+        for long in ["8761h", "10000000000000000000s"] {
+            assert_eq!(parse(long).unwrap_err(), "expected at most a year");
+        }
+    }
 
     /// Three digits say enough, in the unit that fits.
     #[test]

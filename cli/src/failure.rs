@@ -26,7 +26,7 @@ pub(crate) enum End {
     Application = 1,
     /// What was asked for makes no sense.
     Usage = 2,
-    /// Nobody is registered by that name, or there is no such file.
+    /// No service, or no node of it, is registered by that name.
     NotFound = 3,
     /// The deadline passed.
     Deadline = 4,
@@ -61,9 +61,9 @@ impl Failure {
     pub(crate) fn report(self) -> ExitCode {
         if self.end != End::Quiet {
             let label = print::paint(Color::Red, "error:", io::stderr().is_terminal());
-            eprintln!("{label} {}", self.message);
+            print::talk(&format!("{label} {}\n", print::plain_lines(&self.message)));
             if let Some(details) = self.details {
-                eprintln!("details: {details}");
+                print::talk(&format!("details: {}\n", print::plain(&details.to_string())));
             }
         }
         ExitCode::from(self.end as u8)

@@ -44,8 +44,7 @@ pub(crate) fn marked(
             marked.push(argument);
             continue;
         }
-        let follows = |next: &OsString| !next.to_string_lossy().starts_with("--");
-        let value = value.map(OsString::from).or_else(|| arguments.next_if(follows));
+        let value = value.map(OsString::from).or_else(|| arguments.next_if(is_value));
         let mut field = OsString::from(format!("--field={name}="));
         field.push(value.unwrap_or_else(|| "true".into()));
         marked.push(field);
@@ -60,13 +59,22 @@ pub(crate) fn parse(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
+/// Whether this follows a flag as its value: what begins with `-` is a flag too, unless it is a
+/// number, or `-` alone.
+fn is_value(next: &OsString) -> bool {
+    match next.to_string_lossy().strip_prefix('-') {
+        Some(rest) => rest.is_empty() || rest.starts_with(|c: char| c.is_ascii_digit() || c == '.'),
+        None => true,
+    }
+}
+
 fn takes_fields(command: &Command) -> bool {
     command.get_arguments().any(|argument| argument.get_long() == Some("field"))
 }
 
 fn is_known(name: &str, command: &Command, program: &Command) -> bool {
     let mut known = command.get_arguments().chain(program.get_arguments());
-    matches!(name, "help" | "version") || known.any(|argument| argument.get_long() == Some(name))
+    name == "help" || known.any(|argument| argument.get_long() == Some(name))
 }
 
 #[cfg(test)]
@@ -84,6 +92,9 @@ mod tests {
             ("micro call a.b --name=Ann -v", "micro call a.b --field=name=Ann -v"),
             ("micro call --name Ann a.b", "micro call --field=name=Ann a.b"),
             ("micro call a.b --gift --n -5", "micro call a.b --field=gift=true --field=n=-5"),
+            ("micro call a.b --name -v", "micro call a.b --field=name=true -v"),
+            ("micro call a.b --x -.5 --in -", "micro call a.b --field=x=-.5 --field=in=-"),
+            ("micro call a.b --version 2", "micro call a.b --field=version=2"),
             ("micro call a.b --last", "micro call a.b --field=last=true"),
             ("micro call a.b --timeout 1s", "micro call a.b --timeout 1s"),
             ("micro call a.b --registry x", "micro call a.b --registry x"),

@@ -68,6 +68,8 @@ fn main() -> ExitCode {
     let program = Program::parse_from(arguments);
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        // What cannot be written there cannot be told there.
+        .log_internal_errors(false)
         .with_ansi(print::is_colored(std::io::stderr().is_terminal()))
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_default_env()

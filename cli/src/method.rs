@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -102,22 +103,39 @@ impl MethodName {
         Ok(Found { client, service: self.service.clone(), endpoint })
     }
 
-    /// Waits for a node of the service.
-    pub(crate) async fn appears(&self, world: &World, patience: Duration) -> Result<(), Failure> {
+    /// Waits for a node of the service, for the one that is meant if one is. What has an address
+    /// needs nobody to say where it is.
+    pub(crate) async fn appears(
+        &self,
+        world: &World,
+        which: &Which,
+        patience: Duration,
+    ) -> Result<(), Failure> {
+        if which.address.is_some() {
+            return Ok(());
+        }
+        let is_meant = |known: &Arc<Registration>| {
+            which.node.as_ref().is_none_or(|wanted| is_named(&known.node, wanted))
+        };
         let client = world.client().await?;
         let mut watch = client.registry().watch(Scope::Service(self.service.clone())).await?;
         let appears = async {
             while let Some(update) = watch.next().await {
-                match update {
-                    Update::Put(_) => return,
-                    Update::Reset { registrations, .. } if !registrations.is_empty() => return,
-                    _ => {}
+                let is_there = match &update {
+                    Update::Put(known) => is_meant(known),
+                    Update::Reset { registrations, .. } => registrations.iter().any(is_meant),
+                    _ => false,
+                };
+                if is_there {
+                    return Ok(());
                 }
             }
+            Err(Failure::new(End::Unavailable, "the registry ended the watch"))
         };
-        tokio::time::timeout(patience, appears).await.map_err(|_| {
-            let message = format!("no node of service `{}` appeared in time", self.service);
-            Failure::new(End::Deadline, message)
+        tokio::time::timeout(patience, appears).await.unwrap_or_else(|_| {
+            let node = which.node.as_ref().map_or(String::new(), |id| format!(" `{id}`"));
+            let message = format!("no node{node} of service `{}` appeared in time", self.service);
+            Err(Failure::new(End::Deadline, message))
         })
     }
 
@@ -193,8 +211,7 @@ impl MethodName {
             let of = |version| move |node| (version, node);
             versions.iter().flat_map(move |version| version.nodes.iter().map(of(version)))
         };
-        let is_meant = |node: &Node| node.id.starts_with(wanted) || node.address == wanted;
-        let meant: Vec<_> = nodes().filter(|(_, node)| is_meant(node)).collect();
+        let meant: Vec<_> = nodes().filter(|(_, node)| is_named(node, wanted)).collect();
         let [(version, node)] = &*meant else {
             let ids = nodes().map(|(_, node)| format!("{} at {}", node.id, node.address));
             let ids = ids.collect::<Vec<_>>().join(", ");
@@ -211,6 +228,11 @@ impl MethodName {
         registration.endpoints = version.endpoints.clone();
         Ok(StaticRegistry::new([registration])?)
     }
+}
+
+/// Whether a node is what `--node` says.
+fn is_named(node: &Node, wanted: &str) -> bool {
+    node.id.starts_with(wanted) || node.address == wanted
 }
 
 /// A client of this registry, which the settings of the process would put theirs above.

@@ -22,6 +22,25 @@ pub(crate) enum Format {
     Yaml,
 }
 
+/// Text from elsewhere without what moves a terminal's cursor or recolours it: control characters,
+/// line breaks among them, are told instead.
+pub(crate) fn plain(text: &str) -> String {
+    let is_harmless = |c: &char| !c.is_control() || *c == '\t';
+    let told =
+        |c: char| if is_harmless(&c) { c.to_string() } else { c.escape_default().to_string() };
+    text.chars().map(told).collect()
+}
+
+/// The same of text that may have several lines.
+pub(crate) fn plain_lines(text: &str) -> String {
+    text.split('\n').map(plain).collect::<Vec<_>>().join("\n")
+}
+
+/// Says something on standard error. Whether that is heard changes nothing.
+pub(crate) fn talk(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
 /// Prints text as it is.
 pub(crate) fn text(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
@@ -32,13 +51,13 @@ pub(crate) fn text(text: &str) -> Result<(), Failure> {
 /// Prints a value as JSON, for people and programs.
 pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
     let value = serde_json::to_string_pretty(value).map_err(io::Error::from)?;
-    text(&format!("{value}\n"))
+    text(&format!("{}\n", escaped(&value)))
 }
 
 /// Prints a value as JSON, in one line.
 pub(crate) fn json_line(value: &impl Serialize) -> Result<(), Failure> {
     let value = serde_json::to_string(value).map_err(io::Error::from)?;
-    text(&format!("{value}\n"))
+    text(&format!("{}\n", escaped(&value)))
 }
 
 /// Prints a value as YAML.
@@ -46,14 +65,23 @@ pub(crate) fn yaml(value: &impl Serialize) -> Result<(), Failure> {
     let value = serde_json::to_value(value).map_err(io::Error::from)?;
     let mut out = String::new();
     write_yaml(&mut out, &value, 0, false);
-    text(&out)
+    text(&escaped(&out))
 }
 
-/// Prints rows below a header, in columns.
+/// JSON whose strings have no control characters: its writer leaves those above ASCII, and DEL.
+fn escaped(json: &str) -> String {
+    let is_left = |c: char| c.is_control() && c >= '\x7f';
+    let told =
+        |c: char| if is_left(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
+    json.chars().map(told).collect()
+}
+
+/// Prints rows below a header, in columns, whatever their texts are.
 pub(crate) fn table<const N: usize>(
     header: [&str; N],
     rows: &[[String; N]],
 ) -> Result<(), Failure> {
+    let rows: Vec<_> = rows.iter().map(|row| row.each_ref().map(|cell| plain(cell))).collect();
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.chain([header[column].len()]).max().unwrap_or_default()
@@ -145,6 +173,17 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    /// Nothing from elsewhere moves the cursor, and what is printed as JSON is still the same JSON.
+    #[test]
+    fn control_characters_are_told() {
+        let nasty = "a\x1b[2J\tb\rc\nd\x7fe\u{9b}f\0ü";
+        assert_eq!(plain(nasty), "a\\u{1b}[2J\tb\\rc\\nd\\u{7f}e\\u{9b}f\\u{0}ü");
+        assert_eq!(plain_lines("a\nb\x1b\n"), "a\nb\\u{1b}\n");
+        let json = escaped(&serde_json::to_string(nasty).unwrap());
+        assert!(!json.contains(char::is_control), "{json:?}");
+        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), nasty);
+    }
 
     /// YAML says the same as JSON, and no string in it can be taken for something else.
     #[test]

@@ -30,7 +30,7 @@ impl Services {
             None => world::all(registry).await?,
         };
         if versions.is_empty() && matches!(self.output, Format::Table | Format::Wide) {
-            eprintln!("no service is registered in the {} registry", registry.name());
+            print::talk(&format!("no service is registered in the {} registry\n", registry.name()));
             return Ok(());
         }
         let listed: Vec<_> = versions.iter().map(Version::from).collect();

@@ -2,16 +2,18 @@
 
 use serde_json::Value;
 
+use crate::print;
+
 /// A type in a few words: `string`, `[uint32]`, `{ name: string, note?: string }`.
 pub(crate) fn text(schema: Option<&Value>) -> String {
-    schema.map_or_else(|| ANY.to_owned(), of)
+    schema.map_or_else(|| ANY.to_owned(), |schema| print::plain(&of(schema)))
 }
 
 /// The arguments of a method: `name: string, count?: uint32`.
 pub(crate) fn arguments(schema: Option<&Value>) -> String {
     match schema.map(fields) {
         None => "…".to_owned(),
-        Some(fields) => fields.join(", "),
+        Some(fields) => print::plain(&fields.join(", ")),
     }
 }
 
@@ -58,7 +60,7 @@ fn typed(kind: &str, schema: &Value) -> String {
         ("integer" | "number", Some(format)) => format.to_owned(),
         ("array", _) => match schema.get("prefixItems").and_then(Value::as_array) {
             Some(items) => format!("({})", items.iter().map(of).collect::<Vec<_>>().join(", ")),
-            None => format!("[{}]", text(schema.get("items"))),
+            None => format!("[{}]", schema.get("items").map_or_else(|| ANY.to_owned(), of)),
         },
         ("object", _) => match schema.get("additionalProperties") {
             Some(values) if values.is_object() => format!("{{ string: {} }}", of(values)),

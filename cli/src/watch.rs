@@ -7,6 +7,7 @@ use clap_complete::engine::ArgValueCompleter;
 use futures::StreamExt;
 use micro::registry::{EmptyReason, Registration, RemoveReason, Scope, Update, View};
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::completions;
 use crate::failure::{End, Failure};
@@ -69,10 +70,10 @@ struct Event {
     version: Option<String>,
     /// The node, as it is now or was last.
     #[serde(skip_serializing_if = "Option::is_none")]
-    node: Option<serde_json::Value>,
+    node: Option<Value>,
     /// What is different, from what to what.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    changes: BTreeMap<&'static str, [String; 2]>,
+    changes: BTreeMap<&'static str, [Value; 2]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
 }
@@ -166,21 +167,26 @@ impl Event {
         let reason = self.reason.as_deref().unwrap_or_default();
         let (Some(service), Some(version), Some(node)) = (&self.service, &self.version, &self.node)
         else {
-            return format!("{sign} {}", told_of_all(self.event, reason));
+            return format!("{sign} {}", print::plain(&told_of_all(self.event, reason)));
         };
-        let word = |key: &str| node[key].as_str().unwrap_or_default().to_owned();
-        let mut line = format!("{sign} {service} {version} {} {}", word("id"), word("address"));
+        let [id, address, state] = ["id", "address", "state"].map(|key| word(&node[key]));
+        let mut line = format!("{service} {version} {id} {address}");
         if !reason.is_empty() {
             line += &format!(" ({reason})");
         }
-        if self.event == Kind::Joined && word("state") != "serving" {
-            line += &format!(" {}", word("state"));
+        if self.event == Kind::Joined && state != "serving" {
+            line += &format!(" {state}");
         }
         for (what, [old, new]) in &self.changes {
-            line += &format!(" {what}: {old} -> {new}");
+            line += &format!(" {what}: {} -> {}", word(old), word(new));
         }
-        line
+        format!("{sign} {}", print::plain(&line))
     }
+}
+
+/// A value as people read it: a string without quotes.
+fn word(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 fn told_of_all(event: Kind, reason: &str) -> String {
@@ -192,20 +198,20 @@ fn told_of_all(event: Kind, reason: &str) -> String {
 }
 
 /// What is different between two registrations of a node.
-fn changes(old: &Registration, new: &Registration) -> BTreeMap<&'static str, [String; 2]> {
+fn changes(old: &Registration, new: &Registration) -> BTreeMap<&'static str, [Value; 2]> {
     let of = |registration: &Registration| {
         let node = &registration.node;
         let methods = registration.endpoints.as_slice().len();
         [
-            ("version", registration.version.clone()),
-            ("metadata", format!("{:?}", registration.metadata)),
-            ("methods", methods.to_string()),
-            ("address", node.address.clone()),
-            ("epoch", node.epoch.to_string()),
-            ("state", node.state.to_string()),
-            ("weight", node.weight.to_string()),
-            ("zone", node.zone.clone().unwrap_or_else(|| "-".to_owned())),
-            ("node metadata", format!("{:?}", node.metadata)),
+            ("version", json!(registration.version)),
+            ("metadata", json!(registration.metadata)),
+            ("methods", json!(methods.to_string())),
+            ("address", json!(node.address)),
+            ("epoch", json!(node.epoch.to_string())),
+            ("state", json!(node.state.to_string())),
+            ("weight", json!(node.weight.to_string())),
+            ("zone", json!(node.zone.as_deref().unwrap_or("-"))),
+            ("node metadata", json!(node.metadata)),
         ]
     };
     let pairs = of(old).into_iter().zip(of(new));

@@ -98,8 +98,12 @@ pub fn node_id(id: &str) -> Result<(), Error> {
 /// [`ErrorKind::Invalid`].
 pub fn address(address: &str) -> Result<(), Error> {
     const EXPECTED: &str = "ip:port, host:port, unix:/path or memory:name";
+    // People read addresses on terminals, which obey these.
+    if address.contains(char::is_control) {
+        return Err(invalid("address", address, "no control characters"));
+    }
     if let Some(path) = address.strip_prefix("unix:") {
-        let ok = path.starts_with('/') && path.len() > 1 && !path.contains('\0');
+        let ok = path.starts_with('/') && path.len() > 1;
         return if ok { Ok(()) } else { Err(invalid("address", address, EXPECTED)) };
     }
     if let Some(name) = address.strip_prefix("memory:") {
@@ -285,6 +289,8 @@ mod tests {
             (Box::new(|r| r.node.address = "1.2.3.4:0".into()), "address \"1.2.3.4:0\""),
             (Box::new(|r| r.node.address = "http://h:1".into()), "address \"http://h:1\""),
             (Box::new(|r| r.node.address = "unix:relative".into()), "address"),
+            (Box::new(|r| r.node.address = "unix:/x\x1b[2J".into()), "no control characters"),
+            (Box::new(|r| r.node.address = "memory:a\u{9b}".into()), "no control characters"),
             (Box::new(|r| r.node.weight = 10_001), "weight \"10001\""),
             (Box::new(|r| r.node.zone = Some("a b".into())), "zone \"a b\""),
             (Box::new(|r| drop(r.metadata.insert("k".into(), "v".repeat(8192)))), "8193 bytes"),

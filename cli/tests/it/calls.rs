@@ -253,4 +253,15 @@ async fn a_call_may_wait_for_its_service() {
     assert_eq!(ended.ok().json()["cents"], 300);
     let line = ["call", "nobody.price", "--thing=tea", "--wait", "--timeout", "100ms"];
     assert_eq!(town.micro(&line).await.code, Some(4));
+    let line = ["call", "shop.price", "--thing=tea", "--wait", "--node=b", "--timeout", "60s"];
+    let opens = async {
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        town.open("b").await
+    };
+    let (ended, b) = tokio::join!(town.micro(&line), opens);
+    assert_eq!(ended.ok().json()["cents"], 300);
+    let address = b.registration().node.address.clone();
+    let line = ["call", "shop.price", "--thing=tea", "--wait", "--address", &address];
+    let elsewhere = Town::new();
+    assert_eq!(elsewhere.micro(&line).await.ok().json()["cents"], 300);
 }

@@ -66,10 +66,12 @@ async fn lines_for_programs() {
         json!({ "event": "joined", "service": "shop", "version": "1.0.0", "node": node })
     );
     b.node.weight = 5;
+    b.metadata.insert("team".to_owned(), "till".to_owned());
     registry.register(&b, LONG).await.unwrap();
     let changed = event().await;
     assert_eq!(changed["event"], "changed");
-    assert_eq!(changed["changes"], json!({ "weight": ["100", "5"] }));
+    let metadata = [json!({}), json!({ "team": "till" })];
+    assert_eq!(changed["changes"], json!({ "weight": ["100", "5"], "metadata": metadata }));
     assert_eq!(changed["node"]["weight"], 5);
     let c = Registration::new("shop", "1.0.0", Node::new("c", "127.0.0.1:8"));
     registry.register(&c, Duration::from_secs(1)).await.unwrap();
@@ -94,4 +96,19 @@ async fn a_reader_may_leave() {
     let output = tokio::task::spawn_blocking(run).await.unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!((output.status.code(), &*said), (Some(0), ""));
+}
+
+/// Neither a reader nor a listener that has gone hides how a call ended.
+#[tokio::test]
+async fn nobody_needs_to_listen() {
+    let town = Town::new();
+    let _shop = town.open("a").await;
+    for (thing, expected) in [("tea", 0), ("boat", 1)] {
+        let gone = || std::io::pipe().unwrap().1;
+        let mut command = std::process::Command::new(MICRO);
+        command.args(["call", "shop.price", "--thing", thing, "-v", "-o", "json"]);
+        command.env("MICRO_REGISTRY", town.scene.url()).stdout(gone()).stderr(gone());
+        let status = tokio::task::spawn_blocking(move || command.status().unwrap()).await.unwrap();
+        assert_eq!(status.code(), Some(expected), "{thing}");
+    }
 }
