@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use micro::registry::{ErrorKind, Registry, Service};
 use micro::{Client, Settings, dynamic};
 
@@ -72,11 +72,14 @@ pub(crate) async fn versions(
 pub(crate) async fn all(registry: &Arc<dyn Registry>) -> Result<Vec<Service>, Failure> {
     const AT_ONCE: usize = 32;
     let services = registry.list().await?;
-    // One may have left since.
     let each = stream::iter(services)
-        .map(async |service| registry.get(&service.name).await.unwrap_or_default())
+        .map(async |service| match registry.get(&service.name).await {
+            // It may have left since.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            other => other,
+        })
         .buffered(AT_ONCE);
-    Ok(each.collect::<Vec<_>>().await.concat())
+    Ok(each.try_collect::<Vec<_>>().await?.concat())
 }
 
 /// What there is instead of a service that is not found.

@@ -1,6 +1,6 @@
 //! What is to be said about this host.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use micro::Settings;
@@ -41,8 +41,7 @@ impl Report {
         match settings.advertised(is_one_host) {
             Ok((address, why)) => {
                 let message = format!("a service started here is found at {address}: {why}");
-                let is_loopback = address == "localhost" || address.starts_with("127.");
-                if is_loopback && !is_one_host {
+                if is_ones_own(&address) && !is_one_host {
                     let advice = "only this host finds it there: MICRO_ADVERTISE=host says better";
                     return self.warn("advertise", message, advice);
                 }
@@ -70,6 +69,12 @@ impl Report {
             None => self.ok("clock", "no node was started in the future"),
         }
     }
+}
+
+/// Whether a host means whoever uses it.
+pub(super) fn is_ones_own(host: &str) -> bool {
+    let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback() || ip.is_unspecified())
 }
 
 /// The time since 1970 by this host's clock.

@@ -44,11 +44,11 @@ impl Doctor {
             Ok(settings) => self.examine(&mut report, &settings).await,
             Err(failure) => report.fault("configuration", End::Usage, failure, CONFIGURATION),
         }
-        match self.output {
-            Format::Text => print::text(&report.told())?,
-            Format::Json => print::json(&report.record())?,
-        }
-        report.end()
+        let printed = match self.output {
+            Format::Text => print::text(&report.told()),
+            Format::Json => print::json(&report.record()),
+        };
+        report.end().and(printed)
     }
 
     async fn examine(&self, report: &mut Report, settings: &Settings) {
@@ -160,7 +160,15 @@ impl Report {
             return Vec::new();
         }
         let took = crate::duration::text(begun.elapsed());
-        let versions = world::all(registry).await.unwrap_or_default();
+        let versions = match world::all(registry).await {
+            Ok(versions) => versions,
+            Err(failure) => {
+                let message =
+                    format!("{url} from {origin} lists what it cannot look up: {failure}");
+                self.fault("registry", failure.end(), message, "look at the registry itself");
+                return Vec::new();
+            }
+        };
         let message = format!("{url} from {origin} answers in {took}");
         if versions.is_empty() {
             let advice = "nobody is registered there at all: do services use the same registry and \
@@ -173,6 +181,10 @@ impl Report {
             self.ok("records", service::told(version));
         }
         versions
+    }
+
+    fn is_faulty(&self, check: &str) -> bool {
+        self.checks.iter().any(|known| known.check == check && known.status == Status::Fault)
     }
 
     fn registry_url(&self) -> &str {
@@ -196,9 +208,10 @@ impl Report {
                 Status::Warning => ("warn ", Color::Yellow),
                 Status::Fault => ("FAULT", Color::Red),
             };
-            let message = message.replace('\n', "\n                      ");
+            let message = print::plain_lines(message).replace('\n', "\n                      ");
             text += &format!("{} {check:15} {message}\n", print::paint(color, word, is_terminal));
             if let Some(advice) = advice {
+                let advice = print::plain_lines(advice);
                 text += &format!("                      -> {advice}\n");
             }
         }

@@ -1,6 +1,5 @@
 //! Why a service is, or is not, callable.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -9,13 +8,13 @@ use micro::dynamic::{self, Description, Page};
 use micro::registry::{Node, NodeState, Registry, Service};
 use micro::{Client, Code};
 
-use super::host::{SKEW, unix_now};
+use super::host::{SKEW, is_ones_own, unix_now};
 use super::{End, Report};
 use crate::duration;
 use crate::method::MethodName;
 use crate::world;
 
-/// Of more nodes these stand for all.
+/// Of more nodes no more are asked, or told of.
 const AT_MOST: usize = 50;
 
 /// Looks at a service, and at a method if the name has one.
@@ -33,11 +32,15 @@ pub(super) async fn examine(report: &mut Report, client: &Client, name: &str) {
                 the same registry and namespace";
             return report.fault("service", End::NotFound, failure, advice);
         }
-        // It is told already that the registry does not answer.
+        // It may be told already that the registry does not answer.
+        Err(failure) if !report.is_faulty("registry") => {
+            let advice = "mend the name, or what the registry says";
+            return report.fault("service", failure.end(), failure, advice);
+        }
         Err(_) => return,
     };
-    let nodes: Vec<_> = versions.iter().flat_map(|version| &version.nodes).take(AT_MOST).collect();
-    let findings = stream::iter(&nodes)
+    let nodes: Vec<_> = versions.iter().flat_map(|version| &version.nodes).collect();
+    let findings = stream::iter(nodes.iter().take(AT_MOST))
         .map(|node| find(node, &service))
         .buffered(16)
         .collect::<Vec<_>>()
@@ -50,7 +53,7 @@ pub(super) async fn examine(report: &mut Report, client: &Client, name: &str) {
     }
 }
 
-/// A version in a line: how many nodes, in which states, and since when.
+/// A version, with a line for each node: where it is, in which state, and since when.
 pub(super) fn told(version: &Service) -> String {
     let now = unix_now();
     let each = version.nodes.iter().take(AT_MOST).map(|node| {
@@ -63,14 +66,25 @@ pub(super) fn told(version: &Service) -> String {
         };
         format!("{} at {}, {}, {age}", node.id, node.address, node.state)
     });
-    let nodes: Vec<_> = each.collect();
-    format!("{} {}\n{}", version.name, version.version, nodes.join("\n"))
+    let lines = listed(each, version.nodes.len());
+    format!("{} {}\n{lines}", version.name, version.version)
+}
+
+/// A line each, and how many more there are.
+fn listed(lines: impl Iterator<Item = String>, all: usize) -> String {
+    let mut lines: Vec<_> = lines.take(AT_MOST).collect();
+    if lines.len() < all {
+        lines.push(format!("and {} more", all - lines.len()));
+    }
+    lines.join("\n")
 }
 
 /// What is found at the address of a node.
 enum Finding {
-    /// The node itself.
-    Node { description: Description, date: Option<String>, readiness: Option<Page> },
+    /// The node itself, and how far its clock is off.
+    Node { description: Description, skew: Option<Duration>, readiness: Option<Page> },
+    /// Something that does not say what it is, as a node without the feature `http`.
+    Silent(String),
     /// Another node, or something that is none.
     Stranger(String),
     /// Nobody.
@@ -83,36 +97,40 @@ async fn find(node: &Node, service: &str) -> Finding {
         Err(error) if error.code() == Code::Unavailable => {
             return Finding::Nobody(error.message().to_owned());
         }
-        Err(error) => return Finding::Stranger(error.message().to_owned()),
+        Err(error) => return Finding::Silent(error.message().to_owned()),
     };
+    let now = unix_now();
     let described = serde_json::from_slice::<Description>(&page.body).ok();
     let Some(description) = described.filter(|_| page.status == 200) else {
         let message = format!("what answers at {} is no service of micro", node.address);
         return Finding::Stranger(message);
     };
     let who = description.node.as_deref().unwrap_or_default();
-    if (who, &*description.service) != (&*node.id, service) {
+    // A record that does not say when the node began is somebody else's, who made up its id.
+    let is_itself = node.epoch == 0 || who == node.id;
+    if description.service != service || !is_itself {
         let message = format!(
             "at {} answers node {who} of service {}, not node {}",
             node.address, description.service, node.id
         );
         return Finding::Stranger(message);
     }
-    let date = page.header("date").map(str::to_owned);
+    let skew = page.header("date").and_then(http_date).map(|then| now.abs_diff(then));
     let readiness = dynamic::get(&node.address, "/health/ready").await.ok();
-    Finding::Node { description, date, readiness }
+    Finding::Node { description, skew, readiness }
 }
 
 /// Whether there is a node that wants calls.
 fn states(report: &mut Report, nodes: &[&Node], findings: &[Finding]) {
+    let findings = findings.iter().map(Some).chain(std::iter::repeat(None));
     let (willing, others): (Vec<_>, Vec<_>) =
         nodes.iter().zip(findings).partition(|(node, _)| node.is_eligible());
-    let each = others.iter().map(|(node, finding)| match (node.weight, reason(finding)) {
+    let each = others.iter().map(|(node, finding)| match (node.weight, finding.and_then(reason)) {
         (0, _) if node.state == NodeState::Serving => format!("{} has weight 0", node.id),
         (_, Some(why)) => format!("{} is {why}", node.id),
         (_, None) => format!("{} is {}", node.id, node.state),
     });
-    let each = each.collect::<Vec<_>>().join("\n");
+    let each = listed(each, others.len());
     let all = nodes.len();
     if others.is_empty() {
         return report.ok("state", format!("all of {all} nodes want calls"));
@@ -145,22 +163,29 @@ fn advice_on<'a>(mut nodes: impl Iterator<Item = &'a &'a Node>) -> &'static str 
 fn addresses(report: &mut Report, registry: &dyn Registry, nodes: &[&Node], findings: &[Finding]) {
     let is_found = |finding: &&Finding| matches!(finding, Finding::Node { .. });
     let found = findings.iter().filter(is_found).count();
-    if found == nodes.len() {
-        return report.ok("address", format!("all of {found} nodes are where they say"));
+    let asked = match findings.len() {
+        asked if asked < nodes.len() => format!(" ({asked} of {} asked)", nodes.len()),
+        _ => String::new(),
+    };
+    if found == findings.len() {
+        return report.ok("address", format!("all of {found} nodes are where they say{asked}"));
     }
+    let is_silent = |finding: &Finding| matches!(finding, Finding::Silent(_));
+    let is_callable = found > 0 || findings.iter().any(is_silent);
     for (node, finding) in nodes.iter().zip(findings) {
         let (check, message, advice) = match finding {
             Finding::Node { .. } => continue,
+            Finding::Silent(message) => ("address", message, SILENT),
             Finding::Stranger(message) => ("address", message, WRONG_ADDRESS),
             Finding::Nobody(message) if is_its_own(node) && !registry.is_one_host() => {
                 ("address", message, LOOPBACK)
             }
             Finding::Nobody(message) => ("port", message, CLOSED),
         };
-        let message = format!("node {}: {message}", node.id);
-        match found {
-            0 => report.fault(check, End::Unavailable, message, advice),
-            _ => report.warn(check, message, advice),
+        let message = format!("node {}: {message}{asked}", node.id);
+        match is_callable {
+            true => report.warn(check, message, advice),
+            false => report.fault(check, End::Unavailable, message, advice),
         }
     }
 }
@@ -168,6 +193,8 @@ fn addresses(report: &mut Report, registry: &dyn Registry, nodes: &[&Node], find
 const WRONG_ADDRESS: &str = "the node advertises an address that is not its own: mend its \
     MICRO_ADVERTISE or MICRO_ADDRESS; or it died, and another took its port: then its record goes \
     with its TTL";
+const SILENT: &str = "a service without the feature `http` does so: call it to see; else another \
+    program has that port";
 const LOOPBACK: &str = "that is each caller's own host: the node has to advertise an address that \
     others reach, with MICRO_ADVERTISE";
 const CLOSED: &str = "start the service again, if its process ended without saying so: its record \
@@ -176,20 +203,16 @@ const CLOSED: &str = "start the service again, if its process ended without sayi
 /// Whether an address means whoever uses it.
 fn is_its_own(node: &Node) -> bool {
     let host = node.address.rsplit_once(':').map_or(&*node.address, |(host, _)| host);
-    let ip = host.trim_matches(['[', ']']).parse::<IpAddr>();
-    host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback() || ip.is_unspecified())
+    is_ones_own(host)
 }
 
 /// Whether the clocks of nodes go with this host's.
 fn clocks(report: &mut Report, nodes: &[&Node], findings: &[Finding]) {
-    let now = unix_now();
     for (node, finding) in nodes.iter().zip(findings) {
-        let Finding::Node { date: Some(date), .. } = finding else { continue };
-        let Some(then) = http_date(date) else { continue };
-        let skew = now.abs_diff(then);
+        let Finding::Node { skew: Some(skew), .. } = finding else { continue };
         // Dates have no fractions of seconds.
-        if skew > SKEW + Duration::from_secs(1) {
-            let message = format!("the clock of node {} is {} off", node.id, duration::text(skew));
+        if *skew > SKEW + Duration::from_secs(1) {
+            let message = format!("the clock of node {} is {} off", node.id, duration::text(*skew));
             report.warn("clock", message, "set both clocks, by NTP");
         }
     }

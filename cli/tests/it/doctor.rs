@@ -181,6 +181,57 @@ async fn a_wrong_advertised_address() {
     assert_fault(&ended, 6, ["address", "127.0.0.1:1", "each caller's own host"]);
 }
 
+/// A list of addresses has no ids of its own: a node there is who it says.
+#[tokio::test]
+async fn nodes_of_a_list_are_themselves() {
+    let town = Town::new();
+    let shop = town.open("a").await;
+    let listed = format!("static:shop={}", shop.registration().node.address);
+    let line = ["doctor", "shop.price", "-o", "json", "--registry", &listed];
+    assert_eq!(town.micro(&line).await.ok().json()["healthy"], true);
+}
+
+/// What answers and speaks no HTTP may be a service without that feature.
+#[tokio::test]
+async fn a_node_that_does_not_describe_itself() {
+    let town = Town::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    let _kept = add(&town, &Registration::new("shop", "1.0.0", Node::new("bare", &address))).await;
+    let report = examined(&town, "shop").await.ok().json();
+    let checks = report["checks"].as_array().unwrap();
+    let told = |check: &&Value| check["message"].as_str().unwrap().contains("does not describe");
+    assert_eq!(checks.iter().find(told).unwrap()["status"], "warning", "{report:#}");
+}
+
+/// A name that cannot be looked up is a fault, not silence.
+#[tokio::test]
+async fn a_name_that_cannot_be() {
+    let town = Town::new();
+    let expected = ["service", "service name \"Shop\"", "mend the name"];
+    assert_fault(&examined(&town, "Shop").await, 2, expected);
+}
+
+/// Of many nodes some are asked, and all are counted.
+#[tokio::test]
+async fn many_nodes() {
+    let town = Town::new();
+    let registry = town.registry().await;
+    let shop = town.open("a").await;
+    for number in 0..59 {
+        let mut node = Node::new(format!("b{number:02}"), &shop.registration().node.address);
+        let is_leaving = number < 55;
+        node.state = if is_leaving { NodeState::Draining } else { NodeState::Serving };
+        registry.register(&Registration::new("shop", "latest", node), LONG).await.unwrap();
+    }
+    let report = examined(&town, "shop").await.ok().json();
+    let text = report.to_string();
+    for expected in ["5 of 60 nodes want calls", "and 5 more", "(50 of 60 asked)"] {
+        assert!(text.contains(expected), "{expected}: {report:#}");
+    }
+}
+
 /// The service is there, and has no such method.
 #[tokio::test]
 async fn a_method_that_is_missing() {

@@ -110,14 +110,20 @@ async fn exchange(
 ) -> io::Result<Vec<u8>> {
     // `localhost` is a name by which every service may be called.
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
-    let read = stream.take(MAX_BYTES).read_to_end(&mut answer).await;
-    // Some end a connection rudely when they have answered.
-    if answer.is_empty() {
-        read?;
+    let exchanged = async {
+        stream.write_all(request.as_bytes()).await?;
+        stream.take(MAX_BYTES).read_to_end(&mut answer).await
+    };
+    let exchanged = exchanged.await;
+    // Some end a connection rudely when they have answered, or because they speak no HTTP.
+    let is_rude = |error: &io::Error| {
+        matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+    };
+    match exchanged {
+        Err(error) if answer.is_empty() && !is_rude(&error) => Err(error),
+        _ => Ok(answer),
     }
-    Ok(answer)
 }
 
 fn page(answer: &[u8]) -> Option<Page> {
