@@ -2,8 +2,8 @@
 
 mod tally;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep_until};
 
-use self::tally::Tally;
+use self::tally::{Run, Tally};
 use crate::call::{Prepared, What};
 use crate::duration;
 use crate::failure::{End, Failure};
@@ -68,25 +68,30 @@ impl Bench {
             begun: Instant::now(),
             duration,
             rate,
+            tallies: (0..concurrency.min(TALLIES)).map(|_| Mutex::default()).collect(),
             tickets: AtomicU64::new(0),
+            started: AtomicU64::new(0),
             done: AtomicU64::new(0),
-            over: watch::Sender::new(false),
+            in_time: AtomicU64::new(0),
+            over: watch::Sender::new(None),
         });
         let tally = load.clone().put(concurrency).await?;
-        let took = load.begun.elapsed();
-        let report = tally.report(&name, took, concurrency, rate);
-        match output {
-            Format::Text => print::text(&report.told())?,
-            Format::Json => print::json(&report)?,
-        }
+        let report = tally.report(load.run(name, concurrency));
+        let printed = match output {
+            Format::Text => print::text(&report.told()),
+            Format::Json => print::json(&report),
+        };
         match tally.first_error() {
             Some(error) if tally.ok() == 0 => {
                 Err(Failure::new(End::of(error), format!("no call succeeded: {error}")))
             }
-            _ => Ok(()),
+            _ => printed,
         }
     }
 }
+
+/// So many are written at the same time without waiting; each takes some 100 KiB.
+const TALLIES: u32 = 8;
 
 /// Calls that are made by several callers at once.
 struct Load {
@@ -95,28 +100,32 @@ struct Load {
     begun: Instant,
     duration: Duration,
     rate: Option<u32>,
+    /// What the callers saw, each of which writes to one of them.
+    tallies: Vec<Mutex<Tally>>,
     /// How many calls have been given out to the callers.
     tickets: AtomicU64,
+    started: AtomicU64,
     done: AtomicU64,
-    /// Set when somebody interrupts.
-    over: watch::Sender<bool>,
+    /// How many were done before the end.
+    in_time: AtomicU64,
+    /// When somebody interrupted.
+    over: watch::Sender<Option<Instant>>,
 }
 
 impl Load {
     /// Makes the calls, until the time is over or somebody interrupts.
     async fn put(self: Arc<Self>, concurrency: u32) -> Result<Tally, Failure> {
         let mut callers = JoinSet::new();
-        for _ in 0..concurrency {
-            callers.spawn(self.clone().call());
+        for caller in 0..concurrency {
+            callers.spawn(self.clone().call(caller));
         }
-        let mut tally = Tally::default();
         let bar = self.bar();
         let mut ticks = interval(Duration::from_millis(200));
         let mut interrupted = Box::pin(ctrl_c());
         loop {
             tokio::select! {
                 ended = callers.join_next() => match ended {
-                    Some(Ok(one)) => tally.add(one),
+                    Some(Ok(())) => {}
                     Some(Err(panic)) => {
                         return Err(Failure::new(End::Application, format!("a bug: {panic}")));
                     }
@@ -126,28 +135,32 @@ impl Load {
                 heard = &mut interrupted => {
                     heard?;
                     // Who interrupts twice does not wait for the last answers.
-                    if self.over.send_replace(true) {
+                    if self.over.borrow().is_some() {
                         break;
                     }
+                    self.over.send_replace(Some(Instant::now()));
                     interrupted = Box::pin(ctrl_c());
                 }
             }
         }
         bar.finish_and_clear();
-        Ok(tally)
+        let mut all = Tally::default();
+        self.tallies.iter().for_each(|tally| all.add(std::mem::take(&mut locked(tally))));
+        Ok(all)
     }
 
     /// One caller: a call after the other.
-    async fn call(self: Arc<Self>) -> Tally {
-        let mut tally = Tally::default();
+    async fn call(self: Arc<Self>, caller: u32) {
+        let tally = &self.tallies[caller as usize % self.tallies.len()];
         let mut over = self.over.subscribe();
         while let Some(due) = self.next() {
             // Who is free before a call is due may wake up late, which is not the service's doing.
             let is_overdue = self.rate.is_some() && due <= Instant::now();
             tokio::select! {
                 () = sleep_until(due) => {}
-                _ = over.wait_for(|over| *over) => break,
+                _ = over.wait_for(Option::is_some) => break,
             }
+            self.started.fetch_add(1, Ordering::Relaxed);
             let begun = Instant::now();
             let answer = self.prepared.call(self.timeout).reply().await;
             let due = if is_overdue { due } else { begun };
@@ -155,13 +168,31 @@ impl Load {
             match answer {
                 Ok(reply) => {
                     let node = reply.node.as_ref().map_or("", |node| &*node.node.id);
-                    tally.answered(node, took);
+                    locked(tally).answered(node, took);
                 }
-                Err(error) => tally.failed(error.into()),
+                Err(error) => locked(tally).failed(error.into()),
             }
             self.done.fetch_add(1, Ordering::Relaxed);
+            if Instant::now() < self.end() {
+                self.in_time.fetch_add(1, Ordering::Relaxed);
+            }
         }
-        tally
+    }
+
+    /// When no call begins any more.
+    fn end(&self) -> Instant {
+        let end = self.begun + self.duration;
+        self.over.borrow().map_or(end, |over| over.min(end))
+    }
+
+    /// What is known of the calls besides their answers.
+    fn run(&self, method: String, concurrency: u32) -> Run {
+        let lasted = self.end() - self.begun;
+        let due =
+            self.rate.map_or(0, |rate| (lasted.as_secs_f64() * f64::from(rate)).ceil() as u64);
+        let missed = due.saturating_sub(self.started.load(Ordering::Relaxed));
+        let in_time = self.in_time.load(Ordering::Relaxed);
+        Run { method, lasted, concurrency, rate: self.rate, in_time, missed }
     }
 
     /// When the next call is to begin, if there is still one.
@@ -175,7 +206,7 @@ impl Load {
             }
         };
         let is_in_time = due.max(now) < self.begun + self.duration;
-        (is_in_time && !*self.over.borrow()).then_some(due)
+        (is_in_time && self.over.borrow().is_none()).then_some(due)
     }
 
     /// A bar on standard error, if that is a terminal.
@@ -192,4 +223,9 @@ impl Load {
         let rate = done as f64 / elapsed.as_secs_f64().max(0.001);
         bar.set_message(format!("{done} calls, {rate:.0}/s"));
     }
+}
+
+/// A tally, which is whole whenever its lock is free.
+fn locked(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
+    tally.lock().unwrap_or_else(PoisonError::into_inner)
 }

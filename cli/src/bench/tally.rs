@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 use micro::Error;
 use serde::Serialize;
 
-use crate::duration;
+use crate::{duration, print};
 
 /// How long a call took.
 #[derive(Clone, Copy, Debug)]
@@ -18,12 +18,12 @@ pub(super) struct Took {
     pub(super) since_begun: Duration,
 }
 
-/// What one caller saw, or several together.
+/// What some of the callers saw, or all together.
 ///
 /// Whoever calls again only when the last call is over calls less while the service hangs, and so
 /// measures that less often than it would be seen: "coordinated omission", as Gil Tene calls it. With
-/// a rate, calls that no caller was free for count from when they were due. Without one, HdrHistogram's correction adds the calls
-/// that would have been made meanwhile, one for each median.
+/// a rate, calls that no caller was free for count from when they were due. Without one nobody knows
+/// which calls would have been made, so nothing is corrected.
 #[derive(Debug)]
 pub(super) struct Tally {
     since_due: Histogram<u64>,
@@ -89,38 +89,41 @@ impl Tally {
     }
 
     /// What it comes to.
-    pub(super) fn report(
-        &self,
-        method: &str,
-        took: Duration,
-        concurrency: u32,
-        rate: Option<u32>,
-    ) -> Report {
-        let corrected = match rate {
-            Some(_) => self.since_due.clone(),
-            None => corrected(&self.since_begun),
-        };
-        let calls = self.ok() + self.failed.values().sum::<u64>();
+    pub(super) fn report(&self, run: Run) -> Report {
+        let Run { method, lasted, concurrency, rate, in_time, missed } = run;
         Report {
-            method: method.to_owned(),
-            seconds: rounded(took.as_secs_f64()),
+            method,
+            seconds: rounded(lasted.as_secs_f64()),
             concurrency,
             rate,
-            calls,
+            calls: self.ok() + self.failed.values().sum::<u64>(),
+            missed,
             ok: self.ok(),
             failed: self.failed.clone(),
-            calls_per_second: rounded(calls as f64 / took.as_secs_f64().max(1e-9)),
-            latency_ms: Latency::of(&corrected),
+            calls_per_second: rounded(in_time as f64 / lasted.as_secs_f64().max(1e-9)),
+            latency_ms: Latency::of(if rate.is_some() {
+                &self.since_due
+            } else {
+                &self.since_begun
+            }),
             uncorrected_ms: Latency::of(&self.since_begun),
             nodes: self.nodes.clone(),
         }
     }
 }
 
-fn corrected(measured: &Histogram<u64>) -> Histogram<u64> {
-    // A call stands for ten thousand others at most, or adding them would take longer than the run.
-    let interval = measured.value_at_quantile(0.5).max(measured.max() / 10_000);
-    if interval == 0 { measured.clone() } else { measured.clone_correct(interval) }
+/// What was done, besides what the callers saw.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) method: String,
+    /// For how long calls were begun.
+    pub(super) lasted: Duration,
+    pub(super) concurrency: u32,
+    pub(super) rate: Option<u32>,
+    /// How many calls ended while it lasted.
+    pub(super) in_time: u64,
+    /// How many calls were due and never begun.
+    pub(super) missed: u64,
 }
 
 /// What a run comes to, in the shape that `-o json` promises.
@@ -131,12 +134,15 @@ pub(super) struct Report {
     concurrency: u32,
     rate: Option<u32>,
     calls: u64,
+    /// Due by the rate, and never begun: nobody was free for them.
+    missed: u64,
     ok: u64,
     /// By code.
     failed: BTreeMap<String, u64>,
     calls_per_second: f64,
-    /// Of calls that were answered, corrected for coordinated omission.
+    /// Of calls that were answered; with a rate, since they were due.
     latency_ms: Latency,
+    /// The same since they began.
     uncorrected_ms: Latency,
     /// How many calls each node answered, by its id.
     nodes: BTreeMap<String, u64>,
@@ -178,22 +184,40 @@ impl Report {
     pub(super) fn told(&self) -> String {
         let Self { method, seconds, calls, calls_per_second, .. } = self;
         let mut text = format!("{method}: {calls} calls in {seconds}s, {calls_per_second:.0}/s\n");
+        if self.missed > 0 {
+            text += &format!("missed     {} were due, and nobody was free\n", self.missed);
+        }
         for (code, count) in &self.failed {
             text += &format!("failed     {count} {code}\n");
         }
         if self.ok > 0 {
-            text += "           corrected  as measured\n";
-            let rows = self.latency_ms.rows().into_iter().zip(self.uncorrected_ms.rows());
-            for ((name, corrected), (_, measured)) in rows {
-                let time = |millis: f64| duration::text(Duration::from_secs_f64(millis / 1e3));
-                text += &format!("{name:10} {:10} {}\n", time(corrected), time(measured));
-            }
+            text += &self.latencies();
         }
         for (node, count) in &self.nodes {
             let share = *count as f64 * 100.0 / self.ok.max(1) as f64;
-            text += &format!("node       {share:.1}% {node}\n");
+            text += &format!("node       {share:.1}% {}\n", print::plain(node));
         }
         text
+    }
+
+    fn latencies(&self) -> String {
+        let time = |millis: f64| duration::text(Duration::from_secs_f64(millis / 1e3));
+        let rows = self.latency_ms.rows().into_iter().zip(self.uncorrected_ms.rows());
+        let row = |((name, due), (_, begun))| match self.rate {
+            Some(_) => format!("{name:10} {:10} {}\n", time(due), time(begun)),
+            None => format!("{name:10} {}\n", time(begun)),
+        };
+        let without = match self.calls - self.ok {
+            0 => String::new(),
+            failed => format!(", without {failed} that failed"),
+        };
+        let header = match self.rate {
+            Some(_) => {
+                format!("           since due  since begun, of {} calls{without}\n", self.ok)
+            }
+            None => format!("           of {} calls{without}\n", self.ok),
+        };
+        header + &rows.map(row).collect::<String>()
     }
 }
 
@@ -211,6 +235,11 @@ mod tests {
         Took { since_due, since_begun }
     }
 
+    fn run(lasted: u64, rate: Option<u32>) -> Run {
+        let (method, lasted) = ("a.b".to_owned(), Duration::from_secs(lasted));
+        Run { method, lasted, concurrency: 1, rate, in_time: 10, missed: 0 }
+    }
+
     /// With a rate, what waits behind a call that hangs counts from when it was due.
     #[test]
     fn with_a_rate_calls_count_from_when_they_were_due() {
@@ -220,24 +249,23 @@ mod tests {
         for behind in 1..100 {
             tally.answered("a", took(1_000 - behind * 10, 1));
         }
-        let report = tally.report("a.b", Duration::from_secs(1), 1, Some(100));
+        let report = tally.report(run(1, Some(100)));
         assert!((490.0..520.0).contains(&report.latency_ms.p50), "{report:?}");
         assert!(report.uncorrected_ms.p50 < 2.0, "{report:?}");
         assert_eq!((report.calls, report.ok, report.nodes["a"]), (100, 100, 100));
     }
 
-    /// Without one, the calls that a hanging one kept from being made are added.
+    /// Without one nothing is made up: nobody knows what would have been called.
     #[test]
-    fn without_a_rate_what_was_not_called_is_added() {
+    fn without_a_rate_nothing_is_corrected() {
         let mut tally = Tally::default();
         for _ in 0..1_000 {
             tally.answered("a", took(1, 1));
         }
         tally.answered("a", took(1_000, 1_000));
-        let report = tally.report("a.b", Duration::from_secs(2), 1, None);
-        assert!(report.uncorrected_ms.p99 < 2.0, "{report:?}");
-        assert!(report.latency_ms.p99 > 900.0, "{report:?}");
-        assert_eq!(report.ok, 1_001);
+        let report = tally.report(run(2, None));
+        assert!(report.latency_ms.p99 < 2.0 && report.latency_ms.max > 900.0, "{report:?}");
+        assert_eq!((report.ok, report.calls_per_second), (1_001, 5.0));
     }
 
     /// What several callers saw is added up, failures by their code.
@@ -248,9 +276,14 @@ mod tests {
         other.answered("b", took(3, 3));
         other.failed(Error::new(micro::Code::Unavailable, "gone"));
         one.add(other);
-        let report = one.report("a.b", Duration::from_secs(1), 2, None);
+        let report = one.report(Run { missed: 7, ..run(1, Some(5)) });
         assert_eq!((report.calls, report.ok, report.failed["unavailable"]), (3, 2, 1));
         assert!(one.first_error().is_some());
-        assert!(report.told().contains("failed     1 unavailable\n"), "{}", report.told());
+        let told = report.told();
+        for line in
+            ["missed     7 ", "failed     1 unavailable\n", "of 2 calls, without 1 that failed"]
+        {
+            assert!(told.contains(line), "{told}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use testbed::{Signal, eventually};
+use testbed::{Process, Signal, eventually};
 
 use crate::shop::{MICRO, Town};
 
@@ -34,7 +34,7 @@ async fn a_run_is_counted_and_measured() {
     assert!(number(&report["seconds"]) > 0.0 && number(&report["calls_per_second"]) > 0.0);
 }
 
-/// With a rate there are no more calls than it has.
+/// With a rate there are as many calls as it has; what nobody was free for is counted.
 #[tokio::test]
 async fn a_rate_is_kept() {
     let town = Town::new();
@@ -43,7 +43,12 @@ async fn a_rate_is_kept() {
     let report = town.micro(&[&line[..], &["-o", "json"]].concat()).await.ok().json();
     assert_eq!(report["rate"], 50);
     let calls = number(&report["calls"]);
-    assert!(calls > 0.0 && calls <= 25.0, "{report:#}");
+    assert_eq!(calls + number(&report["missed"]), 25.0, "{report:#}");
+    assert!(calls > 0.0, "{report:#}");
+    let slow = ["bench", "shop.wait", "--millis=200", "-c1", "--rate=1000", "-d1s", "-o", "json"];
+    let report = town.micro(&slow).await.ok().json();
+    assert_eq!(number(&report["calls"]) + number(&report["missed"]), 1_000.0, "{report:#}");
+    assert!(number(&report["calls"]) <= 5.0, "{report:#}");
     let text = town.micro(&line).await.ok().stdout;
     assert!(text.starts_with("shop.price: ") && text.contains("node       100.0% a"), "{text}");
 }
@@ -72,16 +77,49 @@ async fn an_interrupted_run_is_reported() {
     let _shop = town.open("a").await;
     let line = ["bench", "shop.price", "--thing=tea", "--rate=5", "-d", "1h", "-o", "json"];
     let mut bench = town.scene.run(MICRO, "bench", &line);
-    let begun = || {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", bench.id())).ok()?;
-        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:\t"))?;
-        // That of SIGINT is bit 1.
-        (u64::from_str_radix(caught, 16).ok()? & 0b10 != 0).then_some(())
-    };
-    eventually("it hears of interruptions", async || begun()).await;
+    eventually("it hears of interruptions", async || is_caught(&bench)).await;
     bench.signal(Signal::INT);
     let status = bench.ended().await;
     assert_eq!(status.code(), Some(0), "{}", bench.stderr());
     let report: Value = serde_json::from_str(&bench.stdout()).unwrap();
     assert_eq!(report["method"], "shop.price");
+}
+
+/// Whoever interrupts it again does not wait for the last answer, and keeps what was measured.
+#[tokio::test]
+async fn a_second_interruption_ends_it() {
+    let town = Town::new();
+    let _shop = town.open("a").await;
+    // It hangs when it finds none.
+    let stalls = town.corner.stalls.clone();
+    stalls.lock().unwrap().push("before".to_owned());
+    let line = ["bench", "shop.stall", "-c1", "-d1h", "--timeout=1h", "-o", "json"];
+    let mut bench = town.scene.run(MICRO, "bench", &line);
+    let some = || (stalls.lock().unwrap().len() > 10).then_some(());
+    eventually("it calls", async || some()).await;
+    eventually("it hears of interruptions", async || is_caught(&bench)).await;
+    stalls.lock().unwrap().clear();
+    let hangs = || (stalls.lock().unwrap().len() == 1).then_some(());
+    eventually("a call hangs", async || hangs()).await;
+    let ended = async {
+        loop {
+            bench.signal(Signal::INT);
+            if let Ok(status) =
+                tokio::time::timeout(std::time::Duration::from_millis(300), bench.ended()).await
+            {
+                break status;
+            }
+        }
+    };
+    assert_eq!(ended.await.code(), Some(0), "{}", bench.stderr());
+    let report: Value = serde_json::from_str(&bench.stdout()).unwrap();
+    assert!(number(&report["calls"]) >= 9.0, "{report:#}");
+}
+
+/// That a process hears of SIGINT.
+fn is_caught(process: &Process) -> Option<()> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).ok()?;
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:\t"))?;
+    // That of SIGINT is bit 1.
+    (u64::from_str_radix(caught, 16).ok()? & 0b10 != 0).then_some(())
 }
