@@ -33,19 +33,20 @@ impl New {
         };
         // What is there already is somebody's work.
         std::fs::create_dir(root).map_err(|error| unmade(root, error))?;
+        let mut made = String::new();
         for (path, template) in FILES {
             let path = root.join(path);
             let folder = path.parent().unwrap_or(root);
             std::fs::create_dir_all(folder).map_err(|error| unmade(folder, error))?;
             let text = filled(template, &name, &micro);
             std::fs::write(&path, text).map_err(|error| unmade(&path, error))?;
-            print::text(&format!("{}\n", path.display()))?;
+            made += &format!("{}\n", path.display());
         }
         // How lines break, and which import comes first, is the name's doing. Where there is no
-        // rustfmt nobody minds.
-        let _ = Command::new("cargo").args(["fmt", "--all"]).current_dir(root).output();
-        eprint!("{}", filled(NEXT, &name, &micro));
-        Ok(())
+        // rustfmt nobody minds. `--all` would include the checkout.
+        let _ = Command::new("cargo").arg("fmt").current_dir(root).output();
+        print::talk(&filled(NEXT, &name, &micro));
+        print::text(&made)
     }
 }
 
@@ -89,14 +90,17 @@ fn name(text: &str) -> Result<String, String> {
         word.starts_with(|c: char| c.is_ascii_lowercase())
             && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
     };
-    // There is no trait of that name.
-    match text.split('-').all(is_word) && text != "self" {
-        true => Ok(text.to_owned()),
-        false => {
-            Err("expected words of a-z and 0-9 with - between, such as corner-shop".to_owned())
-        }
+    if !text.split('-').all(is_word) {
+        return Err("expected words of a-z and 0-9 with - between, such as corner-shop".to_owned());
     }
+    if TAKEN.contains(&text) {
+        return Err("its trait would have the name of something else in Rust".to_owned());
+    }
+    Ok(text.to_owned())
 }
+
+/// As a trait, each of these hides what a contract is written or generated with.
+const TAKEN: [&str; 7] = ["self", "result", "string", "serialize", "deserialize", "send", "future"];
 
 /// The crate in a checkout, as the manifests of another directory name it.
 fn crate_of(checkout: &Path) -> Result<PathBuf, Failure> {
@@ -120,6 +124,12 @@ mod tests {
         assert_eq!(filled(template, "corner-shop2", "path"), expected);
         for (_, template) in FILES {
             assert!(!filled(template, "shop", "path").contains("{{"), "{template}");
+        }
+        for taken in ["self", "result", "serialize"] {
+            assert!(name(taken).unwrap_err().contains("something else in Rust"), "{taken}");
+        }
+        for good in ["match", "type", "async", "english", "corner-shop2"] {
+            assert_eq!(name(good).as_deref(), Ok(good));
         }
         for wrong in ["", "Shop", "2shop", "shop-", "-shop", "a_b", "a/b", "..", "self", "a-2"] {
             assert!(name(wrong).is_err(), "{wrong}");

@@ -28,7 +28,7 @@ async fn what_it_makes_passes_its_test() {
     let directory = town.scene.directory().join("corner-shop");
     // The same versions as here, all of which are there.
     std::fs::copy(format!("{CHECKOUT}/Cargo.lock"), directory.join("Cargo.lock")).unwrap();
-    let formatted = cargo(directory.clone(), &["fmt", "--all", "--check"]).await;
+    let formatted = cargo(directory.clone(), &["fmt", "--check"]).await;
     assert!(formatted.status.success(), "{}", String::from_utf8_lossy(&formatted.stdout));
     let tested = cargo(directory, &["test", "--offline", "--quiet", "--workspace"]).await;
     let (stdout, stderr) =
@@ -58,4 +58,24 @@ async fn what_is_there_stays() {
     }
     assert_eq!(std::fs::read_to_string(&manifest).unwrap(), "mine");
     assert!(!town.scene.directory().join("other").exists());
+}
+
+/// It is whole when nobody reads what it says, and leaves the checkout that it builds against alone.
+#[tokio::test]
+async fn it_is_whole_and_touches_nothing_else() {
+    const UNFORMATTED: &str = "pub  fn f( ){}\n";
+    let town = Town::new();
+    let directory = town.scene.directory().to_owned();
+    let source = directory.join("checkout/micro/src/lib.rs");
+    std::fs::create_dir_all(source.parent().unwrap()).unwrap();
+    std::fs::write(&source, UNFORMATTED).unwrap();
+    let manifest = "[package]\nname = \"micro\"\nedition = \"2024\"\n[workspace]\n";
+    std::fs::write(directory.join("checkout/micro/Cargo.toml"), manifest).unwrap();
+    let mut command = Command::new(MICRO);
+    command.args(["new", "shop", "--micro", "checkout"]).current_dir(&directory);
+    command.stdout(std::io::pipe().unwrap().1).stderr(std::io::pipe().unwrap().1);
+    let status = tokio::task::spawn_blocking(move || command.status().unwrap()).await.unwrap();
+    assert_eq!(status.code(), Some(0));
+    assert!(directory.join("shop/client/src/main.rs").exists());
+    assert_eq!(std::fs::read_to_string(source).unwrap(), UNFORMATTED);
 }
