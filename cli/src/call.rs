@@ -79,10 +79,18 @@ pub(crate) struct Prepared {
 }
 
 impl What {
-    /// Finds the method and reads its arguments.
-    pub(crate) async fn prepare(self, world: &World) -> Result<Prepared, Failure> {
+    /// Finds the method, in no more time than a call has, and reads its arguments.
+    pub(crate) async fn prepare(
+        self,
+        world: &World,
+        timeout: Duration,
+    ) -> Result<Prepared, Failure> {
         let given = self.arguments.as_deref().map(read).transpose()?;
-        let found = self.method.find(world, &self.which, !self.field.is_empty()).await?;
+        let finds = self.method.find(world, &self.which, !self.field.is_empty());
+        let found = tokio::time::timeout(timeout, finds).await.unwrap_or_else(|_| {
+            let message = format!("method {} was not found in time", self.method);
+            Err(Failure::new(End::Deadline, message))
+        })?;
         let pairs = self.field.iter().map(|(name, text)| (&**name, &**text));
         let arguments = match given {
             Some(arguments) => arguments,
@@ -110,7 +118,7 @@ impl Call {
         if wait {
             what.method.appears(world, &what.which, timeout).await?;
         }
-        let prepared = what.prepare(world).await?;
+        let prepared = what.prepare(world, timeout).await?;
         let stopwatch = Stopwatch::default();
         let call = prepared.call(timeout).wait_for_ready(wait).stopwatch(&stopwatch);
         let outcome = Outcome::of(call.reply().await.map_err(Error::from), stopwatch.times());

@@ -1,5 +1,6 @@
 //! Which method is meant, and what is known of it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use futures::StreamExt;
 use micro::dynamic::Description;
 use micro::registry::{Endpoint, Node, Registration, Scope, StaticRegistry, Update};
 use micro::{Client, Settings, dynamic};
+use serde_json::{Value, json};
 
 use crate::failure::{End, Failure};
 use crate::world::{self, World};
@@ -155,10 +157,16 @@ impl MethodName {
     /// The method, of whichever version has it.
     fn among(&self, descriptions: &[Description]) -> Result<Endpoint, Failure> {
         let methods = || descriptions.iter().flat_map(Description::methods);
-        let mut named: Vec<_> = methods().filter(|known| self.is(known)).collect();
-        named.dedup_by_key(|known| &known.contract);
+        let mut named = BTreeMap::<_, Endpoint>::new();
+        for known in methods().filter(|known| self.is(known)) {
+            named
+                .entry(&known.contract)
+                .and_modify(|earlier| join(earlier, known))
+                .or_insert_with(|| known.clone());
+        }
+        let named: Vec<_> = named.into_values().collect();
         match (&*named, &self.contract) {
-            ([only], _) => Ok((*only).clone()),
+            ([only], _) => Ok(only.clone()),
             // Not all that can be called is listed, so what is named in full is tried.
             ([], Some(contract)) => Ok(Endpoint::new(contract, &self.method)),
             ([], None) if methods().next().is_none() => {
@@ -230,6 +238,27 @@ impl MethodName {
     }
 }
 
+/// Joins what two versions say of a method, as a call may go to either: it takes the arguments that
+/// one of them knows, and may be repeated only if both say so.
+fn join(one: &mut Endpoint, other: &Endpoint) {
+    one.idempotent &= other.idempotent;
+    let (Some(known), Some(more)) = (&mut one.request, &other.request) else {
+        one.request = one.request.take().or_else(|| other.request.clone());
+        return;
+    };
+    for key in ["properties", "$defs"] {
+        let (Some(known), Some(Value::Object(more))) = (known.as_object_mut(), more.get(key))
+        else {
+            continue;
+        };
+        let known = known.entry(key).or_insert_with(|| json!({}));
+        let Some(known) = known.as_object_mut() else { continue };
+        for (name, schema) in more {
+            known.entry(name).or_insert_with(|| schema.clone());
+        }
+    }
+}
+
 /// Whether a node is what `--node` says.
 fn is_named(node: &Node, wanted: &str) -> bool {
     node.id.starts_with(wanted) || node.address == wanted
@@ -242,11 +271,38 @@ async fn client_of(registry: StaticRegistry) -> Result<Client, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use micro::dynamic::ContractDescription;
+
     use super::*;
 
     fn parts(text: &str) -> Option<(String, Option<String>, String)> {
         let MethodName { service, contract, method } = text.parse().ok()?;
         Some((service, contract, method))
+    }
+
+    fn version(contract: &str, argument: &str, idempotent: bool) -> Description {
+        let mut method = Endpoint::new(contract, "pay");
+        method.request = Some(json!({ "properties": { (argument): { "type": "string" } } }));
+        method.idempotent = idempotent;
+        let mut description = Description::default();
+        let mut contract = ContractDescription::default();
+        contract.methods.push(method);
+        description.contracts.push(contract);
+        description
+    }
+
+    /// Of several versions, a method takes what any of them knows, and is idempotent if all say so.
+    #[test]
+    fn versions_have_one_method() {
+        let name: MethodName = "shop.pay".parse().unwrap();
+        let versions = [("a", "card", true), ("b", "card", true), ("a", "cash", false)]
+            .map(|(contract, argument, idempotent)| version(contract, argument, idempotent));
+        let told = name.among(&versions).unwrap_err().to_string();
+        assert_eq!(told, "`pay` is in several contracts: shop/a.pay or shop/b.pay");
+        let [a, _, later] = versions;
+        let method = name.among(&[a, later]).unwrap();
+        assert!(!method.idempotent);
+        dynamic::arguments(&method, [("card", "1"), ("cash", "2")]).unwrap();
     }
 
     /// A service's name may have dots, and the contract comes in between if it is named.

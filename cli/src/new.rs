@@ -99,8 +99,8 @@ fn name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// As a trait, each of these hides what a contract is written or generated with.
-const TAKEN: [&str; 7] = ["self", "result", "string", "serialize", "deserialize", "send", "future"];
+/// As a trait, each of these hides what a contract is written with.
+const TAKEN: [&str; 5] = ["self", "result", "string", "serialize", "deserialize"];
 
 /// The crate in a checkout, as the manifests of another directory name it.
 fn crate_of(checkout: &Path) -> Result<PathBuf, Failure> {

@@ -59,7 +59,7 @@ impl Bench {
     pub(crate) async fn run(self, world: &World) -> Result<(), Failure> {
         let Self { what, concurrency, rate, duration, timeout, output } = self;
         let name = what.method.to_string();
-        let prepared = Arc::new(what.prepare(world).await?);
+        let prepared = Arc::new(what.prepare(world, timeout).await?);
         // What cannot work at all fails here, once.
         prepared.call(timeout).await.map_err(Error::from)?;
         let load = Arc::new(Load {

@@ -27,6 +27,7 @@ mod ask;
 mod description;
 mod fields;
 
+use futures::{StreamExt, stream};
 use micro_registry::Service;
 use micro_rpc::{Codec, MemoryNetwork, Name, Request};
 use serde::Serialize;
@@ -73,26 +74,35 @@ impl Client {
     }
 
     /// What a service says about itself, for each version that is registered: what a node of that
-    /// version answers or, when three do not, what the registry has, which is without schemas.
+    /// version answers or, when three do not, what the registry has, which is without schemas. A
+    /// version of which neither is known is left out.
     ///
     /// # Errors
     ///
     /// `not_found` when nobody is registered by that name, `unavailable` when the registry cannot be
-    /// asked, or no node of a version whose methods the registry has not.
+    /// asked, or no version is known.
     ///
     /// # Cancel safety
     ///
     /// It changes nothing.
     pub async fn describe(&self, service: &str) -> Result<Vec<Description>, Error> {
         let versions = self.registry().get(service).await?;
-        let mut descriptions = Vec::with_capacity(versions.len());
-        for version in &versions {
+        let described = async |version| {
             let asked = ask_any(self.network(), version).await;
-            descriptions.push(asked.or_else(|error| Description::of(version).ok_or(error))?);
+            asked.or_else(|error| Description::of(version).ok_or(error))
+        };
+        let each = stream::iter(&versions).map(described).buffered(AT_ONCE);
+        let (known, unknown): (Vec<_>, Vec<_>) =
+            each.collect::<Vec<_>>().await.into_iter().partition(Result::is_ok);
+        match unknown.into_iter().next() {
+            Some(Err(error)) if known.is_empty() => Err(error),
+            _ => Ok(known.into_iter().flatten().collect()),
         }
-        Ok(descriptions)
     }
 }
+
+/// So many versions are asked at the same time.
+const AT_ONCE: usize = 8;
 
 /// Which of the `known` words was probably meant by one that is not among them.
 pub fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {

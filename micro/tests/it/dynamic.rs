@@ -129,6 +129,22 @@ async fn the_registry_describes_those_who_do_not_answer() {
     assert_eq!(client.describe("away").await.unwrap_err().code(), Code::Unavailable);
 }
 
+/// A version that nobody can describe takes nothing from the others.
+#[tokio::test(start_paused = true)]
+async fn a_version_that_is_unknown_is_left_out() {
+    let town = Town::default();
+    let (running, _corner) = town.open("a").await;
+    let client = town.client().await;
+    let mut registration = running.registration().clone();
+    registration.version = "0.1.0".into();
+    registration.node.id = "old".into();
+    registration.node.address = "memory:nowhere".into();
+    registration.endpoints = Endpoints::Omitted;
+    town.registry.register(&registration, Duration::from_secs(3_600)).await.unwrap();
+    let described = client.describe("shop").await.unwrap();
+    assert_eq!((described.len(), described[0].node.as_deref()), (1, Some("a")));
+}
+
 /// A node is asked at its address, without a registry.
 #[tokio::test]
 async fn a_node_is_asked_at_its_address() {
@@ -149,6 +165,10 @@ async fn what_does_not_describe_itself() {
         stream.write_all(b"HTTP/1.1 404 Not Found\r\n\r\n{}").await.unwrap();
     };
     let (asked, ()) = tokio::join!(ask(&address), answer);
+    assert_eq!(asked.unwrap_err().code(), Code::Unimplemented);
+    // Unread requests make that a reset.
+    let hang_up = async { drop(listener.accept().await.unwrap()) };
+    let (asked, ()) = tokio::join!(ask(&address), hang_up);
     assert_eq!(asked.unwrap_err().code(), Code::Unimplemented);
     drop(listener);
     for nobody in [&*address, "memory:a", "nonsense"] {
