@@ -182,7 +182,7 @@ fn parameters() -> Value {
         "timeout": header(
             "micro-timeout",
             "How long the call may take, its retries included: a whole number of us, ms or s.",
-            json!({ "type": "string", "pattern": "^[0-9]{1,9}(us|ms|s)$", "examples": ["200ms"] }),
+            json!({ "type": "string", "pattern": "^[1-9][0-9]{0,8}(us|ms|s)$", "examples": ["200ms"] }),
         ),
         "trace": header(
             "traceparent",
@@ -192,9 +192,16 @@ fn parameters() -> Value {
         "version": header(
             "micro-version",
             "Which versions of the service it may go to: one, or a range.",
-            json!({ "type": "string", "examples": ["1.4.2", "^1.4"] }),
+            json!({ "type": "string", "pattern": versions(), "examples": ["1.4.2", "^1.4"] }),
         ),
     })
+}
+
+/// The form of a version, and of ranges of which all hold.
+fn versions() -> String {
+    let number = "(0|[1-9][0-9]{0,5})";
+    let range = format!("(\\^|~|=|>=?|<=?)?{number}(\\.{number}){{0,2}}");
+    format!("^(latest|\\*|{range}(, {range})*)$")
 }
 
 fn headers() -> Value {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 /// A request.
@@ -58,6 +58,35 @@ impl Asked {
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer).await;
         Answer::read(&String::from_utf8(answer).unwrap())
+    }
+}
+
+/// A connection that is kept.
+pub(crate) struct Kept(BufReader<TcpStream>);
+
+impl Kept {
+    pub(crate) async fn to(address: SocketAddr) -> Self {
+        Self(BufReader::new(TcpStream::connect(address).await.unwrap()))
+    }
+
+    /// Gets something, and returns status and body.
+    pub(crate) async fn get(&mut self, target: &str) -> (u16, String) {
+        let request = format!("GET {target} HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        self.0.write_all(request.as_bytes()).await.unwrap();
+        let (mut status, mut length, mut line) = (0, 0, String::new());
+        while line != "\r\n" {
+            line.clear();
+            self.0.read_line(&mut line).await.unwrap();
+            if let Some(rest) = line.strip_prefix("HTTP/1.1 ") {
+                status = rest[..3].parse().unwrap();
+            }
+            if let Some(rest) = line.strip_prefix("content-length: ") {
+                length = rest.trim().parse().unwrap();
+            }
+        }
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body).await.unwrap();
+        (status, String::from_utf8(body).unwrap())
     }
 }
 

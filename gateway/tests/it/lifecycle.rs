@@ -62,7 +62,8 @@ async fn what_runs_is_answered() {
     // It was let in once something that came later is answered.
     assert_eq!(get(&gateway, "/health/live").await.status, 200);
     let mut answer = String::new();
-    let (read, ()) = tokio::join!(busy.read_to_string(&mut answer), gateway.shutdown());
+    let end = async { tokio::join!(busy.read_to_string(&mut answer), gateway.shutdown()) };
+    let (read, ()) = tokio::time::timeout(testbed::PATIENCE, end).await.expect("it ends");
     read.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("300"), "{answer}");
     assert_eq!(idle.read(&mut [0]).await.unwrap(), 0);

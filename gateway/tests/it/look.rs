@@ -85,7 +85,8 @@ async fn events() {
         }
         assert_eq!(happened["what"], "changed");
     }
-    let ((), end) = tokio::join!(gateway.shutdown(), events.next());
+    let end = async { tokio::join!(gateway.shutdown(), events.next()) };
+    let ((), end) = timeout(testbed::PATIENCE, end).await.expect("the stream ends");
     assert_eq!(end, None);
 }
 

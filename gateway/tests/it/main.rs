@@ -5,6 +5,7 @@
 mod access;
 mod browser;
 mod calls;
+mod failover;
 mod http;
 mod lifecycle;
 mod look;

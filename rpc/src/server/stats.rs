@@ -40,8 +40,7 @@ pub struct MethodStats {
     /// `None` for all that a [fallback](crate::Router::fallback) served as well.
     pub method: Option<Name>,
     /// How long those took that succeeded, or ended with a code, from when the server had read them.
-    /// Those that their callers gave up ended as *cancelled*; refusing a call for too much to do takes
-    /// no time.
+    /// Those that their callers gave up ended as *cancelled*.
     pub ends: Vec<(Result<(), Code>, Durations)>,
 }
 
@@ -70,10 +69,10 @@ impl Noted {
         Self { route: Arc::clone(route), since, has_ended: false }
     }
 
-    pub(super) fn ended(&mut self, outcome: &Outcome) {
+    pub(super) fn ended(&mut self, outcome: &Outcome, now: Instant) {
         self.has_ended = true;
         let end = outcome.as_ref().map(|_| ()).map_err(Status::code);
-        self.route.tally.note(end, self.since.elapsed());
+        self.route.tally.note(end, now.saturating_duration_since(self.since));
     }
 }
 
