@@ -71,9 +71,12 @@ fn described(description: &Description) -> String {
 fn signature(method: &Endpoint) -> String {
     let arguments = types::arguments(method.request.as_ref());
     let answer = types::text(method.response.as_ref());
-    let idempotent = if method.idempotent { "  idempotent" } else { "" };
     let name = print::painted(Color::Green, &method.name);
-    format!("{name}({arguments}) -> {answer}{}", print::painted(Color::Dim, idempotent))
+    let signature = format!("{name}({arguments}) -> {answer}");
+    match method.idempotent {
+        true => format!("{signature}  {}", print::painted(Color::Dim, "idempotent")),
+        false => signature,
+    }
 }
 
 /// A doc comment, indented.

@@ -42,6 +42,7 @@ mod look;
 mod openapi;
 mod page;
 mod serve;
+mod stall;
 
 pub use access::{Access, Rule};
 pub use config::{Config, Invalid};

@@ -268,9 +268,10 @@ impl<E> Call<Encoded, E> {
 
 impl<T, E> Call<T, E> {
     async fn send(&mut self) -> Result<Sent, Error> {
-        self.settle();
+        let now = Instant::now();
+        self.settle(now);
         let answer = match self.invalid.take() {
-            None => send(&self.plan, &mut self.request).await,
+            None => send(&self.plan, &mut self.request, now).await,
             Some(error) => Err(error.with_call(site(&self.plan.target, &self.request))),
         };
         if let Some(stopwatch) = &self.stopwatch {
@@ -280,11 +281,11 @@ impl<T, E> Call<T, E> {
     }
 
     /// Settles what the caller left open, now that the call begins.
-    fn settle(&mut self) {
+    fn settle(&mut self, now: Instant) {
         let current = self.context.take().or_else(Context::current);
         let timeout =
             self.timeout.unwrap_or_else(|| self.plan.target.client().call_defaults().timeout);
-        if let Err(error) = inherit(&mut self.request, current.as_ref(), timeout) {
+        if let Err(error) = inherit(&mut self.request, current.as_ref(), timeout, now) {
             self.invalid.get_or_insert(error);
         }
         if let Some(criticality) = self.criticality {
@@ -319,8 +320,9 @@ pub(crate) fn inherit(
     request: &mut Request,
     current: Option<&Context>,
     timeout: Duration,
+    now: Instant,
 ) -> Result<(), Error> {
-    request.deadline = Some(deadline(current, timeout));
+    request.deadline = Some(deadline(current, timeout, now));
     request.trace = Some(trace(current));
     spans::begin_beneath(request, current.and_then(Context::trace).copied());
     request.criticality = current.map(Context::criticality).unwrap_or_default();
@@ -340,8 +342,7 @@ fn invalid_request(
 }
 
 /// The earlier of the caller's own deadline and this call's.
-fn deadline(current: Option<&Context>, timeout: Duration) -> Instant {
-    let now = Instant::now();
+fn deadline(current: Option<&Context>, timeout: Duration, now: Instant) -> Instant {
     // Thirty years are as good as for ever and keep clock arithmetic in range.
     let own = now + timeout.min(Duration::from_secs(30 * 365 * 24 * 3600));
     current.and_then(Context::deadline).map_or(own, |inherited| own.min(inherited))

@@ -40,10 +40,10 @@ impl Default for Meter {
 }
 
 impl Meter {
-    /// Begins a call, which ends when it is told to, or as *cancelled* when it is dropped.
-    pub(crate) fn begin(&self, service: &str, request: &Request) -> Metered {
+    /// Begins a call now, which ends when it is told to, or as *cancelled* when it is dropped.
+    pub(crate) fn begin(&self, service: &str, request: &Request, now: Instant) -> Metered {
         let series = self.find(service, request).unwrap_or_else(|| self.add(service, request));
-        Metered { series, since: Instant::now(), has_ended: false }
+        Metered { series, since: now, has_ended: false }
     }
 
     /// All that was called so far, in the order of the names, then the others if there are any.
@@ -96,9 +96,9 @@ pub(crate) struct Metered {
 }
 
 impl Metered {
-    pub(crate) fn ended(mut self, end: Result<(), Code>) {
+    pub(crate) fn ended(mut self, end: Result<(), Code>, now: Instant) {
         self.has_ended = true;
-        self.series.tally.note(end, self.since.elapsed());
+        self.series.tally.note(end, now.saturating_duration_since(self.since));
     }
 }
 
@@ -129,12 +129,12 @@ mod tests {
     /// that nobody waits for are counted as well.
     #[test]
     fn methods_are_told_apart() {
-        let meter = Meter::default();
+        let (meter, now) = (Meter::default(), Instant::now());
         let (price, stock) = (request("price".to_owned()), request("stock".to_owned()));
         for (service, request) in [("a", &price), ("a", &stock), ("b", &price), ("a", &price)] {
-            meter.begin(service, request).ended(Ok(()));
+            meter.begin(service, request, now).ended(Ok(()), now);
         }
-        drop(meter.begin("b", &price));
+        drop(meter.begin("b", &price, now));
         let read = meter.read();
         let read: Vec<_> =
             read.iter().map(|series| (&*series.service, &*series.method, count(series))).collect();
@@ -144,9 +144,9 @@ mod tests {
     /// However many methods are called, so many are remembered, and no call is lost.
     #[test]
     fn what_is_remembered_is_bounded() {
-        let meter = Meter::default();
+        let (meter, now) = (Meter::default(), Instant::now());
         for number in 0..2 * MOST {
-            meter.begin("a", &request(number.to_string())).ended(Err(Code::NotFound));
+            meter.begin("a", &request(number.to_string()), now).ended(Err(Code::NotFound), now);
         }
         let read = meter.read();
         assert_eq!((read.len(), count(&read[MOST])), (MOST + 1, MOST as u64));

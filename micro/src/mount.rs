@@ -17,15 +17,23 @@ pub(crate) fn router(contracts: Vec<Contract>, layers: &Layers) -> Router {
     let layered = layers.around(service_fn(move |request| inner.call(request)));
     handlers.into_iter().fold(Router::new(), |router, (contract, method, handler)| {
         let handler = match &layered {
-            None => handler,
-            Some(next) => Arc::new(Layered(next.clone())),
+            None => Mounted(handler),
+            Some(next) => Mounted(Arc::new(Layered(next.clone()))),
         };
-        let handler = move |request| handler.call(request);
         match method {
             Some(method) => router.route(contract, method, handler),
             None => router.fallback(contract, handler),
         }
     })
+}
+
+/// A handler as the engine takes it: a closure around it would put its future in one more box.
+struct Mounted(Arc<dyn Handler>);
+
+impl Handler for Mounted {
+    fn call(&self, request: Request) -> BoxFuture<'static, Result<Response, Status>> {
+        self.0.call(request)
+    }
 }
 
 /// What lies behind the layers, of which there is one stack for all methods.

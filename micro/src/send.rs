@@ -9,7 +9,7 @@ use micro_rpc::{Channel, Execution, Request, Response, Status};
 use micro_selector::{
     Answered, Attempt, Attempted, CallOptions, Class, Classify, Failure, Filter, RetryPolicy, hash,
 };
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 use tower::service_fn;
 use tracing::{Instrument, Span};
 
@@ -73,6 +73,8 @@ pub(crate) struct Sent {
     pub(crate) response: Response,
     /// None when layers answered by themselves.
     pub(crate) source: Option<Source>,
+    /// When it was there.
+    at: Instant,
 }
 
 /// The node that answered, and how many attempts it took.
@@ -91,22 +93,23 @@ impl Sent {
     }
 }
 
-/// Sends a request as planned, through the client's layers, and returns the answer.
-pub(crate) async fn send(plan: &Plan, request: &mut Request) -> Result<Sent, Error> {
-    let metered = plan.target.client().meter().begin(plan.target.service(), request);
+/// Sends a request as planned, now, through the client's layers, and returns the answer.
+pub(crate) async fn send(plan: &Plan, request: &mut Request, now: Instant) -> Result<Sent, Error> {
+    let metered = plan.target.client().meter().begin(plan.target.service(), request, now);
     let span = spans::call(plan.target.service(), request);
     let answer = match span.is_disabled() {
-        true => pass(plan, request).await,
+        true => pass(plan, request, now).await,
         // Boxed, so that calls to which nobody listens do not carry room for it.
-        false => Box::pin(told(plan, request, span)).await,
+        false => Box::pin(told(plan, request, now, span)).await,
     };
-    metered.ended(answer.as_ref().map(|_| ()).map_err(Error::code));
+    let at = answer.as_ref().map_or_else(|_| Instant::now(), |sent| sent.at);
+    metered.ended(answer.as_ref().map(|_| ()).map_err(Error::code), at);
     answer
 }
 
 /// Sends a request within its span.
-async fn told(plan: &Plan, request: &mut Request, span: Span) -> Result<Sent, Error> {
-    let answer = pass(plan, request).instrument(span.clone()).await;
+async fn told(plan: &Plan, request: &mut Request, now: Instant, span: Span) -> Result<Sent, Error> {
+    let answer = pass(plan, request, now).instrument(span.clone()).await;
     match &answer {
         Ok(Sent { source: Some((registration, attempts)), .. }) => {
             span.record("node", &*registration.node.id).record("attempts", attempts);
@@ -121,10 +124,9 @@ async fn told(plan: &Plan, request: &mut Request, span: Span) -> Result<Sent, Er
     answer
 }
 
-async fn pass(plan: &Plan, request: &mut Request) -> Result<Sent, Error> {
+async fn pass(plan: &Plan, request: &mut Request, now: Instant) -> Result<Sent, Error> {
     let Some(stack) = &plan.target.client().stacks().per_call else {
-        let (response, source) = attempts(plan, request, &mut false).await?;
-        return Ok(Sent { response, source: Some(source) });
+        return attempts(plan, request, &mut false, Some(now)).await;
     };
     let (mut passed, passage) = (request.clone(), Passage::default());
     let last = Arc::<Last>::default();
@@ -134,7 +136,7 @@ async fn pass(plan: &Plan, request: &mut Request) -> Result<Sent, Error> {
     let answer = Box::pin(in_time(stack.clone(), passed)).await;
     let source = last.lock().unwrap_or_else(PoisonError::into_inner).take();
     match answer {
-        Ok(response) => Ok(Sent { response, source }),
+        Ok(response) => Ok(Sent { response, source, at: Instant::now() }),
         Err(error) => Err(of_call_layer(error, &passage, site(&plan.target, request))),
     }
 }
@@ -186,12 +188,12 @@ async fn planned(mut request: Request) -> Result<Response, BoxError> {
     passage.pass()?;
     request.no_retry |= repeats.fetch_add(1, Relaxed) > 0;
     let mut costly = false;
-    let outcome = attempts(&plan, &mut request, &mut costly).await;
+    let outcome = attempts(&plan, &mut request, &mut costly, None).await;
     if !costly {
         repeats.fetch_sub(1, Relaxed);
     }
-    let (response, source) = outcome?;
-    *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(source);
+    let Sent { response, source, .. } = outcome?;
+    *last.lock().unwrap_or_else(PoisonError::into_inner) = source;
     Ok(response)
 }
 
@@ -202,15 +204,19 @@ async fn attempts(
     plan: &Plan,
     request: &mut Request,
     costly: &mut bool,
-) -> Result<(Response, Source), Error> {
+    now: Option<Instant>,
+) -> Result<Sent, Error> {
     let subscription = match plan.target.subscription() {
         Ok(subscription) => subscription,
         Err(error) => return Err(Error::from(error).with_call(site(&plan.target, request))),
     };
-    let options = plan.options(request);
+    let mut options = plan.options(request);
+    options.now = now;
     let stack = plan.target.client().stacks().per_attempt.as_ref();
     match subscription.call(&options, &mut Attempts { request, stack, costly }).await {
-        Ok(Answered { response, node, attempts, .. }) => Ok((response, (node, attempts))),
+        Ok(Answered { response, node, attempts, at, .. }) => {
+            Ok(Sent { response, source: Some((node, attempts)), at })
+        }
         Err(failure) => Err(failed(failure, site(&plan.target, request))),
     }
 }

@@ -1,5 +1,7 @@
 //! How bodies become bytes.
 
+use std::cell::RefCell;
+
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -13,6 +15,15 @@ pub enum Codec {
     MessagePack = 1,
     /// JSON, for people and browsers.
     Json = 2,
+}
+
+/// Scratch space up to this size is kept by each thread.
+const KEEP: usize = 64 * 1024;
+
+thread_local! {
+    /// Where values are encoded. As long as their length is not known, a buffer of their own would be
+    /// asked for several times.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Values nest at most this deep: where both decoders stop by themselves, so that hostile nesting
@@ -42,9 +53,26 @@ impl Codec {
     /// When the value's own `Serialize` fails or the codec cannot express it, such as JSON a map
     /// whose keys are not strings.
     pub fn encode<T: Serialize + ?Sized>(self, value: &T) -> Result<Bytes, CodecError> {
+        SCRATCH.with(|scratch| match scratch.try_borrow_mut() {
+            Ok(mut scratch) => self.encode_in(&mut scratch, value),
+            // A value whose `Serialize` encodes another one.
+            Err(_) => self.encode_in(&mut Vec::new(), value),
+        })
+    }
+
+    fn encode_in<T>(self, scratch: &mut Vec<u8>, value: &T) -> Result<Bytes, CodecError>
+    where
+        T: Serialize + ?Sized,
+    {
+        scratch.clear();
         match self {
-            Self::MessagePack => rmp_serde::to_vec_named(value).map(Bytes::from).map_err(error),
-            Self::Json => serde_json::to_vec(value).map(Bytes::from).map_err(error),
+            Self::MessagePack => rmp_serde::encode::write_named(scratch, value).map_err(error)?,
+            Self::Json => serde_json::to_writer(&mut *scratch, value).map_err(error)?,
+        }
+        match scratch.capacity() {
+            ..=KEEP => Ok(Bytes::copy_from_slice(scratch)),
+            // So long that one more copy costs more than it spares, and memory.
+            _ => Ok(Bytes::from(std::mem::take(scratch))),
         }
     }
 

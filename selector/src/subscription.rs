@@ -48,6 +48,9 @@ pub struct Subscription<T> {
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct CallOptions {
+    /// When the call begins, for callers who have just read the clock: it is not read again for the
+    /// first attempt. Default: when it is made.
+    pub now: Option<Instant>,
     /// When to stop waiting, for nodes and between attempts; the attempts keep it themselves.
     pub deadline: Option<Instant>,
     /// Whether it may be repeated after it may have been executed. Default `false`.
@@ -97,6 +100,8 @@ pub struct Answered<R> {
     pub node: Arc<Registration>,
     /// How many attempts were made, this one among them.
     pub attempts: u32,
+    /// When it came.
+    pub at: Instant,
 }
 
 /// So many failed attempts a failure tells of.
@@ -245,9 +250,10 @@ impl<T: Clone> Subscription<T> {
             self.count(member, number > 0);
             let error = match attempt.make(member.target(), number).await {
                 Ok(response) => {
-                    let node = member.registration().clone();
-                    picked.finish(Ok(()), Instant::now());
-                    return Ok(Answered { response, node, attempts: number.saturating_add(1) });
+                    let (node, at) = (member.registration().clone(), Instant::now());
+                    picked.finish(Ok(()), at);
+                    let attempts = number.saturating_add(1);
+                    return Ok(Answered { response, node, attempts, at });
                 }
                 Err(error) => error,
             };
@@ -284,8 +290,9 @@ impl<T: Clone> Subscription<T> {
         options: &CallOptions,
         so_far: &mut SoFar,
     ) -> Result<(Picked<T>, Instant), NothingToPick> {
+        let mut told = options.now.filter(|_| so_far.number == 0);
         loop {
-            let now = Instant::now();
+            let now = told.take().unwrap_or_else(Instant::now);
             let (picked, now) = match self.pick_known(options, &so_far.tried, now) {
                 Some(known) => (known, now),
                 None => (self.appear_in_time(options).await, Instant::now()),

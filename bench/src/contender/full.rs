@@ -5,8 +5,10 @@
 //! payload is a `ByteBuf`, which serde encodes as bytes; a `Vec<u8>` would be a list of numbers.
 
 use std::path::Path;
+use std::sync::LazyLock;
 
 use anyhow::Result;
+use micro::registry::{MemoryRegistry, Registry};
 use micro::{Client, Service, Settings};
 use micro_registry_local::{LocalConfig, LocalRegistry};
 use serde_bytes::ByteBuf;
@@ -38,29 +40,54 @@ impl Contender for Full {
 
     async fn serve(scratch: &Path) -> Result<Server> {
         let registry = scratch.join("registry");
-        let service = Service::new()
-            .settings(Settings::none())
-            .registry(registry_in(&registry)?)
-            .serve(BenchServer::new(Echo))
-            .start()
-            .await?;
-        let address = registry.to_string_lossy().into_owned();
-        let accepting = tokio::spawn(async move {
-            // Owned by this task, so that it ends with it.
-            let _service = service;
-            std::future::pending::<()>().await;
-        });
-        Ok(Server { address, accepting: AbortOnDropHandle::new(accepting) })
+        serve(registry_in(&registry)?, registry.to_string_lossy().into_owned()).await
     }
 
     async fn connect(address: &str) -> Result<BenchClient> {
-        let client = Client::connect()
-            .settings(Settings::none())
-            .registry(registry_in(Path::new(address))?)
-            .wait_for_ready(true)
-            .await?;
-        Ok(BenchClient::new(&client))
+        connect(registry_in(Path::new(address))?).await
     }
+}
+
+/// The same for a client in the server's own process.
+#[derive(Debug)]
+pub(crate) struct FullAlone;
+
+static REGISTRY: LazyLock<MemoryRegistry> = LazyLock::new(MemoryRegistry::new);
+
+impl Contender for FullAlone {
+    type Caller = BenchClient;
+
+    async fn serve(_: &Path) -> Result<Server> {
+        serve(REGISTRY.clone(), String::new()).await
+    }
+
+    async fn connect(_: &str) -> Result<BenchClient> {
+        connect(REGISTRY.clone()).await
+    }
+}
+
+async fn serve(registry: impl Registry, address: String) -> Result<Server> {
+    let service = Service::new()
+        .settings(Settings::none())
+        .registry(registry)
+        .serve(BenchServer::new(Echo))
+        .start()
+        .await?;
+    let accepting = tokio::spawn(async move {
+        // Owned by this task, so that it ends with it.
+        let _service = service;
+        std::future::pending::<()>().await;
+    });
+    Ok(Server { address, accepting: AbortOnDropHandle::new(accepting) })
+}
+
+async fn connect(registry: impl Registry) -> Result<BenchClient> {
+    let client = Client::connect()
+        .settings(Settings::none())
+        .registry(registry)
+        .wait_for_ready(true)
+        .await?;
+    Ok(BenchClient::new(&client))
 }
 
 impl Caller for BenchClient {

@@ -2,11 +2,12 @@
 //!
 //! A new contender is a file here, a variant of [`Name`] and an arm of `Name::play`.
 
-use std::{fmt, path::Path};
+use std::{fmt, path::Path, sync::Arc};
 
 use anyhow::Result;
 use clap::ValueEnum;
 use serde::Serialize;
+use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::process::Role;
@@ -64,6 +65,26 @@ pub enum Name {
 }
 
 impl Name {
+    /// All of them.
+    #[must_use]
+    pub fn all() -> Vec<Self> {
+        Self::value_variants().to_vec()
+    }
+
+    /// Makes so many calls with client and server on this thread.
+    ///
+    /// # Errors
+    ///
+    /// The first call that fails.
+    pub fn call_in_process(self, payload: usize, in_flight: u32, calls: u32) -> Result<()> {
+        match self {
+            Self::Raw => in_process::<raw::Raw>(payload, in_flight, calls),
+            Self::Rpc => in_process::<rpc::Rpc>(payload, in_flight, calls),
+            Self::Full => in_process::<full::FullAlone>(payload, in_flight, calls),
+            Self::Tarpc => in_process::<tarpc::Tarpc>(payload, in_flight, calls),
+        }
+    }
+
     /// Plays `role` with the named contender.
     pub(crate) fn play(self, role: Role) -> Result<()> {
         match self {
@@ -80,4 +101,28 @@ impl fmt::Display for Name {
         let value = self.to_possible_value().expect("no contender is skipped by clap");
         f.pad(value.get_name())
     }
+}
+
+fn in_process<C: Contender>(payload: usize, in_flight: u32, calls: u32) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let scratch = tempfile::tempdir()?;
+    let payload: Arc<[u8]> = (0..payload).map(|byte| byte as u8).collect();
+    runtime.block_on(async {
+        let server = C::serve(scratch.path()).await?;
+        let caller = C::connect(&server.address).await?;
+        let mut callers = JoinSet::new();
+        for _ in 0..in_flight {
+            let (caller, payload) = (caller.clone(), payload.clone());
+            callers.spawn(async move {
+                for _ in 0..calls / in_flight {
+                    caller.call(&payload).await?;
+                }
+                anyhow::Ok(())
+            });
+        }
+        while let Some(ended) = callers.join_next().await {
+            ended??;
+        }
+        Ok(())
+    })
 }

@@ -142,14 +142,15 @@ impl Load {
         let mut tally = Tally::default();
         let mut over = self.over.subscribe();
         while let Some(due) = self.next() {
+            // Who is free before a call is due may wake up late, which is not the service's doing.
+            let is_overdue = self.rate.is_some() && due <= Instant::now();
             tokio::select! {
                 () = sleep_until(due) => {}
                 _ = over.wait_for(|over| *over) => break,
             }
             let begun = Instant::now();
             let answer = self.prepared.call(self.timeout).reply().await;
-            // Where there is a rate, a call that had to wait for its caller took that long too.
-            let due = if self.rate.is_some() { due } else { begun };
+            let due = if is_overdue { due } else { begun };
             let took = tally::Took { since_due: due.elapsed(), since_begun: begun.elapsed() };
             match answer {
                 Ok(reply) => {

@@ -22,7 +22,7 @@ pub(super) struct Took {
 ///
 /// Whoever calls again only when the last call is over calls less while the service hangs, and so
 /// measures that less often than it would be seen: "coordinated omission", as Gil Tene calls it. With
-/// a rate, calls count from when they were due. Without one, HdrHistogram's correction adds the calls
+/// a rate, calls that no caller was free for count from when they were due. Without one, HdrHistogram's correction adds the calls
 /// that would have been made meanwhile, one for each median.
 #[derive(Debug)]
 pub(super) struct Tally {

@@ -6,10 +6,14 @@ use crate::shop::{MICRO, Town};
 
 /// What a shell's script gets as candidates for the last of these words.
 async fn candidates(town: &Town, words: &[&str]) -> Vec<String> {
+    candidates_in("bash", town, words).await
+}
+
+async fn candidates_in(shell: &str, town: &Town, words: &[&str]) -> Vec<String> {
     let mut command = Command::new(MICRO);
     let index = (words.len() - 1).to_string();
     command.env_clear().env("MICRO_REGISTRY", town.scene.url());
-    command.env("MICRO_COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", index);
+    command.env("MICRO_COMPLETE", shell).env("_CLAP_COMPLETE_INDEX", index);
     command.env("_CLAP_IFS", "\n").env("_CLAP_COMPLETE_COMP_TYPE", "9");
     command.env("_CLAP_COMPLETE_SPACE", "true").arg("--").args(words);
     let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
@@ -27,9 +31,15 @@ async fn names_complete_live() {
     assert_eq!(candidates(&town, &["micro", "describe", "s"]).await, ["shop"]);
     assert_eq!(candidates(&town, &["micro", "watch", "s"]).await, ["shop"]);
     assert_eq!(candidates(&town, &["micro", "call", "shop.p"]).await, ["shop.panic", "shop.price"]);
-    assert_eq!(candidates(&town, &["micro", "call", "s"]).await.len(), 6);
+    assert_eq!(candidates(&town, &["micro", "call", "s"]).await.len(), 8);
     assert_eq!(candidates(&town, &["micro", "call", "shop/shop.w"]).await, ["shop/shop.wait"]);
     assert_eq!(candidates(&town, &["micro", "call", "shop.wait", "--timeo"]).await, ["--timeout"]);
+    for shell in ["zsh", "fish"] {
+        let found = candidates_in(shell, &town, &["micro", "call", "shop.w"]).await;
+        // They print what a candidate is as well.
+        let [wait] = &*found else { panic!("{shell}: {found:?}") };
+        assert!(wait.starts_with("shop.wait") && wait.contains("Waits for so long."), "{wait}");
+    }
     for elsewhere in [
         &["micro", "--registry", "static:other=127.0.0.1:1", "describe", ""][..],
         &["micro", "describe", "--registry=static:other=127.0.0.1:1", ""],

@@ -71,6 +71,11 @@ async fn lines_for_programs() {
     assert_eq!(changed["event"], "changed");
     assert_eq!(changed["changes"], json!({ "weight": ["100", "5"] }));
     assert_eq!(changed["node"]["weight"], 5);
+    let c = Registration::new("shop", "1.0.0", Node::new("c", "127.0.0.1:8"));
+    registry.register(&c, Duration::from_secs(1)).await.unwrap();
+    assert_eq!(event().await["node"]["id"], "c");
+    let left = event().await;
+    assert_eq!((&left["event"], &left["reason"]), (&json!("left"), &json!("expired")));
     registry.deregister(&b).await.unwrap();
     let left = event().await;
     assert_eq!((&left["event"], &left["reason"]), (&json!("left"), &json!("deregistered")));

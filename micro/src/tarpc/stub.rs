@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::time::Instant;
+use std::time::Instant as Clock;
 
 use ::tarpc::client::RpcError;
 use ::tarpc::{RequestName, client, context, trace};
@@ -10,6 +10,7 @@ use bytes::Bytes;
 use micro_rpc::{Codec, Name, Request, TraceContext};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use super::error::to_tarpc;
 use super::shape::{self, Shape};
@@ -51,11 +52,12 @@ where
     type Resp = Resp;
 
     async fn call(&self, context: context::Context, request: Req) -> Result<Resp, RpcError> {
-        let prepared = self.prepare(&context, &request);
+        let now = Instant::now();
+        let prepared = self.prepare(&context, &request, now);
         // Only its bytes travel; it need not live, nor be `Sync`, until they are answered.
         drop(request);
         let (mut request, variant) = prepared.map_err(to_tarpc)?;
-        let answer = send(&self.plan, &mut request).await;
+        let answer = send(&self.plan, &mut request, now).await;
         answer.and_then(|sent| self.open(&request, variant, &sent)).map_err(to_tarpc)
     }
 }
@@ -70,13 +72,14 @@ where
         &self,
         context: &context::Context,
         request: &Req,
+        now: Instant,
     ) -> Result<(Request, &'static str), Error> {
         let method = shape::method(request.name());
         let variant = |(name, shape): &(Name, Shape)| Some((name.clone(), shape.variant(method)?));
         let known = self.contract.as_ref().and_then(variant);
         let (contract, variant) = known.ok_or_else(|| no_method(request.name()))?;
         let mut call = Request::new(contract, method.to_owned(), CODEC, Bytes::new());
-        match fill(&mut call, context, variant, request) {
+        match fill(&mut call, context, variant, request, now) {
             Ok(()) => Ok((call, variant)),
             Err(error) => Err(error.with_call(site(&self.plan.target, &call))),
         }
@@ -96,10 +99,11 @@ fn fill<Req: Serialize>(
     context: &context::Context,
     variant: &'static str,
     request: &Req,
+    now: Instant,
 ) -> Result<(), Error> {
     call.body = shape::encode(CODEC, variant, request).map_err(bad_arguments)?;
-    let timeout = context.deadline.saturating_duration_since(Instant::now());
-    inherit(call, Context::current().as_ref(), timeout)?;
+    let timeout = context.deadline.saturating_duration_since(Clock::now());
+    inherit(call, Context::current().as_ref(), timeout, now)?;
     if let Some(parent) = trace_of(context) {
         call.trace = Some(parent.child());
         spans::begin_beneath(call, Some(parent));

@@ -12,6 +12,7 @@ use tracing_subscriber::{EnvFilter, Layer, reload};
 pub(super) struct Level {
     /// What applies now.
     text: Mutex<String>,
+    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "only HTTP asks"))]
     set: Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>,
 }
 
@@ -31,6 +32,7 @@ impl Level {
         (Self { text: Mutex::new(text), set }.with_filter(LevelFilter::OFF), filter)
     }
 
+    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "only HTTP asks"))]
     fn change(&self, text: &str) -> Result<(), String> {
         let filter = filter(text)?;
         let mut now = self.text.lock().unwrap_or_else(PoisonError::into_inner);

@@ -2,7 +2,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll, Waker};
-use std::time::Instant as Clock;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -30,18 +29,21 @@ impl Call {
 
     /// Polls for the first time, on the connection's own task, unless the method is known to
     /// compute. Nobody is woken: a handler that waits is polled again when it is [finished](Self::finish).
-    pub(super) fn poll_first(&mut self) -> Poll<Outcome> {
+    ///
+    /// It is about the time that `now` says, which afterwards is the time again.
+    pub(super) fn poll_first(&mut self, now: &mut Instant) -> Poll<Outcome> {
         let route = &self.noted.route;
         if route.spawns() {
             return Poll::Pending;
         }
-        let start = Clock::now();
+        let start = *now;
         let mut cx = Context::from_waker(Waker::noop());
         let polled = catch_unwind(AssertUnwindSafe(|| self.future.as_mut().poll(&mut cx)));
-        route.polled(start.elapsed());
+        *now = Instant::now();
+        route.polled(now.saturating_duration_since(start));
         let polled = polled.unwrap_or_else(|_| Poll::Ready(Err(route.panicked())));
         if let Poll::Ready(outcome) = &polled {
-            self.noted.ended(outcome);
+            self.noted.ended(outcome, *now);
         }
         polled
     }
@@ -58,7 +60,7 @@ impl Call {
             Ok(outcome) => outcome.unwrap_or_else(|_| Err(noted.route.panicked())),
             Err(_) => Err(expired().interrupted()),
         };
-        noted.ended(&outcome);
+        noted.ended(&outcome, Instant::now());
         outcome
     }
 }
@@ -69,7 +71,7 @@ pub(super) async fn queued(mut noted: Noted, request: Request, waiting: Box<Wait
         Ok(running) => running,
         Err(status) => {
             let refused = Err(status);
-            noted.ended(&refused);
+            noted.ended(&refused, Instant::now());
             return refused;
         }
     };

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinError;
@@ -60,9 +61,9 @@ impl Shared {
         }
     }
 
-    /// Notes a call, read at this time, that led to no method.
-    pub(super) fn note_astray(&self, code: Code, since: Instant) {
-        self.astray.note(Err(code), since.elapsed());
+    /// Notes a call that led to no method, after so long.
+    pub(super) fn note_astray(&self, code: Code, took: Duration) {
+        self.astray.note(Err(code), took);
     }
 
     pub(super) fn stats(&self) -> ServerStats {

@@ -69,10 +69,10 @@ impl Noted {
         Self { route: Arc::clone(route), since, has_ended: false }
     }
 
-    pub(super) fn ended(&mut self, outcome: &Outcome) {
+    pub(super) fn ended(&mut self, outcome: &Outcome, now: Instant) {
         self.has_ended = true;
         let end = outcome.as_ref().map(|_| ()).map_err(Status::code);
-        self.route.tally.note(end, self.since.elapsed());
+        self.route.tally.note(end, now.saturating_duration_since(self.since));
     }
 }
 

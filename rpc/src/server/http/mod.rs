@@ -110,7 +110,7 @@ where
             run(called.number, noted, request, verdict, caller, shared).await
         }
         Err(refusal) => {
-            shared.note_astray(refusal.code(), since);
+            shared.note_astray(refusal.code(), since.elapsed());
             Err(refusal)
         }
     }
@@ -225,7 +225,7 @@ async fn outcome(
         return call::queued(noted, request, waiting).await;
     }
     let (since, mut call) = (Instant::now(), Call::new(noted, request));
-    if let Poll::Ready(outcome) = call.poll_first() {
+    if let Poll::Ready(outcome) = call.poll_first(&mut since.clone()) {
         return outcome;
     }
     let running = Running::new(shared, number, since);

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use tokio::time::Instant;
 
 use super::{Exchange, Farewell, Session, Task};
@@ -34,13 +34,12 @@ impl Session {
         };
         match opened {
             Err(Unopened::Status(status)) => {
-                self.shared.note_astray(status.code(), self.arrived);
+                self.note_astray(status.code());
                 self.respond(head.id, &Err(status));
             }
             Err(Unopened::Overloaded(wait)) => {
-                self.shared.note_astray(Code::ResourceExhausted, self.arrived);
-                let put = |out: &mut BytesMut| put_overloaded(out, head.id, OVERLOADED, wait);
-                lock(&self.exchange).outbox.push(put);
+                self.note_astray(Code::ResourceExhausted);
+                self.push(|out| put_overloaded(out, head.id, OVERLOADED, wait));
             }
             Ok((called, request, Verdict::Run)) => self.execute(head.id, &called, request),
             Ok((called, request, Verdict::Wait(waiting))) => {
@@ -48,6 +47,10 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    fn note_astray(&self, code: Code) {
+        self.shared.note_astray(code, self.now.saturating_duration_since(self.arrived));
     }
 
     /// Reads a request and passes it through the gates.
@@ -66,7 +69,7 @@ impl Session {
             .map_err(|error| Status::new(Code::InvalidArgument, error.to_string()))?;
         self.check_limits(&head)?;
         let deadline = head.timeout.map(|timeout| self.arrived + timeout);
-        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+        if deadline.is_some_and(|deadline| deadline <= self.now) {
             return Err(call::expired().refused().into());
         }
         let routes = &self.shared.routes;
@@ -119,7 +122,9 @@ impl Session {
     fn execute(&mut self, id: u64, called: &Called, request: Request) {
         let Called { number, route } = called;
         let mut call = Call::new(Noted::new(route, self.arrived), request);
-        if let Poll::Ready(outcome) = call.poll_first() {
+        let polled = call.poll_first(&mut self.now);
+        self.untold = 0;
+        if let Poll::Ready(outcome) = polled {
             return self.respond(id, &outcome);
         }
         let running = Running::new(&self.shared, *number, self.arrived);

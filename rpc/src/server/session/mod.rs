@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
-use bytes::BufMut;
+use bytes::{BufMut, BytesMut};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
@@ -29,6 +29,10 @@ use crate::wire::{Incoming, Preface, STOP_SOON, WireError, kind, put_control, pu
 /// While more than this waits to be written, no frame is looked at and nothing is read. Calls that
 /// run already still add their answers, so what waits is bounded by this and by their number.
 const MAX_UNWRITTEN: usize = 1024 * 1024;
+/// After so much the clock is read, though nothing ran: some microseconds have passed.
+const MAX_UNTOLD: usize = 8 * 1024;
+/// What a frame counts among that, whatever is copied of it.
+const FRAME: usize = 256;
 
 /// One connection: its task reads, starts handlers and writes; handlers that wait have tasks of
 /// their own, which end with the session.
@@ -48,6 +52,13 @@ struct Session {
     frames: u64,
     /// When the last bytes came, from which the timeouts of their requests count.
     arrived: Instant,
+    /// The time, as of late: a reading of the clock takes as long as much of what a quick call needs,
+    /// so there is one for each.
+    now: Instant,
+    /// What was done since the clock was read, in bytes that were copied.
+    untold: usize,
+    /// What waited to be written when it was last looked at, or added to.
+    unwritten: usize,
     /// Whether frames may be there that nobody has looked at yet.
     backlog: bool,
     farewell: Farewell,
@@ -104,6 +115,9 @@ impl Session {
             seen: 0,
             frames: 0,
             arrived: Instant::now(),
+            now: Instant::now(),
+            untold: 0,
+            unwritten: 0,
             // The first frames may have come together with the preface.
             backlog: true,
             farewell: Farewell::Unsaid,
@@ -247,6 +261,9 @@ impl Session {
                 Ok(_) => self.arrived = Instant::now(),
                 Err(error) => return Poll::Ready(Err(error.into())),
             }
+            (self.now, self.untold) = (self.arrived, 0);
+        } else {
+            self.tell();
         }
         Poll::Ready(self.handle_frames())
     }
@@ -255,19 +272,29 @@ impl Session {
     /// written: one read can bring thousands of requests, and each of them a large answer.
     fn handle_frames(&mut self) -> Result<(), Fault> {
         self.backlog = true;
-        while !self.is_full() {
+        while self.unwritten <= MAX_UNWRITTEN {
             let Some(incoming) = self.pipe.inbox.next()? else {
                 self.backlog = false;
                 break;
             };
             self.frames += 1;
+            self.untold += FRAME;
+            if self.untold > MAX_UNTOLD {
+                self.tell();
+            }
             self.handle(incoming)?;
         }
         Ok(())
     }
 
-    fn is_full(&self) -> bool {
-        lock(&self.exchange).outbox.unwritten() > MAX_UNWRITTEN
+    /// Reads the clock.
+    fn tell(&mut self) {
+        (self.now, self.untold) = (Instant::now(), 0);
+    }
+
+    fn is_full(&mut self) -> bool {
+        self.unwritten = lock(&self.exchange).outbox.unwritten();
+        self.unwritten > MAX_UNWRITTEN
     }
 
     fn handle(&mut self, incoming: Incoming) -> Result<(), WireError> {
@@ -286,12 +313,19 @@ impl Session {
         Ok(())
     }
 
-    fn respond(&self, id: u64, outcome: &Outcome) {
+    fn respond(&mut self, id: u64, outcome: &Outcome) {
         let max_frame = self.max_frame;
-        lock(&self.exchange).outbox.push(|out| put_response(out, id, outcome, max_frame));
+        self.push(|out| put_response(out, id, outcome, max_frame));
     }
 
-    fn push_control(&self, kind: u8, id: u64) {
-        lock(&self.exchange).outbox.push(|out| put_control(out, kind, id));
+    fn push_control(&mut self, kind: u8, id: u64) {
+        self.push(|out| put_control(out, kind, id));
+    }
+
+    fn push(&mut self, put: impl FnOnce(&mut BytesMut)) {
+        let mut exchange = lock(&self.exchange);
+        let span = exchange.outbox.push(put);
+        self.unwritten = exchange.outbox.unwritten();
+        self.untold += (span.end - span.start) as usize;
     }
 }
