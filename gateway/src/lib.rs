@@ -45,4 +45,5 @@ mod serve;
 
 pub use access::{Access, Rule};
 pub use config::{Config, Invalid};
+pub use openapi::openapi;
 pub use serve::{Error, Gateway, serve};
