@@ -46,6 +46,7 @@ mod stall;
 
 pub use access::{Access, Rule};
 pub use config::{Config, Invalid};
+pub use openapi::openapi;
 pub use serve::{Error, Gateway, serve};
 
 /// The code in the guide compiles.

@@ -5,6 +5,7 @@
 
 mod bench;
 mod calls;
+mod cases;
 mod completions;
 mod doctor;
 mod new;
