@@ -12,10 +12,12 @@ mod doctor;
 mod duration;
 mod failure;
 mod fields;
+mod gateway;
 mod method;
 mod new;
 mod print;
 mod services;
+mod signals;
 mod types;
 mod watch;
 mod world;
@@ -52,6 +54,8 @@ enum Command {
     Bench(bench::Bench),
     /// Finds out what is wrong: with the registry, with this host, with a service, and what to do
     Doctor(doctor::Doctor),
+    /// Puts HTTP/JSON in front of every service: calls, a page, OpenAPI
+    Gateway(gateway::Gateway),
     /// Makes a workspace to begin with: a contract, a server with a test, a client
     New(new::New),
     /// Prints the script that completes commands, services and methods in a shell
@@ -90,6 +94,7 @@ async fn run(program: Program) -> Result<(), Failure> {
         Command::Watch(command) => command.run(&world).await,
         Command::Bench(command) => command.run(&world).await,
         Command::Doctor(command) => command.run(&world).await,
+        Command::Gateway(command) => command.run(&world).await,
         Command::New(command) => command.run(),
         Command::Completions(command) => command.run(),
     }

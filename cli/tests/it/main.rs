@@ -7,6 +7,7 @@ mod bench;
 mod calls;
 mod completions;
 mod doctor;
+mod gateway;
 mod new;
 mod readme;
 mod registries;
