@@ -13,4 +13,5 @@ mod readme;
 mod registries;
 mod shapes;
 mod shop;
+mod top;
 mod watching;
