@@ -93,9 +93,16 @@ struct Column {
     text: fn(&Row) -> String,
 }
 
-const GAP: usize = 2;
-/// What the first column has at least.
+/// What the first column has at least, and what it has before others come.
 const NAME: usize = 16;
+const NAME_AND_ID: usize = 44;
+
+impl Column {
+    /// How much space there is after it.
+    fn gap(&self) -> usize {
+        if self.is_number { 1 } else { 2 }
+    }
+}
 
 /// The columns that fit, the first of which takes what is left by the others.
 fn columns(rows: &[Row], width: usize) -> Vec<Column> {
@@ -105,7 +112,7 @@ fn columns(rows: &[Row], width: usize) -> Vec<Column> {
         Column { name, width, is_number, text }
     };
     let mut columns = vec![
-        column("SERVICE / NODE / METHOD", false, name),
+        column("SERVICE/NODE/METHOD", false, name),
         column("VERSION", false, version),
         column("HEALTH", false, |row| row.health.clone()),
         column("CALLS/S", true, |row| rate(row.traffic.calls_per_second)),
@@ -118,9 +125,12 @@ fn columns(rows: &[Row], width: usize) -> Vec<Column> {
     ];
     // Numbers that jump to and fro with their digits are hard to read.
     columns.iter_mut().filter(|c| c.is_number).for_each(|c| c.width = c.width.max(6));
-    let others = |columns: &[Column]| columns[1..].iter().map(|c| c.width + GAP).sum::<usize>();
+    let others = |columns: &[Column]| {
+        let widths = columns[1..].iter().map(|column| column.width + column.gap());
+        widths.sum::<usize>() + columns[0].gap()
+    };
     let wanted = columns[0].width;
-    while others(&columns) + wanted > width && columns.len() > 7 {
+    while others(&columns) + wanted.min(NAME_AND_ID) > width && columns.len() > 7 {
         columns.pop();
     }
     columns[1].width = columns[1].width.min(VERSION.max(width.saturating_sub(FULL)));
@@ -157,14 +167,14 @@ fn table_line(row: &Row, columns: &[Column], has_color: bool) -> Line<'static> {
 
 /// A text, cut or filled to the width of its column, with the gap to the next.
 fn cell(column: &Column, text: &str) -> String {
-    let Column { width, is_number, .. } = *column;
+    let (width, gap) = (column.width, column.gap());
     let text = match text.chars().count() > width {
         true => text.chars().take(width.saturating_sub(1)).chain(['…']).collect(),
         false => text.to_owned(),
     };
-    match is_number {
-        true => format!("{text:>width$}{:GAP$}", ""),
-        false => format!("{text:width$}{:GAP$}", ""),
+    match column.is_number {
+        true => format!("{text:>width$}{:gap$}", ""),
+        false => format!("{text:width$}{:gap$}", ""),
     }
 }
 
@@ -274,25 +284,25 @@ mod tests {
 
     const NARROW: &str = "
 micro top  local  2 services, 4 nodes
-SERVICE / NODE / M…  VERSION        HEALTH       CALLS/S   ERR/S     P50     P99
-- shop               ≠ 1.0.0 1.1.0  2/3 serving      410      10  5.39ms  9.91ms
-  - 10.0.0.1:1 1     1.0.0          serving          105     5.0  5.28ms  9.91ms
-      price                                          105     5.0  5.28ms  9.91ms
-      stock/count                                      0       0       -       -
-    10.0.0.1:2 2     1.1.0          hung               -       -       -       -
-  + 10.0.0.1:3 3     1.1.0          serving          305     5.0  5.42ms  9.91ms
-+ till               2.0.0          1/1 serving        -       -       -       -
+SERVICE/NODE/METHOD  VERSION        HEALTH       CALLS/S  ERR/S    P50    P99
+- shop               ≠ 1.0.0 1.1.0  2/3 serving      410     10 5.39ms 9.91ms
+  - 10.0.0.1:1 1     1.0.0          serving          105    5.0 5.28ms 9.91ms
+      price                                          105    5.0 5.28ms 9.91ms
+      stock/count                                      0      0      -      -
+    10.0.0.1:2 2     1.1.0          hung               -      -      -      -
+  + 10.0.0.1:3 3     1.1.0          serving          305    5.0 5.42ms 9.91ms
++ till               2.0.0          1/1 serving        -      -      -      -
 q quit  up/down move  enter unfold  s sort: name  / filter";
     const WIDE: &str = "
 micro top  local  2 services, 4 nodes
-SERVICE / NODE / METHOD  VERSION        HEALTH       CALLS/S   ERR/S     P50     P99  RUNNING  QUEUED  SHED/S
-- shop                   ≠ 1.0.0 1.1.0  2/3 serving      410      10  5.39ms  9.91ms        6       4       0
-  - 10.0.0.1:1 1         1.0.0          serving          105     5.0  5.28ms  9.91ms        3       2       0
-      price                                              105     5.0  5.28ms  9.91ms
-      stock/count                                          0       0       -       -
-    10.0.0.1:2 2         1.1.0          hung               -       -       -       -        -       -       -
-  + 10.0.0.1:3 3         1.1.0          serving          305     5.0  5.42ms  9.91ms        3       2       0
-+ till                   2.0.0          1/1 serving        -       -       -       -        -       -       -
+SERVICE/NODE/METHOD  VERSION        HEALTH       CALLS/S  ERR/S    P50    P99 RUNNING QUEUED SHED/S
+- shop               ≠ 1.0.0 1.1.0  2/3 serving      410     10 5.39ms 9.91ms       6      4      0
+  - 10.0.0.1:1 1     1.0.0          serving          105    5.0 5.28ms 9.91ms       3      2      0
+      price                                          105    5.0 5.28ms 9.91ms
+      stock/count                                      0      0      -      -
+    10.0.0.1:2 2     1.1.0          hung               -      -      -      -       -      -      -
+  + 10.0.0.1:3 3     1.1.0          serving          305    5.0 5.42ms 9.91ms       3      2      0
++ till               2.0.0          1/1 serving        -      -      -      -       -      -      -
 q quit  up/down move  enter unfold  s sort: name  / filter";
 
     /// Rates keep to six letters.

@@ -127,7 +127,7 @@ async fn ask_all(board: &mut Board) {
 fn interval(text: &str) -> Result<Duration, String> {
     const RANGE: std::ops::RangeInclusive<Duration> =
         Duration::from_millis(100)..=Duration::from_secs(3600);
-    let interval = duration::parse(text).map_err(|error| error.to_string())?;
+    let interval = duration::parse(text)?;
     match RANGE.contains(&interval) {
         true => Ok(interval),
         false => Err("expected 100ms to 1h".to_owned()),

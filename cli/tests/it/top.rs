@@ -78,7 +78,7 @@ async fn who_does_not_answer() {
     let has_line = |begin: &str, part: &str| {
         assert!(table.lines().any(|l| l.starts_with(begin) && l.contains(part)), "{table}");
     };
-    has_line("SERVICE / NODE / METHOD", "P99");
+    has_line("SERVICE/NODE/METHOD", "P99");
     has_line("- shop ", "≠ 1.0.0 latest  1/4 serving");
     has_line(&format!("    {} b ", hung.local_addr().unwrap()), " hung ");
     assert!(!table.contains('\x1b'), "{table}");
