@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::answer::{State, answer};
+use crate::stall::Stall;
 
 /// Answers its requests until it closes, or until the gateway stops and the answer that is being made
 /// is written. The place is free again then.
@@ -27,7 +28,7 @@ pub(crate) async fn serve(stream: TcpStream, place: OwnedSemaphorePermit, state:
         .timer(TokioTimer::new())
         .header_read_timeout(state.config.stall_timeout)
         .max_buf_size(MAX_HEADERS)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Stall::new(stream, state.config.stall_timeout)), service);
     let mut connection = pin!(connection);
     let mut stopping = state.stopping.clone();
     let ended = tokio::select! {

@@ -42,7 +42,14 @@ mod look;
 mod openapi;
 mod page;
 mod serve;
+mod stall;
 
 pub use access::{Access, Rule};
 pub use config::{Config, Invalid};
+pub use openapi::openapi;
 pub use serve::{Error, Gateway, serve};
+
+/// The code in the guide compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/src/how-to/gateway.md")]
+struct Guide;
