@@ -36,11 +36,12 @@ pub struct Config {
     /// The longest body in bytes; 1 to 67 076 096. Default: 4 161 536, which with its head fits into
     /// what a service takes by default.
     pub max_body: usize,
-    /// How many connections there may be at once; one at least. More wait until one closes. Default:
-    /// 10 000.
+    /// How many connections there may be at once; one at least. More wait until one closes. A quarter
+    /// of them, one at least, may listen to `/events`. Default: 10 000.
     pub max_connections: usize,
     /// How long the head of a request may take, and its body, and how long nobody may read of an
-    /// answer; more than zero. Default: 10 s.
+    /// answer: who reads less than 64 KiB of one that waits is dropped after one to two times as
+    /// long. More than zero. Default: 10 s.
     pub stall_timeout: Duration,
 }
 

@@ -58,8 +58,9 @@ impl Gateway {
         self.address
     }
 
-    /// Takes no more connections, and waits for the calls that run, which end with their deadlines.
-    /// Who wants to wait less puts a timeout around it.
+    /// Takes no more connections, and waits for the calls that run, which end with their deadlines, and
+    /// then for [`Config::stall_timeout`] until the answers are read. Who wants to wait less puts a
+    /// timeout around it.
     ///
     /// # Cancel safety
     ///

@@ -90,6 +90,44 @@ async fn events() {
     assert_eq!(end, None);
 }
 
+/// Those who listen take a quarter of the places at most, and give them back.
+#[tokio::test]
+async fn listeners_leave_places_to_calls() {
+    let gateway = Town::default().gateway_with(|config| config.max_connections = 8).await;
+    let mut listeners = vec![Events::of(&gateway).await, Events::of(&gateway).await];
+    for listener in &mut listeners {
+        assert_eq!(listener.next().await.unwrap().0, "services");
+    }
+    let refused = timeout(testbed::PATIENCE, get(&gateway, "/events")).await.expect("it ends");
+    assert_eq!((refused.status, &*refused.code()), (429, "resource_exhausted"));
+    assert_eq!(get(&gateway, "/services").await.status, 200);
+    listeners.pop();
+    let listens = async || {
+        let mut listener = Events::of(&gateway).await;
+        (listener.next().await?.0 == "services").then_some(())
+    };
+    testbed::eventually("there is a place", listens).await;
+}
+
+/// What is said to one caller now is kept for nobody, but for the files of the pages.
+#[tokio::test]
+async fn nothing_is_kept() {
+    let town = Town::default();
+    let _shop = town.open("a").await;
+    let gateway = town.gateway().await;
+    for target in [
+        "/shop/price?thing=tea",
+        "/services",
+        "/describe?service=shop",
+        "/openapi.json",
+        "/nothing",
+    ] {
+        let answer = get(&gateway, target).await;
+        assert_eq!(answer.header("cache-control"), Some("no-store"), "{target}");
+    }
+    assert_eq!(get(&gateway, "/").await.header("cache-control"), Some("no-cache"));
+}
+
 /// The document names each method under the shortest path that leads to it, with what can go wrong,
 /// and refers to nothing that is not in it.
 #[tokio::test]
