@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::header::{AUTHORIZATION, HeaderName};
+use http::header::{AUTHORIZATION, HeaderMap, HeaderName};
 use http::request::Parts;
 use micro::Code;
 use micro::rpc::Status;
@@ -35,7 +35,7 @@ impl Access {
         match self {
             Self::Anybody => Ok(()),
             Self::Bearer(tokens) => {
-                let sent = token(head).ok_or_else(|| unauthenticated("a bearer token"))?;
+                let sent = token(&head.headers).ok_or_else(|| unauthenticated("a bearer token"))?;
                 is_among(tokens, sent).then_some(()).ok_or_else(|| unauthenticated("another token"))
             }
             Self::Header { name, values } => {
@@ -70,9 +70,9 @@ impl fmt::Debug for Access {
     }
 }
 
-/// The scheme is compared without case, as RFC 9110 has it.
-fn token(head: &Parts) -> Option<&[u8]> {
-    let value = head.headers.get(AUTHORIZATION)?.as_bytes();
+/// The bearer token; the scheme is compared without case, as RFC 9110 has it.
+pub(crate) fn token(headers: &HeaderMap) -> Option<&[u8]> {
+    let value = headers.get(AUTHORIZATION)?.as_bytes();
     let (scheme, token) = value.split_at_checked(SCHEME.len())?;
     scheme.eq_ignore_ascii_case(SCHEME).then(|| token.trim_ascii())
 }

@@ -1,7 +1,9 @@
 //! A call: from a request to a service, and back.
 
+use std::net::IpAddr;
+
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN};
 use http::request::Parts;
 use http::{Method as Verb, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -12,6 +14,7 @@ use micro::rpc::{Codec, Metadata, Status};
 use micro::{Code, Error, Filter, Reply as Replied};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::access::token;
 use crate::answer::State;
 use crate::body::{Reply, reply};
 use crate::catalogue::{Found, Known, Method};
@@ -143,7 +146,7 @@ async fn read(body: Incoming, state: &State) -> Result<Bytes, Refusal> {
 
 /// The arguments in a query, as the method's schema says what they are.
 fn from_query(head: &Parts, method: &Method) -> Result<Bytes, Refusal> {
-    from_elsewhere(&head.headers)?;
+    from_elsewhere(head)?;
     let Some(endpoint) = &method.endpoint else { return Err(wrong_verb(method, head)) };
     let query = head.uri.query().unwrap_or_default();
     let pairs: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
@@ -154,18 +157,40 @@ fn from_query(head: &Parts, method: &Method) -> Result<Bytes, Refusal> {
 }
 
 /// Refuses what a page of a foreign site makes a browser get, an image for example, of which it does
-/// not send the origin.
-fn from_elsewhere(headers: &HeaderMap) -> Result<(), Refusal> {
-    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+/// not send the origin. Browsers say where such a request comes from over `https` and to the
+/// loopback; elsewhere it has to have something that a page cannot add.
+fn from_elsewhere(head: &Parts) -> Result<(), Refusal> {
+    let headers = &head.headers;
     // With an origin it was checked already.
-    let is_known = headers.contains_key(http::header::ORIGIN);
-    match site {
-        Some(b"cross-site" | b"same-site") if !is_known => {
-            let message = "pages of other sites may not call this server";
-            Err(Status::new(Code::PermissionDenied, message).into())
-        }
-        _ => Ok(()),
+    if headers.contains_key(ORIGIN) {
+        return Ok(());
     }
+    let message = match headers.get("sec-fetch-site").map(HeaderValue::as_bytes) {
+        Some(b"cross-site" | b"same-site") => "pages of other sites may not call this server",
+        None if !is_loopback(head) && !is_no_page(headers) => UNKNOWN_SOURCE,
+        _ => return Ok(()),
+    };
+    Err(Status::new(Code::PermissionDenied, message).into())
+}
+
+const UNKNOWN_SOURCE: &str = "a GET that may be of any page is not answered: use POST, or send a \
+                              header such as micro-timeout or a bearer token";
+
+/// Whether the host is one to which browsers say which page asks. Only HTTP/1.0 names none, which
+/// browsers do not speak.
+fn is_loopback(head: &Parts) -> bool {
+    let named = head.headers.get(HOST).and_then(|host| host.to_str().ok()?.parse().ok());
+    let Some(host) = head.uri.authority().cloned().or(named) else {
+        return !head.headers.contains_key(HOST);
+    };
+    let name = host.host().trim_start_matches('[').trim_end_matches(']');
+    let is_address = name.parse().is_ok_and(|address: IpAddr| address.is_loopback());
+    is_address || name.eq_ignore_ascii_case("localhost")
+}
+
+/// Whether it has what browsers add for no page: passwords they know they send of their own accord.
+fn is_no_page(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| name.as_str().starts_with("micro-")) || token(headers).is_some()
 }
 
 /// What goes along: what does on a service's own port, and the headers that are to be forwarded.
@@ -175,13 +200,27 @@ fn metadata(headers: &HeaderMap, state: &State) -> Result<Metadata, Refusal> {
         metadata.remove("authorization");
     }
     for name in &state.config.forward {
-        let Some(value) = headers.get(name) else { continue };
-        let invalid = |why: String| Status::new(Code::InvalidArgument, why);
-        let value = std::str::from_utf8(value.as_bytes())
-            .map_err(|_| invalid(format!("the `{name}` header cannot be read")))?;
-        metadata.insert(name.as_str(), value).map_err(|error| invalid(error.to_string()))?;
+        // A proxy in front sees to the header, and callers write `micro-meta-*` as they like.
+        metadata.remove(name.as_str());
+        let Some(value) = only(headers, name)? else { continue };
+        let inserted = metadata.insert(name.as_str(), value);
+        inserted.map_err(|error| Status::new(Code::InvalidArgument, error.to_string()))?;
     }
     Ok(metadata)
+}
+
+/// The value of a header that may come once at most, for who reads another of two is deceived.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Status> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next().map(|value| std::str::from_utf8(value.as_bytes()));
+    match (first, values.next()) {
+        (None, _) => Ok(None),
+        (Some(Ok(value)), None) => Ok(Some(value)),
+        _ => {
+            let message = format!("the `{name}` header comes twice, or cannot be read");
+            Err(Status::new(Code::InvalidArgument, message))
+        }
+    }
 }
 
 /// Which versions come into question, by the header `micro-version`.
