@@ -186,7 +186,7 @@ impl Opened {
     /// # Errors
     ///
     /// If the file cannot be written.
-    pub fn write(self, rows: &[Row]) -> Result<()> {
+    pub fn write(self, rows: &[impl Serialize]) -> Result<()> {
         self.0.map_or(Ok(()), |file| Ok(serde_json::to_writer_pretty(file, rows)?))
     }
 }

@@ -162,7 +162,7 @@ impl Outcome {
                 node: error.node().map(|(id, address)| (id.to_owned(), address.to_owned())),
                 attempts: error.attempts(),
                 trace: error.trace_id(),
-                metadata: Metadata::new(),
+                metadata: error.metadata().clone(),
                 result: Err(error),
                 times,
             },

@@ -28,6 +28,8 @@ enum Format {
     Json,
     /// The same as YAML
     Yaml,
+    /// How it is called through a gateway, in OpenAPI 3.1
+    Openapi,
 }
 
 impl Describe {
@@ -43,6 +45,7 @@ impl Describe {
             }
             Format::Json => print::json(&descriptions),
             Format::Yaml => print::yaml(&descriptions),
+            Format::Openapi => print::json(&micro_gateway::openapi(descriptions)),
         }
     }
 }

@@ -12,10 +12,13 @@ mod doctor;
 mod duration;
 mod failure;
 mod fields;
+mod gateway;
 mod method;
 mod new;
 mod print;
 mod services;
+mod signals;
+mod top;
 mod types;
 mod watch;
 mod world;
@@ -50,8 +53,12 @@ enum Command {
     Watch(watch::Watch),
     /// Calls a method many times, and says how long that took
     Bench(bench::Bench),
+    /// Shows services, nodes and methods with what they do at this moment
+    Top(top::Top),
     /// Finds out what is wrong: with the registry, with this host, with a service, and what to do
     Doctor(doctor::Doctor),
+    /// Puts HTTP/JSON in front of every service: calls, a page, OpenAPI
+    Gateway(gateway::Gateway),
     /// Makes a workspace to begin with: a contract, a server with a test, a client
     New(new::New),
     /// Prints the script that completes commands, services and methods in a shell
@@ -66,6 +73,18 @@ fn main() -> ExitCode {
     completions::answer(Program::command);
     let arguments = fields::marked(std::env::args_os(), &Program::command());
     let program = Program::parse_from(arguments);
+    // On a screen that is drawn, lines of others would stand anywhere.
+    if !matches!(&program.command, Command::Top(top) if top.takes_screen()) {
+        log();
+    }
+    match run(program) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+/// Says on standard error what goes wrong underneath.
+fn log() {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(print::is_colored(std::io::stderr().is_terminal()))
@@ -74,10 +93,6 @@ fn main() -> ExitCode {
                 .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn")),
         )
         .init();
-    match run(program) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
-    }
 }
 
 #[tokio::main]
@@ -89,7 +104,9 @@ async fn run(program: Program) -> Result<(), Failure> {
         Command::Call(command) => command.run(&world).await,
         Command::Watch(command) => command.run(&world).await,
         Command::Bench(command) => command.run(&world).await,
+        Command::Top(command) => command.run(&world).await,
         Command::Doctor(command) => command.run(&world).await,
+        Command::Gateway(command) => command.run(&world).await,
         Command::New(command) => command.run(),
         Command::Completions(command) => command.run(),
     }

@@ -8,15 +8,15 @@ use http::header::{
 use http::request::Parts;
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
+use micro::Client;
 use micro::rpc::Status;
 use micro::rpc::web::{Refusal, check_source};
-use micro::{Client, Code};
 use tokio::sync::{Semaphore, broadcast, watch};
 
 use crate::body::{Body, Reply, reply, text};
 use crate::catalogue::{Change, Services};
 use crate::figures::{self, Figures};
-use crate::{Config, call, cors, look, openapi, page};
+use crate::{Access, Config, call, cors, look, openapi, page};
 
 /// What all requests have in common.
 #[derive(Debug)]
@@ -89,20 +89,24 @@ async fn route(request: Request<Incoming>, state: &Arc<State>) -> Result<Reply, 
         return to_look_at(&head, reply);
     }
     if let Err(status) = config.access.check(&head) {
-        return Ok(denied(status));
+        return Ok(denied(status, &config.access));
     }
-    match head.uri.path() {
-        "/metrics" => to_look_at(&head, reply(figures::TYPE, state.metrics())),
-        "/services" => to_look_at(&head, look::services(state)),
-        "/describe" => to_look_at(&head, look::describe(head.uri.query(), state)?),
-        "/events" => to_look_at(&head, look::events(state)?),
-        "/openapi.json" => {
-            let document = openapi::document(state).to_string();
-            to_look_at(&head, reply("application/json", document))
-        }
-        _ => call::answer(&head, body, state).await,
+    if !LOOKS.contains(&head.uri.path()) {
+        return call::answer(&head, body, state).await;
     }
+    config.access.check_rule(&head, None)?;
+    let reply = match head.uri.path() {
+        "/metrics" => reply(figures::TYPE, state.metrics()),
+        "/services" => look::services(state),
+        "/describe" => look::describe(head.uri.query(), state)?,
+        "/events" => look::events(state)?,
+        _ => reply("application/json", openapi::document(state).to_string()),
+    };
+    to_look_at(&head, reply)
 }
+
+/// What is only looked at; every other path is a call's.
+const LOOKS: [&str; 5] = ["/metrics", "/services", "/describe", "/events", "/openapi.json"];
 
 /// What tells nothing about services.
 fn for_everybody(head: &Parts, state: &State) -> Option<Reply> {
@@ -131,11 +135,10 @@ fn to_look_at(head: &Parts, reply: Reply) -> Result<Reply, Refusal> {
     }
 }
 
-/// Browsers and programs are told what is asked of them.
-fn denied(status: Status) -> Reply {
-    let asks = status.code() == Code::Unauthenticated;
+/// Browsers and programs are told what is asked of them, where HTTP has a name for it.
+fn denied(status: Status, access: &Access) -> Reply {
     let mut reply = Refusal::from(status).into_response().map(Body::from);
-    if asks {
+    if matches!(access, Access::Bearer(_)) {
         reply.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     reply

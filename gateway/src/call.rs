@@ -14,27 +14,29 @@ use micro::rpc::{Codec, Metadata, Status};
 use micro::{Code, Error, Filter, Reply as Replied};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::access::token;
+use crate::Config;
+use crate::access::{Called, token};
 use crate::answer::State;
 use crate::body::{Reply, reply};
 use crate::catalogue::{Found, Known, Method};
 
 /// Makes the call that a request is, and answers it.
 pub(crate) async fn answer(head: &Parts, body: Incoming, state: &State) -> Result<Reply, Refusal> {
-    let path = head.uri.path();
-    let path = Path::of(path).ok_or_else(|| nothing_at(path))?;
-    let timeout = web::timeout(&head.headers)?.unwrap_or(state.config.timeout);
-    let method = find(&path, Instant::now() + timeout, state).await?;
+    let until = until(head, state)?;
+    let (path, method) = resolve(head, until, state).await?;
     let is_listed = method.endpoint.is_some();
     let body = match head.method {
         Verb::POST => read(body, state).await?,
         Verb::GET if method.idempotent => from_query(head, &method)?,
         _ => return Err(wrong_verb(&method, head)),
     };
+    if until <= Instant::now() {
+        return Err(Status::new(Code::DeadlineExceeded, LATE).into());
+    }
     let Method { contract, name, idempotent, .. } = method;
     let body = Encoded::new(Codec::Json, body);
     let mut call = state.client.call_encoded(path.service, contract, name, body);
-    call = call.timeout(timeout).idempotent(idempotent);
+    call = call.timeout(until - Instant::now()).idempotent(idempotent);
     call = call.criticality(web::criticality(&head.headers)?);
     for (key, value) in metadata(&head.headers, state)?.iter() {
         call = call.metadata(key, value);
@@ -47,6 +49,37 @@ pub(crate) async fn answer(head: &Parts, body: Incoming, state: &State) -> Resul
     }
     let replied = call.encoded_reply().await.map_err(|error| refusal(&error, is_listed))?;
     answered(replied)
+}
+
+const LATE: &str = "the deadline passed before the call could begin";
+
+/// When the call ends, the time included for which it waits and is read.
+fn until(head: &Parts, state: &State) -> Result<Instant, Refusal> {
+    let Config { timeout, max_timeout, .. } = state.config;
+    let timeout = web::timeout(&head.headers)?.unwrap_or(timeout);
+    Ok(Instant::now() + timeout.min(max_timeout))
+}
+
+/// The method that a request calls, if it may.
+async fn resolve<'a>(
+    head: &'a Parts,
+    until: Instant,
+    state: &State,
+) -> Result<(Path<'a>, Method), Refusal> {
+    let access = &state.config.access;
+    let path = head.uri.path();
+    let found = match Path::of(path) {
+        Some(path) => find(&path, until, state).await.map(|method| (path, method)),
+        None => Err(nothing_at(path)),
+    };
+    // Who may not call is not told either what there is.
+    let called = found.as_ref().ok().map(|(path, method)| Called {
+        service: path.service,
+        contract: &method.contract,
+        method: &method.name,
+    });
+    access.check_rule(head, called)?;
+    found
 }
 
 /// What a call's path names.

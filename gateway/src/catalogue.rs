@@ -148,16 +148,15 @@ impl Catalogue {
         if versions.is_empty() {
             return self.leave(name);
         }
-        let mut known = Known { is_described: true, ..Known::default() };
+        let (mut is_described, mut descriptions) = (true, Vec::new());
         for version in &versions {
             let told = self.told(version);
             let is_current = told.is_some_and(|told| told.is_of(version));
             let listed = (!is_current).then(|| Description::of(version)).flatten();
-            known.is_described &= is_current || listed.is_some();
-            known.descriptions.extend(listed.or_else(|| Some(told?.description.clone())));
+            is_described &= is_current || listed.is_some();
+            descriptions.extend(listed.or_else(|| Some(told?.description.clone())));
         }
-        known.versions = versions;
-        known.learn();
+        let known = Known { versions, is_described, ..Known::of(descriptions) };
         self.gone.retain(|gone| **gone != *name);
         self.services.by_name.insert(name.into(), Arc::new(known));
     }
@@ -208,7 +207,13 @@ impl Services {
 }
 
 impl Known {
-    /// Sums up what its versions serve.
+    /// What its versions serve, summed up.
+    pub(crate) fn of(descriptions: Vec<Description>) -> Self {
+        let mut known = Self { descriptions, ..Self::default() };
+        known.learn();
+        known
+    }
+
     fn learn(&mut self) {
         for contract in self.descriptions.iter().flat_map(|version| &version.contracts) {
             let name = Name::from(contract.name.clone());

@@ -3,36 +3,30 @@
 use std::collections::BTreeMap;
 
 use micro::Code;
+use micro::dynamic::Description;
 use micro::registry::Endpoint;
 use micro::rpc::Criticality;
 use serde_json::{Map, Value, json};
 
 use crate::Access;
 use crate::answer::State;
-use crate::catalogue::{Found, Known, Method, Services};
+use crate::catalogue::{Found, Known, Method};
+
+/// Describes what the versions of a service serve in OpenAPI 3.1, as `/openapi.json` of a gateway does
+/// that has no other service behind it.
+///
+/// The versions are those of one service, the latest last, as `micro::Client::describe` has them.
+pub fn openapi(versions: Vec<Description>) -> Value {
+    let name = versions.first().map(|version| version.service.clone()).unwrap_or_default();
+    let known = Known::of(versions);
+    description(&[(&name, &known)])
+}
 
 /// The description of all that can be called.
 pub(crate) fn document(state: &State) -> Value {
     let services = state.services();
-    let takes_token = matches!(state.config.access, Access::Bearer(_));
-    let mut document = json!({
-        "openapi": "3.1.0",
-        "info": {
-            "title": "Services behind this gateway",
-            "version": env!("CARGO_PKG_VERSION"),
-            "description": INTRODUCTION,
-        },
-        "servers": [{ "url": "/" }],
-        "tags": tags(&services),
-        "paths": paths(&services),
-        "components": {
-            "parameters": parameters(),
-            "headers": headers(),
-            "schemas": { "Error": error() },
-            "responses": responses(),
-        },
-    });
-    if takes_token {
+    let mut document = description(&services.iter().collect::<Vec<_>>());
+    if matches!(state.config.access, Access::Bearer(_)) {
         document["components"]["securitySchemes"] =
             json!({ "token": { "type": "http", "scheme": "bearer" } });
         document["security"] = json!([{ "token": [] }]);
@@ -40,11 +34,31 @@ pub(crate) fn document(state: &State) -> Value {
     document
 }
 
+fn description(services: &[(&str, &Known)]) -> Value {
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Services behind this gateway",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": INTRODUCTION,
+        },
+        "servers": [{ "url": "/" }],
+        "tags": tags(services),
+        "paths": paths(services),
+        "components": {
+            "parameters": parameters(),
+            "headers": headers(),
+            "schemas": { "Error": error() },
+            "responses": responses(),
+        },
+    })
+}
+
 const INTRODUCTION: &str = "Every method is called with POST and a map of its arguments in JSON, an \
     idempotent one with GET and a query as well. Headers micro-meta-KEY and authorization go along \
     as metadata; answers have headers micro-meta-KEY in turn.";
 
-fn tags(services: &Services) -> Value {
+fn tags(services: &[(&str, &Known)]) -> Value {
     services
         .iter()
         .map(|(name, known)| json!({ "name": name, "description": doc(known) }))
@@ -59,9 +73,9 @@ fn doc(known: &Known) -> String {
     docs.first().copied().unwrap_or_default().to_owned()
 }
 
-fn paths(services: &Services) -> Value {
+fn paths(services: &[(&str, &Known)]) -> Value {
     let mut paths = BTreeMap::new();
-    for (service, known) in services.iter() {
+    for (service, known) in services {
         for method in known.methods() {
             paths.insert(path(service, known, method), operations(service, method));
         }

@@ -2,12 +2,7 @@
 //!
 //! CPU columns are user and system time per call of the client and the server process.
 
-use std::{
-    fs::File,
-    num::NonZeroU32,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{num::NonZeroU32, time::Duration};
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, ValueEnum};
@@ -15,6 +10,7 @@ use micro_bench::{
     contender::Name,
     process::{self, Load, Role},
     report::{self, Row},
+    rows::Output,
 };
 
 /// Compare RPC engines: a 64 byte echo on one connection, with 1 and with 64 calls in flight.
@@ -38,9 +34,8 @@ struct Comparison {
     /// Contenders to compare, separated by commas; all of them if absent.
     #[arg(long, value_delimiter = ',')]
     only: Vec<Name>,
-    /// File to write the rows to, as a JSON array.
-    #[arg(long)]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    output: Output,
 }
 
 fn main() -> Result<()> {
@@ -53,8 +48,7 @@ fn main() -> Result<()> {
 
 #[tokio::main(flavor = "current_thread")]
 async fn compare(comparison: &Comparison) -> Result<()> {
-    // Opened first: a run of minutes should not end with a file that cannot be written.
-    let json = comparison.json.as_deref().map(create).transpose()?;
+    let output = comparison.output.open()?;
     let contenders = match &comparison.only[..] {
         [] => Name::value_variants(),
         only => only,
@@ -90,14 +84,7 @@ async fn compare(comparison: &Comparison) -> Result<()> {
         .map(|((load, contender), measured)| Row::new(*contender, *load, measured))
         .collect();
     println!("{}", report::table(&rows));
-    if let Some(file) = json {
-        serde_json::to_writer_pretty(file, &rows)?;
-    }
-    Ok(())
-}
-
-fn create(path: &Path) -> Result<File> {
-    File::create(path).with_context(|| format!("cannot write {path:?}"))
+    output.write(&rows)
 }
 
 /// The cells: how many calls are in flight.

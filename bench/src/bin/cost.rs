@@ -1,21 +1,22 @@
-//! What a call costs, client and server together: instructions and allocations, counted and not
-//! timed, so that a busy machine changes nothing.
+//! What a call costs in user space and kernel, client and server together: processor time and
+//! allocations.
 //!
-//! Both sides run in one process, on one thread, over TCP on the loopback interface. Instructions
-//! are what valgrind's callgrind counts in user space, by the difference between two runs of
-//! different length; it must be installed. With `--keep` its profiles stay, for `callgrind_annotate`.
+//! Both sides share one process and one thread, over TCP on the loopback interface, so that no
+//! wake-up across cores and no other process is in the figures. That makes it the program to run
+//! under a profiler, with `--run`.
 
 use std::num::NonZeroU32;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use micro_bench::allocations::Counting;
 use micro_bench::contender::Name;
-use serde::Serialize;
+use micro_bench::measure::process_cpu;
+use micro_bench::rows::Output;
+use serde::{Deserialize, Serialize};
 
-/// Count the instructions and allocations of a call, client and server together.
+/// Measure the processor time and the allocations of a call, client and server on one thread.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Contenders, separated by commas; all of them if absent.
@@ -27,123 +28,115 @@ struct Arguments {
     /// Bytes of the payload that is echoed.
     #[arg(long, default_value = "64")]
     payload: usize,
-    /// Calls of the shorter run; the longer one makes three times as many.
-    #[arg(long, default_value = "2000")]
+    /// Calls per measurement.
+    #[arg(long, default_value = "200000")]
     calls: NonZeroU32,
-    /// Directory in which callgrind's profiles of the longer runs are left.
+    /// How often each cell is measured, in turns; the report has medians.
+    #[arg(long, default_value = "5")]
+    repetitions: NonZeroU32,
+    #[command(flatten)]
+    output: Output,
+    /// Makes the calls of one cell in this very process, and prints what they cost.
     #[arg(long)]
-    keep: Option<PathBuf>,
-    /// File to write the rows to, as a JSON array.
-    #[arg(long)]
-    json: Option<PathBuf>,
-    /// Makes calls and says how often memory was asked for: what the program starts itself as.
-    #[arg(long, hide = true)]
     run: bool,
 }
 
-/// One contender with so many calls in flight.
+/// What a call of one cell costs.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Cost {
+    cpu_us: f64,
+    allocations: f64,
+}
+
+/// Medians of a cell.
 #[derive(Debug, Serialize)]
 struct Row {
     contender: Name,
     payload: usize,
     in_flight: u32,
-    instructions_per_call: f64,
-    allocations_per_call: f64,
+    #[serde(flatten)]
+    cost: Cost,
+    /// The processor time in proportion to that of the first contender.
+    of_first: f64,
 }
 
 fn main() -> Result<()> {
-    let arguments = Arguments::parse();
-    if arguments.run {
-        return run(&arguments);
+    let mut arguments = Arguments::parse();
+    if arguments.only.is_empty() {
+        arguments.only = Name::all();
     }
-    let names = match &*arguments.only {
-        [] => Name::all(),
-        only => only.to_vec(),
-    };
-    let profiles = match &arguments.keep {
-        Some(directory) => directory.clone(),
-        None => tempfile::tempdir()?.keep(),
-    };
+    if arguments.run { run(&arguments) } else { compare(&arguments) }
+}
+
+fn compare(arguments: &Arguments) -> Result<()> {
+    let (first, output) = (arguments.only[0], arguments.output.open()?);
+    println!(
+        "{:<10}{:>10}{:>13}{:>18}{:>9}",
+        "contender",
+        "in flight",
+        "CPU µs/call",
+        "allocations/call",
+        format!("× {first}")
+    );
     let mut rows = Vec::new();
-    println!("contender     in flight  instructions/call  allocations/call");
-    for in_flight in arguments.in_flight.iter().map(|count| count.get()) {
-        for name in &names {
-            let cell = Cell { name: *name, in_flight, payload: arguments.payload };
-            let row = cell.measure(arguments.calls.get(), &profiles)?;
-            let Row { instructions_per_call, allocations_per_call, .. } = row;
-            println!(
-                "{name:<10}{in_flight:>13}{instructions_per_call:>19.0}{allocations_per_call:>18.2}"
-            );
-            rows.push(row);
+    for in_flight in &arguments.in_flight {
+        let mut costs = vec![Vec::new(); arguments.only.len()];
+        for _ in 0..arguments.repetitions.get() {
+            for (name, costs) in arguments.only.iter().zip(&mut costs) {
+                costs.push(measured(*name, *in_flight, arguments)?);
+            }
+        }
+        let medians: Vec<_> = costs.iter().map(|costs| median(costs)).collect();
+        for (name, cost) in arguments.only.iter().zip(&medians) {
+            let of_first = cost.cpu_us / medians[0].cpu_us;
+            let Cost { cpu_us, allocations } = *cost;
+            println!("{name:<10}{in_flight:>10}{cpu_us:>13.2}{allocations:>18.2}{of_first:>9.2}");
+            let (in_flight, payload) = (in_flight.get(), arguments.payload);
+            rows.push(Row { contender: *name, payload, in_flight, cost: *cost, of_first });
         }
     }
-    if arguments.keep.is_none() {
-        std::fs::remove_dir_all(profiles)?;
-    }
-    match arguments.json {
-        Some(file) => std::fs::write(&file, serde_json::to_vec_pretty(&rows)?)
-            .with_context(|| format!("writing {}", file.display())),
-        None => Ok(()),
-    }
+    output.write(&rows)
+}
+
+/// In a process of its own, so that none profits from what another warmed up.
+fn measured(name: Name, in_flight: NonZeroU32, arguments: &Arguments) -> Result<Cost> {
+    let output = Command::new(std::env::current_exe()?)
+        .args(["--run", &format!("--only={name}"), &format!("--in-flight={in_flight}")])
+        .args([format!("--payload={}", arguments.payload), format!("--calls={}", arguments.calls)])
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{name} with {in_flight} in flight failed: {said}");
+    serde_json::from_slice(&output.stdout).context("reading what the run printed")
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
     let ([name], [in_flight]) = (&*arguments.only, &*arguments.in_flight) else {
-        anyhow::bail!("one contender and one number of calls in flight at a time");
+        anyhow::bail!("--run takes one contender and one number of calls in flight");
     };
-    let (in_flight, calls) = (in_flight.get(), arguments.calls.get());
-    name.call_in_process(arguments.payload, in_flight, calls)?;
-    println!("{}", Counting::count());
+    let calls = arguments.calls.get();
+    let counts = |calls| -> Result<_> {
+        let before = (process_cpu()?, Counting::count());
+        name.call_in_process(arguments.payload, in_flight.get(), calls)?;
+        Ok(((process_cpu()? - before.0).as_secs_f64(), Counting::count() - before.1))
+    };
+    // What it takes to begin is not part of a call.
+    let (began, long) = (counts(in_flight.get())?, counts(calls + in_flight.get())?);
+    let calls = f64::from(calls);
+    let cost = Cost {
+        cpu_us: (long.0 - began.0) * 1e6 / calls,
+        allocations: (long.1 as f64 - began.1 as f64) / calls,
+    };
+    println!("{}", serde_json::to_string(&cost)?);
     Ok(())
 }
 
-struct Cell {
-    name: Name,
-    in_flight: u32,
-    payload: usize,
-}
-
-/// What one run took in all.
-struct Counts {
-    instructions: f64,
-    allocations: f64,
-}
-
-impl Cell {
-    fn measure(&self, calls: u32, profiles: &Path) -> Result<Row> {
-        let short = self.count(calls, profiles)?;
-        let long = self.count(3 * calls, profiles)?;
-        let more = f64::from(2 * calls);
-        Ok(Row {
-            contender: self.name,
-            payload: self.payload,
-            in_flight: self.in_flight,
-            instructions_per_call: (long.instructions - short.instructions) / more,
-            allocations_per_call: (long.allocations - short.allocations) / more,
-        })
-    }
-
-    fn count(&self, calls: u32, profiles: &Path) -> Result<Counts> {
-        let Self { name, in_flight, payload } = self;
-        let profile = profiles.join(format!("callgrind.{name}.{in_flight}"));
-        let output = Command::new("valgrind")
-            .arg("--tool=callgrind")
-            .arg(format!("--callgrind-out-file={}", profile.display()))
-            .arg(std::env::current_exe()?)
-            .args(["--run", &format!("--only={name}"), &format!("--in-flight={in_flight}")])
-            .args([format!("--payload={payload}"), format!("--calls={calls}")])
-            .output()
-            .context("starting valgrind, which counts the instructions: is it installed?")?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "{name} failed under valgrind:\n{said}");
-        let collected = said.lines().find_map(|line| line.split_once("Collected :"));
-        let (_, instructions) = collected.with_context(|| format!("no count in\n{said}"))?;
-        let allocations = String::from_utf8(output.stdout)?;
-        Ok(Counts {
-            instructions: instructions.trim().parse()?,
-            allocations: allocations.trim().parse()?,
-        })
-    }
+fn median(costs: &[Cost]) -> Cost {
+    let of = |figure: fn(&Cost) -> f64| {
+        let mut figures: Vec<_> = costs.iter().map(figure).collect();
+        figures.sort_by(f64::total_cmp);
+        figures[figures.len() / 2]
+    };
+    Cost { cpu_us: of(|cost| cost.cpu_us), allocations: of(|cost| cost.allocations) }
 }
 
 #[global_allocator]

@@ -1,98 +1,10 @@
-//! `micro call`: the same as `curl` gets, and the exit code that says what went wrong.
+//! `micro call`: where arguments come from, who is called, and what is known of it. What it answers
+//! is in `cases`.
 
 use serde_json::{Value, json};
 use testbed::eventually;
 
-use crate::shop::{Town, post};
-
-/// A call, and what it ends with.
-struct Case {
-    method: &'static str,
-    arguments: &'static str,
-    /// What is said about it in both forms: a timeout in milliseconds.
-    timeout_ms: Option<u64>,
-    exit: i32,
-    /// Whether only the code is the same, as each side tells of it in its own words.
-    only_code: bool,
-}
-
-fn case(method: &'static str, arguments: &'static str, exit: i32) -> Case {
-    Case { method, arguments, timeout_ms: None, exit, only_code: false }
-}
-
-/// What the program prints is what the service answers over HTTP: the same answer, or the same code,
-/// words and details of an error.
-#[tokio::test]
-async fn calls_are_what_curl_gets() {
-    let town = Town::new();
-    let shop = town.open("a").await;
-    let address = shop.registration().node.address.clone();
-    let cases = [
-        case("price", r#"{"thing":"tea"}"#, 0),
-        case("price", r#"{"thing":"tea","count":4}"#, 0),
-        case("price", r#"{"thing":"tea","count":null,"new":[1]}"#, 0),
-        case("echo", r#"{"text":"ä\n\"","tags":["a"],"at":"here"}"#, 0),
-        case("echo", r#"{"text":"","tags":[],"at":{"there":{"metres":0.5}}}"#, 0),
-        case("wait", r#"{"millis":1}"#, 0),
-        // A method's own error, with its details.
-        case("price", r#"{"thing":"boat"}"#, 1),
-        case("price", r#"{"thing":"tea","count":0}"#, 1),
-        // An error without a type, and one that nobody expects.
-        case("break_down", "{}", 1),
-        case("panic", "{}", 1),
-        // What the method does not understand.
-        case("price", "{}", 2),
-        case("price", r#"{"thing":5}"#, 2),
-        case("price", r#"{"thing":"tea","count":-1}"#, 2),
-        case("echo", r#"{"text":"","tags":[],"at":"nowhere"}"#, 2),
-        case("price", r#"["tea"]"#, 2),
-        // In both forms the deadline ends it.
-        Case { timeout_ms: Some(100), only_code: true, ..case("wait", r#"{"millis":60000}"#, 4) },
-        // The answer is longer than whoever asked takes.
-        Case { only_code: true, ..case("letters", r#"{"count":5000000}"#, 1) },
-    ];
-    for Case { method, arguments, timeout_ms, exit, only_code } in cases {
-        let called = format!("shop.{method}");
-        let timeout = timeout_ms.map(|ms| format!("{ms}ms"));
-        let mut line = vec!["call", &*called, arguments, "-o", "json"];
-        line.extend(timeout.iter().flat_map(|timeout| ["--timeout", timeout]));
-        let ended = town.micro(&line).await;
-        assert_eq!(ended.code, Some(exit), "{method} {arguments}: {ended:?}");
-        if method == "letters" {
-            // HTTP has no limit on answers.
-            assert_eq!(ended.json()["error"]["code"], "resource_exhausted", "{ended:?}");
-            continue;
-        }
-        let header = timeout.map(|timeout| format!("micro-timeout: {timeout}\r\n"));
-        let header = header.unwrap_or_default();
-        let (status, body) = post(&address, &format!("/shop/{method}"), &header, arguments).await;
-        let printed = ended.json();
-        if status == 200 {
-            assert_eq!(printed["answer"], body, "{method} {arguments}");
-            continue;
-        }
-        let error = &printed["error"];
-        assert_eq!(error["code"], body["code"], "{method} {arguments}: {ended:?}");
-        if !only_code {
-            assert_eq!(error["message"], body["message"], "{method} {arguments}");
-            assert_eq!(error.get("details"), body.get("details"), "{method} {arguments}");
-        }
-    }
-}
-
-/// A call that is too long is refused by both, before the service has it.
-#[tokio::test]
-async fn a_call_that_is_too_long() {
-    let town = Town::new();
-    let shop = town.open("a").await;
-    let long = json!({ "thing": "x".repeat(5_000_000) }).to_string();
-    std::fs::write(town.scene.directory().join("long.json"), &long).unwrap();
-    let ended = town.micro(&["call", "shop.price", "@long.json", "-o", "json"]).await;
-    let address = &shop.registration().node.address;
-    let (status, body) = post(address, "/shop/price", "", &long).await;
-    assert_eq!((status, &body["code"]), (413, &ended.json()["error"]["code"]), "{body}");
-    assert_eq!(ended.code, Some(6), "{:?}", ended.stderr);
-}
+use crate::shop::Town;
 
 /// Arguments come from the command line, a file, standard input or flags; those of flags are typed
 /// by the method's schema, of which no `echo` is confused.

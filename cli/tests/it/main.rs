@@ -5,11 +5,14 @@
 
 mod bench;
 mod calls;
+mod cases;
 mod completions;
 mod doctor;
+mod gateway;
 mod new;
 mod readme;
 mod registries;
 mod shapes;
 mod shop;
+mod top;
 mod watching;

@@ -1,4 +1,7 @@
-//! The README's transcripts of `micro`: the same but for the node's id.
+//! The README's transcripts of `micro` and of a gateway: the same but for the node's id and the port.
+
+use std::io::Write;
+use std::process::Command;
 
 use micro::Service;
 
@@ -30,28 +33,61 @@ async fn transcripts_are_true() {
     let greeter = hello::GreeterServer::new(hello::English);
     let service = Service::new().settings(town.settings()).id(ID).serve(greeter);
     let _greeter = registered(service).await;
-    let transcripts = transcripts(README);
+    let transcripts = transcripts(README, "micro ");
     assert!(transcripts.len() >= 4, "{transcripts:?}");
     for (command, expected) in transcripts {
-        let words: Vec<_> = command.split(' ').collect();
+        let words: Vec<_> = command.split(' ').skip(1).collect();
         let ended = town.micro(&words).await;
-        assert_eq!(format!("{}{}", ended.stdout, ended.stderr), expected, "micro {command}");
+        assert_eq!(format!("{}{}", ended.stdout, ended.stderr), expected, "{command}");
     }
+}
+
+/// Every `curl` of the gateway in the README prints what stands there.
+#[tokio::test]
+async fn transcripts_of_the_gateway_are_true() {
+    let town = Town::new();
+    let greeter = hello::GreeterServer::new(hello::English);
+    let _greeter = registered(Service::new().settings(town.settings()).id(ID).serve(greeter)).await;
+    let gateway = town.gateway(None).await;
+    let transcripts: Vec<_> = transcripts(README, "curl ")
+        .into_iter()
+        .filter(|(command, _)| command.contains("localhost:8080"))
+        .collect();
+    assert!(transcripts.len() >= 3, "{transcripts:?}");
+    for (command, expected) in transcripts {
+        let line = command.replace("localhost:8080", &gateway.address().to_string());
+        let printed = tokio::task::spawn_blocking(move || curl(&line)).await.unwrap();
+        if let Some(printed) = printed {
+            assert_eq!(printed.trim_end(), expected.trim_end(), "{command}");
+        }
+    }
+}
+
+/// What a line of a shell prints that runs `curl`, if that is installed; says so when it is not.
+fn curl(line: &str) -> Option<String> {
+    if Command::new("curl").arg("--version").output().is_err() {
+        // Past the capture of the test harness.
+        let _ =
+            writeln!(std::io::stderr(), "SKIPPED: curl is not installed, its lines are not run");
+        return None;
+    }
+    let output = Command::new("sh").args(["-c", line]).output().unwrap();
+    Some(String::from_utf8(output.stdout).unwrap())
 }
 
 const README: &str = include_str!("../../../README.md");
 /// That of the README.
 const ID: &str = "01990d3e-5c1b-7c52-9d52-0f9a53d2c7be";
 
-/// The arguments of each `micro`, and the lines it prints.
-fn transcripts(text: &str) -> Vec<(&str, String)> {
+/// Each command that begins so, and the lines it prints.
+fn transcripts<'a>(text: &'a str, begin: &str) -> Vec<(&'a str, String)> {
     let mut transcripts = Vec::new();
     for block in text.split("```console\n").skip(1) {
         let block = block.split("```").next().unwrap_or_default();
         for transcript in block.split("$ ").skip(1) {
             let (command, output) = transcript.split_once('\n').unwrap_or((transcript, ""));
-            if let Some(arguments) = command.strip_prefix("micro ") {
-                transcripts.push((arguments, output.trim_end_matches('\n').to_owned() + "\n"));
+            if command.starts_with(begin) {
+                transcripts.push((command, output.trim_end_matches('\n').to_owned() + "\n"));
             }
         }
     }

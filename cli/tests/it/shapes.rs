@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use micro::registry::{Node, NodeState, Registration};
 use serde_json::json;
+use testbed::eventually;
 
-use crate::shop::{Town, registered};
+use crate::shop::{Town, ask, registered};
 
 /// `services -o json` is a list of versions with their nodes; YAML says the same.
 #[tokio::test]
@@ -78,6 +79,27 @@ async fn describe() {
     ] {
         assert!(text.contains(expected), "{expected:?} is not in\n{text}");
     }
+}
+
+/// `describe -o openapi` is what a gateway in front of this one service answers at `/openapi.json`.
+#[tokio::test]
+async fn openapi() {
+    let town = Town::new();
+    let _shop = town.open("a").await;
+    let _other = registered(town.service("b").name("other")).await;
+    let printed = town.micro(&["describe", "shop", "-o", "openapi"]).await.ok().json();
+    assert_eq!(printed["openapi"], "3.1.0");
+    let price = &printed["paths"]["/shop/price"]["post"];
+    let schema = &price["requestBody"]["content"]["application/json"]["schema"];
+    assert_eq!(schema["required"], json!(["thing"]));
+    let gateway = town.gateway(Some("shop")).await;
+    let address = gateway.address().to_string();
+    // It asks the node for the schemas first.
+    let is_same = async || {
+        let answer = ask(&address, "GET", "/openapi.json", "", "").await;
+        (answer.body == printed).then_some(())
+    };
+    eventually("the gateway says the same", is_same).await;
 }
 
 /// `call -o json` has the answer or the error, and all that is known of the call's way.

@@ -170,6 +170,15 @@ impl Town {
         registered(self.service(id)).await
     }
 
+    /// A gateway in front of this service, or of all.
+    pub(crate) async fn gateway(&self, services: Option<&str>) -> micro_gateway::Gateway {
+        let mut config = micro_gateway::Config::default();
+        config.listen.set_port(0);
+        config.services = services.map(|name| [name.to_owned()].into());
+        let client = Client::connect().settings(self.settings()).await.unwrap();
+        micro_gateway::serve(config, client).await.unwrap()
+    }
+
     pub(crate) async fn registry(&self) -> Arc<dyn Registry> {
         let client = Client::connect().settings(self.settings()).await.unwrap();
         client.registry().clone()
@@ -245,10 +254,31 @@ impl Ended {
 
 /// What a service answers to `curl`: the status, and the body as JSON.
 pub(crate) async fn post(address: &str, path: &str, headers: &str, body: &str) -> (u16, Value) {
+    let Answer { status, body, .. } = ask(address, "POST", path, headers, body).await;
+    (status, body)
+}
+
+/// An answer over HTTP.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    /// Of the headers those that are metadata, by their keys.
+    pub(crate) metadata: BTreeMap<String, String>,
+    pub(crate) body: Value,
+}
+
+/// Asks as `curl` does.
+pub(crate) async fn ask(
+    address: &str,
+    verb: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) -> Answer {
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let length = body.len();
     let request = format!(
-        "POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
+        "{verb} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
          Content-Length: {length}\r\n{headers}\r\n"
     );
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -260,5 +290,11 @@ pub(crate) async fn post(address: &str, path: &str, headers: &str, body: &str) -
     let answer = String::from_utf8(answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{answer:?}"));
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body:?}")))
+    let entry = |line: &str| {
+        let (key, value) = line.strip_prefix("micro-meta-")?.split_once(": ")?;
+        Some((key.to_owned(), value.to_owned()))
+    };
+    let metadata = head.lines().filter_map(entry).collect();
+    let body = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body:?}"));
+    Answer { status, metadata, body }
 }

@@ -89,7 +89,7 @@ async fn a_reader_may_leave() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let mut command = std::process::Command::new(MICRO);
-    command.args(["services", "-o", "json"]).env("MICRO_REGISTRY", town.scene.url());
+    command.args(["services", "-o", "json"]).env_clear().env("MICRO_REGISTRY", town.scene.url());
     let run = move || command.stdout(writer).output().unwrap();
     let output = tokio::task::spawn_blocking(run).await.unwrap();
     let said = String::from_utf8_lossy(&output.stderr);

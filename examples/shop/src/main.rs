@@ -71,7 +71,7 @@ async fn main() -> anyhow::Result<()> {
         // Long, since calls made for a customer end with the customer's own deadline.
         .timeout(Duration::from_secs(60))
         .await?;
-    let service = Service::new();
+    let service = Service::new().metrics_of(&client);
     match arguments.role {
         Role::Stock { delay_ms } => {
             let shelf = Shelf::new(Duration::from_millis(delay_ms));

@@ -48,6 +48,33 @@ async fn calls_wait_for_the_registry() {
     assert_eq!(answer.status, 200, "{}", answer.body);
 }
 
+/// A call ends with its deadline although its body, for which it waited, came late, and has no more
+/// time than any call may have.
+#[tokio::test]
+async fn the_deadline_is_that_of_the_request() {
+    let town = Town::default();
+    let _shop = town.open("a").await;
+    let gateway = town.gateway().await;
+    let asked = Asked::post("/shop/price", r#"{"thing":"tea"}"#).with("micro-timeout", "100ms");
+    let asked = asked.to_text();
+    let (head, body) = asked.split_at(asked.find('{').unwrap());
+    let mut stream = TcpStream::connect(gateway.address()).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    stream.write_all(body.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 504"), "{answer}");
+
+    let short = |config: &mut Config| {
+        (config.timeout, config.max_timeout) =
+            (Duration::from_millis(100), Duration::from_millis(100));
+    };
+    let gateway = town.gateway_with(short).await;
+    let waits = Asked::post("/shop/wait", r#"{"millis":60000}"#).with("micro-timeout", "60s");
+    assert_eq!(waits.of(gateway.address()).await.status, 504);
+}
+
 /// When it stops, what runs is answered, and connections on which nothing is asked are closed.
 #[tokio::test]
 async fn what_runs_is_answered() {

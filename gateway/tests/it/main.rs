@@ -10,6 +10,7 @@ mod http;
 mod lifecycle;
 mod look;
 mod page;
+mod trace;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -304,6 +304,7 @@ mod tests {
             include_str!("../../../README.md"),
             include_str!("../../../docs/src/how-to/balancing.md"),
             include_str!("../../../docs/src/how-to/configuration.md"),
+            include_str!("../../../docs/src/how-to/observe.md"),
             include_str!("../../../docs/src/how-to/overload.md"),
             include_str!("../../../docs/src/how-to/troubleshooting.md"),
             include_str!("../../../docs/src/tutorial.md"),

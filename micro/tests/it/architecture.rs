@@ -243,10 +243,10 @@ fn examples_know_the_facade_only() {
     }
 }
 
-/// The program is one of those who use the facade, and sees nothing below it.
+/// The program is one of those who use the facade and the gateway, and sees nothing below them.
 #[test]
-fn the_program_knows_the_facade_only() {
-    Workspace::load().assert_knows(PROGRAM, &["micro"]);
+fn the_program_knows_the_facade_and_the_gateway_only() {
+    Workspace::load().assert_knows(PROGRAM, &["micro", "micro-gateway"]);
 }
 
 /// What the names of the packages of registry backends begin with.

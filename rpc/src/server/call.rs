@@ -1,5 +1,6 @@
 //! One call of a handler: its panics, its deadline and its first poll.
 
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll, Waker};
 
@@ -32,13 +33,16 @@ impl Call {
     ///
     /// It is about the time that `now` says, which afterwards is the time again.
     pub(super) fn poll_first(&mut self, now: &mut Instant) -> Poll<Outcome> {
-        let route = &self.noted.route;
-        if route.spawns() {
+        if self.noted.route.spawns() {
             return Poll::Pending;
         }
-        let start = *now;
-        let mut cx = Context::from_waker(Waker::noop());
-        let polled = catch_unwind(AssertUnwindSafe(|| self.future.as_mut().poll(&mut cx)));
+        self.poll(&mut Context::from_waker(Waker::noop()), now)
+    }
+
+    /// Polls, and notes how long that took.
+    fn poll(&mut self, cx: &mut Context<'_>, now: &mut Instant) -> Poll<Outcome> {
+        let (route, start) = (&self.noted.route, *now);
+        let polled = catch_unwind(AssertUnwindSafe(|| self.future.as_mut().poll(cx)));
         *now = Instant::now();
         route.polled(now.saturating_duration_since(start));
         let polled = polled.unwrap_or_else(|_| Poll::Ready(Err(route.panicked())));
@@ -49,7 +53,15 @@ impl Call {
     }
 
     /// Runs to the end, at most until the deadline.
-    pub(super) async fn finish(self) -> Outcome {
+    pub(super) async fn finish(mut self) -> Outcome {
+        if self.noted.route.spawns() {
+            // For the first time here, and measured, so that it is seen when it computes no longer.
+            let mut now = Instant::now();
+            let polled = poll_fn(|cx| Poll::Ready(self.poll(cx, &mut now))).await;
+            if let Poll::Ready(outcome) = polled {
+                return outcome;
+            }
+        }
         let Self { mut noted, future, deadline } = self;
         let caught = AssertUnwindSafe(future).catch_unwind();
         let ended = match deadline {

@@ -161,6 +161,9 @@ const BLOCKING: Duration = Duration::from_millis(10);
 const WEIGHT: u32 = 64;
 /// From here on every call of the method gets a task of its own.
 const SPAWN: u32 = 3 * WEIGHT - WEIGHT / 2;
+/// After so many quick polls in a row they have none again: who blocks once in a thousand calls keeps
+/// them, and who was preempted gets rid of them.
+const CONFIRMED: u32 = 4096;
 
 impl Route {
     fn new(contract: Name, method: Option<Name>, handler: impl Handler) -> Self {
@@ -207,9 +210,10 @@ impl Route {
         self.slowness.load(Ordering::Relaxed) >= SPAWN
     }
 
-    /// Notes how long a first poll took. Being preempted looks slow too, but is rare: it takes
-    /// three slow polls, not diluted by many quick ones, to change a method for good, or one that
-    /// is longer than a preemption nearly ever is.
+    /// Notes how long a first poll took, wherever it was made. It takes three slow polls, not diluted
+    /// by many quick ones, to change a method, or one that blocks; and as many quick ones as
+    /// [`CONFIRMED`] to change it back, since a thread that is preempted looks slow, too, as all do
+    /// where processor time is rationed.
     pub(super) fn polled(&self, took: Duration) {
         let before = self.slowness.load(Ordering::Relaxed);
         let after = match took {
@@ -217,8 +221,14 @@ impl Route {
             took if took > SLOW => before + WEIGHT,
             _ => before.saturating_sub(1),
         };
+        let after = match after {
+            SPAWN.. if took > SLOW => SPAWN + CONFIRMED,
+            // One slow poll more or less does not tell.
+            after if before >= SPAWN && after < SPAWN => 0,
+            after => after,
+        };
         // Calls that race here lose a note, which delays the change by a call.
-        if after != before && before < SPAWN {
+        if after != before {
             self.slowness.store(after, Ordering::Relaxed);
         }
     }
@@ -273,7 +283,7 @@ mod tests {
         assert!(error.contains("any other") && error.contains("`a`"), "{error}");
     }
 
-    /// A method that computes is given tasks for good; rare slow polls do not make it so.
+    /// A method that computes is given tasks; rare slow polls do not make it so.
     #[test]
     fn learns_which_methods_compute() {
         let route = Route::new("a".into(), Some("x".into()), echo);
@@ -282,9 +292,24 @@ mod tests {
             (0..1000).for_each(|_| route.polled(SLOW / 2));
         }
         assert!(!route.spawns());
-        (0..3).for_each(|_| route.polled(2 * SLOW));
-        (0..1000).for_each(|_| route.polled(SLOW / 2));
+        for _ in 0..10 {
+            (0..3).for_each(|_| route.polled(2 * SLOW));
+            (0..1000).for_each(|_| route.polled(SLOW / 2));
+            assert!(route.spawns());
+        }
+    }
+
+    /// A method that was preempted, and is quick ever after, has no tasks in the end.
+    #[test]
+    fn learns_which_methods_were_only_held_up() {
+        let route = Route::new("a".into(), Some("x".into()), echo);
+        route.polled(2 * BLOCKING);
+        (0..CONFIRMED).for_each(|_| route.polled(SLOW / 2));
         assert!(route.spawns());
+        route.polled(SLOW / 2);
+        assert!(!route.spawns());
+        (0..2).for_each(|_| route.polled(2 * SLOW));
+        assert!(!route.spawns(), "it begins anew");
     }
 
     /// A method that blocked once is given tasks from the next call on.

@@ -35,11 +35,13 @@ pub struct ServerStats {
 #[non_exhaustive]
 pub struct MethodStats {
     /// `None` for the calls that led to no method: unknown ones, and those that were refused before
-    /// anybody looked which they were for.
+    /// anybody looked which they were for, as over `micro/1` a server with too much to do refuses
+    /// them. Over HTTP, and of those that waited their turn in vain, it is known.
     pub contract: Option<Name>,
     /// `None` for all that a [fallback](crate::Router::fallback) served as well.
     pub method: Option<Name>,
-    /// How long those took that succeeded, or ended with a code, from when the server had read them.
+    /// How long those took that succeeded, or ended with a code, from when the server had read them,
+    /// or their head if it refused to read the rest.
     /// Those that their callers gave up ended as *cancelled*.
     pub ends: Vec<(Result<(), Code>, Durations)>,
 }

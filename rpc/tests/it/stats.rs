@@ -3,6 +3,11 @@
 use std::time::Duration;
 
 use micro_rpc::{Code, Limits, ServerHandle};
+#[cfg(feature = "http")]
+use micro_rpc::{MemoryNetwork, Server, ServerConfig};
+
+#[cfg(feature = "http")]
+use tokio::io::AsyncWriteExt;
 
 use crate::support::*;
 
@@ -82,6 +87,46 @@ async fn unknown_methods_are_counted_together() {
     }
     assert_eq!(ended(&server, None, Err(Code::Unimplemented)), 100);
     assert_eq!(server.stats().methods.len(), known);
+}
+
+/// Over HTTP, too, a call is refused for want of places under its method, and counts from when its
+/// body has come, however slowly its caller sent that.
+#[cfg(feature = "http")]
+#[tokio::test(start_paused = true)]
+async fn calls_over_http_are_counted_from_when_they_have_been_read() {
+    let network = MemoryNetwork::new();
+    let counts = Counts::default();
+    let limits = Limits { max_running: 1, min_running: 1, max_queued: 0, ..Limits::default() };
+    let config = ServerConfig { limits, ..Default::default() };
+    let server = Server::new(router(&counts)).unwrap().config(config);
+    let server = server.start(vec![network.listen("node").unwrap()]);
+    let post = async |method: &str| {
+        let mut raw = Raw(network.connect("node").unwrap());
+        let head = format!(
+            "POST /test/{method} HTTP/1.1
+Host: localhost
+Connection: close
+Content-Length: 2
+
+"
+        );
+        raw.send(head.as_bytes()).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        // Who was refused before may find the connection closed.
+        let _ = raw.0.write_all(b"{}").await;
+        raw
+    };
+    post("echo").await.rest().await;
+    let hangs = post("hang").await;
+    until("it hangs", || server.stats().running == 1).await;
+    post("echo").await.rest().await;
+    let (ok, refused) = (Ok(()), Err(Code::ResourceExhausted));
+    let echo = Some("echo");
+    assert_eq!((ended(&server, echo, ok), ended(&server, echo, refused)), (1, 1));
+    let stats = server.stats();
+    let sums = stats.methods.iter().flat_map(|method| &method.ends).map(|(_, took)| took.sum);
+    assert!(sums.max().unwrap() < Duration::from_secs(5), "{stats:?}");
+    drop(hangs);
 }
 
 /// What runs, what waits and what is refused for want of places is told.

@@ -24,14 +24,15 @@ async fn transcripts_are_true() {
                 assert!(test.permissions().mode() & 0o100 != 0, "./test is not executable");
                 assert_eq!(output, "", "what ./test prints depends on the machine");
             }
+            // The program's own tests run these, and those that ask the gateway.
+            micro if micro.starts_with("micro ") => {}
+            curl if curl.starts_with("curl ") && curl.contains("localhost:8080") => {}
             curl if curl.starts_with("curl ") => {
                 if has_curl() {
                     let printed = shell(&with_address(curl, &hello.address));
                     assert_eq!(output.trim_end(), printed.trim_end(), "{curl}");
                 }
             }
-            // The program's own tests run these.
-            micro if micro.starts_with("micro ") => {}
             other => panic!("nothing checks the transcript of {other:?}: add it here"),
         }
     }

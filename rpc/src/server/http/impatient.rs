@@ -99,3 +99,38 @@ impl<S> std::fmt::Debug for Impatient<S> {
         f.debug_struct("Impatient").field("written", &self.written).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::time::sleep;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// Who reads nothing is given up, however much there is to write.
+    #[tokio::test(start_paused = true)]
+    async fn nobody_reads() {
+        let (ours, _theirs) = duplex(16);
+        let written = Impatient::new(ours, PATIENCE).write_all(&[0; 64]).await;
+        assert_eq!(written.map_err(|error| error.kind()), Err(io::ErrorKind::TimedOut));
+    }
+
+    /// Who reads slowly is waited for.
+    #[tokio::test(start_paused = true)]
+    async fn somebody_reads_slowly() {
+        const PIECE: usize = 64 * 1024;
+        let (ours, mut theirs) = duplex(PIECE);
+        let mut impatient = Impatient::new(ours, PATIENCE);
+        let read = async {
+            for _ in 0..8 {
+                sleep(PATIENCE * 9 / 10).await;
+                theirs.read_exact(&mut [0; PIECE]).await.expect("it comes");
+            }
+        };
+        let whole = [0; 8 * PIECE];
+        let (written, ()) = tokio::join!(impatient.write_all(&whole), read);
+        written.expect("it was read");
+    }
+}

@@ -105,34 +105,33 @@ where
     B: Body,
     B::Error: Into<BoxError>,
 {
-    let since = Instant::now();
-    match open(request, path, caller, shared).await {
-        Ok((called, request, verdict)) => {
+    let mut since = Instant::now();
+    let called = find(request.method(), path, shared)
+        .inspect_err(|refusal| shared.note_astray(refusal.code(), since.elapsed()))?;
+    match open(request, &called, &mut since, caller, shared).await {
+        Ok((request, verdict)) => {
             let noted = Noted::new(called.route, since);
             run(called.number, noted, request, verdict, caller, shared).await
         }
         Err(refusal) => {
-            shared.note_astray(refusal.code(), since.elapsed());
+            called.route.tally.note(Err(refusal.code()), since.elapsed());
             Err(refusal)
         }
     }
 }
 
-/// Reads a request and passes it through the gates.
-async fn open<'a, B>(
+/// Reads a request and passes it through the gates; `since` becomes the time when it has been read.
+async fn open<B>(
     request: hyper::Request<B>,
-    path: &'a str,
+    called: &Called<'_>,
+    since: &mut Instant,
     caller: &Caller,
-    shared: &'a Arc<Shared>,
-) -> Result<(Called<'a>, Request, Verdict), Refusal>
+    shared: &Arc<Shared>,
+) -> Result<(Request, Verdict), Refusal>
 where
     B: Body,
     B::Error: Into<BoxError>,
 {
-    let (called, method) = find(path, shared)?;
-    if request.method() != Method::POST {
-        return Err(Refusal::method_not_allowed("POST", path));
-    }
     if shared.is_stopping() {
         return Err(call::draining().into());
     }
@@ -140,7 +139,7 @@ where
         rate.check()?;
     }
     let (head, body) = request.into_parts();
-    let names = (called.route.contract.clone(), called.route.name_of(method));
+    let names = (called.route.contract.clone(), called.route.name_of(called.method));
     let mut call = Request::new(names.0, names.1, Codec::Json, Bytes::new());
     call.deadline = headers::deadline(&head.headers)?;
     call.criticality = headers::criticality(&head.headers)?;
@@ -159,28 +158,33 @@ where
     };
     // None at all stands for a request without fields.
     call.body = if body.is_empty() { Bytes::from_static(b"{}") } else { body };
-    caller.pulse.beat(Instant::now());
-    if call.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+    *since = Instant::now();
+    caller.pulse.beat(*since);
+    if call.deadline.is_some_and(|deadline| deadline <= *since) {
         return Err(call::expired().refused().into());
     }
     let verdict = Gate::admit(shared, called.number, call.criticality).map_err(Status::from)?;
-    Ok((called, call, verdict))
+    Ok((call, verdict))
 }
 
-/// The method that is called, and its number among all.
+/// The method that is called, and its route with the number of that among all.
 struct Called<'a> {
     number: usize,
     route: &'a Arc<Route>,
+    method: &'a str,
 }
 
-/// The route a path leads to, and the method it names.
-fn find<'a>(path: &'a str, shared: &'a Shared) -> Result<(Called<'a>, &'a str), Refusal> {
+/// What is called with this verb at this path.
+fn find<'a>(verb: &Method, path: &'a str, shared: &'a Shared) -> Result<Called<'a>, Refusal> {
     let names = path.strip_prefix('/').and_then(|names| names.split_once('/'));
     let Some((contract, method)) = names else { return Err(Refusal::not_found(path)) };
     let routes = &shared.routes;
     let unknown = || Refusal::unknown_method(&routes.unknown(contract, method));
     let (number, route) = routes.find(contract, method).ok_or_else(unknown)?;
-    Ok((Called { number, route }, method))
+    if verb != Method::POST {
+        return Err(Refusal::method_not_allowed("POST", path));
+    }
+    Ok(Called { number, route, method })
 }
 
 /// Runs the handler on the connection's task, which does nothing else meanwhile.
