@@ -121,6 +121,9 @@ fn ready(state: &State) -> Reply {
     if state.is_stopping() {
         return text(StatusCode::SERVICE_UNAVAILABLE, "stopping");
     }
+    if state.services.has_changed().is_err() {
+        return text(StatusCode::SERVICE_UNAVAILABLE, "the registry is gone");
+    }
     match state.services().has_answered {
         true => text(StatusCode::OK, "ok"),
         false => text(StatusCode::SERVICE_UNAVAILABLE, "the registry has not answered yet"),

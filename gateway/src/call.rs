@@ -28,6 +28,10 @@ pub(crate) async fn answer(head: &Parts, body: Incoming, state: &State) -> Resul
     let body = match head.method {
         Verb::POST => read(body, state).await?,
         Verb::GET if method.idempotent => from_query(head, &method)?,
+        Verb::GET if method.endpoint.is_none() && is_undescribed(path.service, state) => {
+            let message = undescribed(path.service);
+            return Err(Status::new(Code::Unavailable, message).into());
+        }
         _ => return Err(wrong_verb(&method, head)),
     };
     if until <= Instant::now() {
@@ -47,7 +51,8 @@ pub(crate) async fn answer(head: &Parts, body: Incoming, state: &State) -> Resul
     if let Some(filter) = filter(&head.headers)? {
         call = call.filter(filter);
     }
-    let replied = call.encoded_reply().await.map_err(|error| refusal(&error, is_listed))?;
+    let replied = call.encoded_reply().await;
+    let replied = replied.map_err(|error| refusal(&error, is_listed, path.service, state))?;
     answered(replied)
 }
 
@@ -118,9 +123,8 @@ async fn find(path: &Path<'_>, until: Instant, state: &State) -> Result<Method, 
         Some(known) => is_enough(known, path),
         None => services.has_answered,
     });
-    let late = "the registry did not answer before the deadline";
     let services = match timeout_at(until, clear).await {
-        Err(_) => return Err(Status::new(Code::DeadlineExceeded, late).into()),
+        Err(_) => return Err(too_late(path.service, state).into()),
         Ok(Err(_)) => return Err(Status::new(Code::Unavailable, "the registry is gone").into()),
         Ok(Ok(services)) => services.clone(),
     };
@@ -128,9 +132,17 @@ async fn find(path: &Path<'_>, until: Instant, state: &State) -> Result<Method, 
     look_up(known, path)
 }
 
+fn too_late(service: &str, state: &State) -> Status {
+    let message = match state.services().has_answered {
+        true => format!("no node of `{service}` said before the deadline what it serves"),
+        false => "the registry did not answer before the deadline".to_owned(),
+    };
+    Status::new(Code::DeadlineExceeded, message)
+}
+
 /// Whether the method can be told from what is known.
 fn is_enough(known: &Known, path: &Path<'_>) -> bool {
-    known.is_described
+    known.is_settled
         || matches!(find_in(known, path), Found::Method(Method { endpoint: Some(_), .. }))
 }
 
@@ -285,12 +297,25 @@ const NODE: HeaderName = HeaderName::from_static("micro-node");
 const ATTEMPTS: HeaderName = HeaderName::from_static("micro-attempts");
 
 /// The error of a call; an unknown method is one of the path.
-fn refusal(error: &Error, is_listed: bool) -> Refusal {
-    if error.code() == Code::Unimplemented && !is_listed {
-        let message = format!("{}; GET /openapi.json lists what there is", error.message());
-        return Refusal::new(StatusCode::NOT_FOUND, Status::new(error.code(), message));
+fn refusal(error: &Error, is_listed: bool, service: &str, state: &State) -> Refusal {
+    if error.code() != Code::Unimplemented || is_listed {
+        return error.to_status().into();
     }
-    error.to_status().into()
+    let message = match is_undescribed(service, state) {
+        true => format!("{}; {}", error.message(), undescribed(service)),
+        false => format!("{}; GET /openapi.json lists what there is", error.message()),
+    };
+    Refusal::new(StatusCode::NOT_FOUND, Status::new(error.code(), message))
+}
+
+fn is_undescribed(service: &str, state: &State) -> bool {
+    state.services().get(service).is_some_and(|known| !known.is_described)
+}
+
+fn undescribed(service: &str) -> String {
+    format!(
+        "no node of `{service}` says what it serves: call it with POST /{service}/contract/method"
+    )
 }
 
 fn nothing_at(path: &str) -> Refusal {

@@ -33,7 +33,7 @@ pub async fn serve(config: Config, client: Client) -> Result<Gateway, Error> {
     let address = listener.local_addr().map_err(failed)?;
     let updates = client.registry().watch(Scope::All).await.map_err(Error::Registry)?;
     let (stop, stopping) = watch::channel(());
-    let (follower, services, events) = follow::new(updates, &config);
+    let (follower, services, events) = follow::new(updates, &config, client.clone());
     let state = Arc::new(State::new(config, client, services, events, stopping));
     let mut tasks = JoinSet::new();
     tasks.spawn(run(listener, state, follower));
