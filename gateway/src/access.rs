@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use http::header::{AUTHORIZATION, HeaderName};
+use http::header::{AUTHORIZATION, HeaderMap, HeaderName};
 use http::request::Parts;
 use micro::Code;
 use micro::rpc::Status;
@@ -22,20 +22,47 @@ pub enum Access {
     /// Those whose header has one of these values, which a proxy in front sets.
     #[allow(missing_docs)]
     Header { name: HeaderName, values: Vec<String> },
-    /// Those whom this lets pass; what it answers instead goes to the others.
+    /// Those whom this lets pass; what it answers instead goes to the others. The header
+    /// `authorization` goes along to services.
     Rule(Arc<Rule>),
 }
 
-/// Looks at the head of a request, and lets it pass or says why not.
-pub type Rule = dyn Fn(&Parts) -> Result<(), Status> + Send + Sync;
+/// Looks at a request, and lets it pass or says why not.
+///
+/// Several paths lead to a method, and not every path leads to one: what may be called is to be
+/// decided by [`Asked::call`], not by the path.
+pub type Rule = dyn Fn(&Asked<'_>) -> Result<(), Status> + Send + Sync;
+
+/// What somebody asks for.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Asked<'a> {
+    /// The head of the request.
+    pub head: &'a Parts,
+    /// The method it calls; `None` for what is only looked at, such as `/services`, and for a path
+    /// that leads to no method.
+    pub call: Option<Called<'a>>,
+}
+
+/// The method that is called, whatever the path that leads to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Called<'a> {
+    /// The service.
+    pub service: &'a str,
+    /// Its contract.
+    pub contract: &'a str,
+    /// The contract's method.
+    pub method: &'a str,
+}
 
 impl Access {
-    /// Whether a request may pass.
+    /// Whether a request may pass, by its head alone where that decides.
     pub(crate) fn check(&self, head: &Parts) -> Result<(), Status> {
         match self {
             Self::Anybody => Ok(()),
             Self::Bearer(tokens) => {
-                let sent = token(head).ok_or_else(|| unauthenticated("a bearer token"))?;
+                let sent = token(&head.headers).ok_or_else(|| unauthenticated("a bearer token"))?;
                 is_among(tokens, sent).then_some(()).ok_or_else(|| unauthenticated("another token"))
             }
             Self::Header { name, values } => {
@@ -44,7 +71,15 @@ impl Access {
                 let what = format!("a known value of the header `{name}`");
                 is_known.then_some(()).ok_or_else(|| unauthenticated(&what))
             }
-            Self::Rule(rule) => rule(head),
+            Self::Rule(_) => Ok(()),
+        }
+    }
+
+    /// Whether the rule, if there is one, lets it pass.
+    pub(crate) fn check_rule(&self, head: &Parts, call: Option<Called<'_>>) -> Result<(), Status> {
+        match self {
+            Self::Rule(rule) => rule(&Asked { head, call }),
+            _ => Ok(()),
         }
     }
 
@@ -70,9 +105,9 @@ impl fmt::Debug for Access {
     }
 }
 
-/// The scheme is compared without case, as RFC 9110 has it.
-fn token(head: &Parts) -> Option<&[u8]> {
-    let value = head.headers.get(AUTHORIZATION)?.as_bytes();
+/// The bearer token; the scheme is compared without case, as RFC 9110 has it.
+pub(crate) fn token(headers: &HeaderMap) -> Option<&[u8]> {
+    let value = headers.get(AUTHORIZATION)?.as_bytes();
     let (scheme, token) = value.split_at_checked(SCHEME.len())?;
     scheme.eq_ignore_ascii_case(SCHEME).then(|| token.trim_ascii())
 }

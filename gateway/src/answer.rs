@@ -2,19 +2,21 @@
 
 use std::sync::Arc;
 
-use http::header::{CONNECTION, HeaderValue, ORIGIN, TRANSFER_ENCODING, WWW_AUTHENTICATE};
+use http::header::{
+    CACHE_CONTROL, CONNECTION, HeaderValue, ORIGIN, TRANSFER_ENCODING, WWW_AUTHENTICATE,
+};
 use http::request::Parts;
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
+use micro::Client;
 use micro::rpc::Status;
 use micro::rpc::web::{Refusal, check_source};
-use micro::{Client, Code};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::{Semaphore, broadcast, watch};
 
 use crate::body::{Body, Reply, reply, text};
 use crate::catalogue::{Change, Services};
 use crate::figures::{self, Figures};
-use crate::{Config, call, cors, look, openapi, page};
+use crate::{Access, Config, call, cors, look, openapi, page};
 
 /// What all requests have in common.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub(crate) struct State {
     pub(crate) services: watch::Receiver<Arc<Services>>,
     pub(crate) events: broadcast::Sender<Change>,
     pub(crate) figures: Figures,
+    /// Those who listen to events leave room for those who call.
+    pub(crate) listeners: Arc<Semaphore>,
     /// Changes, by its end, when the gateway is to stop.
     pub(crate) stopping: watch::Receiver<()>,
 }
@@ -36,7 +40,9 @@ impl State {
         events: broadcast::Sender<Change>,
         stopping: watch::Receiver<()>,
     ) -> Self {
-        Self { config, client, services, events, figures: Figures::default(), stopping }
+        let listeners = (config.max_connections / 4).clamp(1, Semaphore::MAX_PERMITS);
+        let listeners = Arc::new(Semaphore::new(listeners));
+        Self { config, client, services, events, figures: Figures::default(), listeners, stopping }
     }
 
     /// The services as they are now.
@@ -62,9 +68,12 @@ pub(crate) async fn answer(request: Request<Incoming>, state: &Arc<State>) -> Re
     let refused = |refusal: Refusal| refusal.into_response().map(Body::from);
     let mut reply = route(request, state).await.unwrap_or_else(refused);
     state.figures.count(reply.status());
-    cors::expose(&state.config, origin.as_ref(), reply.headers_mut());
+    let headers = reply.headers_mut();
+    // What is there now, and was said to this caller, is for nobody else and for no other time.
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    cors::expose(&state.config, origin.as_ref(), headers);
     if is_last {
-        reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     reply
 }
@@ -80,20 +89,24 @@ async fn route(request: Request<Incoming>, state: &Arc<State>) -> Result<Reply, 
         return to_look_at(&head, reply);
     }
     if let Err(status) = config.access.check(&head) {
-        return Ok(denied(status));
+        return Ok(denied(status, &config.access));
     }
-    match head.uri.path() {
-        "/metrics" => to_look_at(&head, reply(figures::TYPE, state.metrics())),
-        "/services" => to_look_at(&head, look::services(state)),
-        "/describe" => to_look_at(&head, look::describe(head.uri.query(), state)?),
-        "/events" => to_look_at(&head, look::events(state)),
-        "/openapi.json" => {
-            let document = openapi::document(state).to_string();
-            to_look_at(&head, reply("application/json", document))
-        }
-        _ => call::answer(&head, body, state).await,
+    if !LOOKS.contains(&head.uri.path()) {
+        return call::answer(&head, body, state).await;
     }
+    config.access.check_rule(&head, None)?;
+    let reply = match head.uri.path() {
+        "/metrics" => reply(figures::TYPE, state.metrics()),
+        "/services" => look::services(state),
+        "/describe" => look::describe(head.uri.query(), state)?,
+        "/events" => look::events(state)?,
+        _ => reply("application/json", openapi::document(state).to_string()),
+    };
+    to_look_at(&head, reply)
 }
+
+/// What is only looked at; every other path is a call's.
+const LOOKS: [&str; 5] = ["/metrics", "/services", "/describe", "/events", "/openapi.json"];
 
 /// What tells nothing about services.
 fn for_everybody(head: &Parts, state: &State) -> Option<Reply> {
@@ -107,6 +120,9 @@ fn for_everybody(head: &Parts, state: &State) -> Option<Reply> {
 fn ready(state: &State) -> Reply {
     if state.is_stopping() {
         return text(StatusCode::SERVICE_UNAVAILABLE, "stopping");
+    }
+    if state.services.has_changed().is_err() {
+        return text(StatusCode::SERVICE_UNAVAILABLE, "the registry is gone");
     }
     match state.services().has_answered {
         true => text(StatusCode::OK, "ok"),
@@ -122,11 +138,10 @@ fn to_look_at(head: &Parts, reply: Reply) -> Result<Reply, Refusal> {
     }
 }
 
-/// Browsers and programs are told what is asked of them.
-fn denied(status: Status) -> Reply {
-    let asks = status.code() == Code::Unauthenticated;
+/// Browsers and programs are told what is asked of them, where HTTP has a name for it.
+fn denied(status: Status, access: &Access) -> Reply {
     let mut reply = Refusal::from(status).into_response().map(Body::from);
-    if asks {
+    if matches!(access, Access::Bearer(_)) {
         reply.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     reply

@@ -1,7 +1,9 @@
 //! A call: from a request to a service, and back.
 
+use std::net::IpAddr;
+
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN};
 use http::request::Parts;
 use http::{Method as Verb, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -12,26 +14,33 @@ use micro::rpc::{Codec, Metadata, Status};
 use micro::{Code, Error, Filter, Reply as Replied};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::Config;
+use crate::access::{Called, token};
 use crate::answer::State;
 use crate::body::{Reply, reply};
 use crate::catalogue::{Found, Known, Method};
 
 /// Makes the call that a request is, and answers it.
 pub(crate) async fn answer(head: &Parts, body: Incoming, state: &State) -> Result<Reply, Refusal> {
-    let path = head.uri.path();
-    let path = Path::of(path).ok_or_else(|| nothing_at(path))?;
-    let timeout = web::timeout(&head.headers)?.unwrap_or(state.config.timeout);
-    let method = find(&path, Instant::now() + timeout, state).await?;
+    let until = until(head, state)?;
+    let (path, method) = resolve(head, until, state).await?;
     let is_listed = method.endpoint.is_some();
     let body = match head.method {
         Verb::POST => read(body, state).await?,
         Verb::GET if method.idempotent => from_query(head, &method)?,
+        Verb::GET if method.endpoint.is_none() && is_undescribed(path.service, state) => {
+            let message = undescribed(path.service);
+            return Err(Status::new(Code::Unavailable, message).into());
+        }
         _ => return Err(wrong_verb(&method, head)),
     };
+    if until <= Instant::now() {
+        return Err(Status::new(Code::DeadlineExceeded, LATE).into());
+    }
     let Method { contract, name, idempotent, .. } = method;
     let body = Encoded::new(Codec::Json, body);
     let mut call = state.client.call_encoded(path.service, contract, name, body);
-    call = call.timeout(timeout).idempotent(idempotent);
+    call = call.timeout(until - Instant::now()).idempotent(idempotent);
     call = call.criticality(web::criticality(&head.headers)?);
     for (key, value) in metadata(&head.headers, state)?.iter() {
         call = call.metadata(key, value);
@@ -42,8 +51,40 @@ pub(crate) async fn answer(head: &Parts, body: Incoming, state: &State) -> Resul
     if let Some(filter) = filter(&head.headers)? {
         call = call.filter(filter);
     }
-    let replied = call.encoded_reply().await.map_err(|error| refusal(&error, is_listed))?;
+    let replied = call.encoded_reply().await;
+    let replied = replied.map_err(|error| refusal(&error, is_listed, path.service, state))?;
     answered(replied)
+}
+
+const LATE: &str = "the deadline passed before the call could begin";
+
+/// When the call ends, the time included for which it waits and is read.
+fn until(head: &Parts, state: &State) -> Result<Instant, Refusal> {
+    let Config { timeout, max_timeout, .. } = state.config;
+    let timeout = web::timeout(&head.headers)?.unwrap_or(timeout);
+    Ok(Instant::now() + timeout.min(max_timeout))
+}
+
+/// The method that a request calls, if it may.
+async fn resolve<'a>(
+    head: &'a Parts,
+    until: Instant,
+    state: &State,
+) -> Result<(Path<'a>, Method), Refusal> {
+    let access = &state.config.access;
+    let path = head.uri.path();
+    let found = match Path::of(path) {
+        Some(path) => find(&path, until, state).await.map(|method| (path, method)),
+        None => Err(nothing_at(path)),
+    };
+    // Who may not call is not told either what there is.
+    let called = found.as_ref().ok().map(|(path, method)| Called {
+        service: path.service,
+        contract: &method.contract,
+        method: &method.name,
+    });
+    access.check_rule(head, called)?;
+    found
 }
 
 /// What a call's path names.
@@ -82,9 +123,8 @@ async fn find(path: &Path<'_>, until: Instant, state: &State) -> Result<Method, 
         Some(known) => is_enough(known, path),
         None => services.has_answered,
     });
-    let late = "the registry did not answer before the deadline";
     let services = match timeout_at(until, clear).await {
-        Err(_) => return Err(Status::new(Code::DeadlineExceeded, late).into()),
+        Err(_) => return Err(too_late(path.service, state).into()),
         Ok(Err(_)) => return Err(Status::new(Code::Unavailable, "the registry is gone").into()),
         Ok(Ok(services)) => services.clone(),
     };
@@ -92,9 +132,17 @@ async fn find(path: &Path<'_>, until: Instant, state: &State) -> Result<Method, 
     look_up(known, path)
 }
 
+fn too_late(service: &str, state: &State) -> Status {
+    let message = match state.services().has_answered {
+        true => format!("no node of `{service}` said before the deadline what it serves"),
+        false => "the registry did not answer before the deadline".to_owned(),
+    };
+    Status::new(Code::DeadlineExceeded, message)
+}
+
 /// Whether the method can be told from what is known.
 fn is_enough(known: &Known, path: &Path<'_>) -> bool {
-    known.is_described
+    known.is_settled
         || matches!(find_in(known, path), Found::Method(Method { endpoint: Some(_), .. }))
 }
 
@@ -143,7 +191,7 @@ async fn read(body: Incoming, state: &State) -> Result<Bytes, Refusal> {
 
 /// The arguments in a query, as the method's schema says what they are.
 fn from_query(head: &Parts, method: &Method) -> Result<Bytes, Refusal> {
-    from_elsewhere(&head.headers)?;
+    from_elsewhere(head)?;
     let Some(endpoint) = &method.endpoint else { return Err(wrong_verb(method, head)) };
     let query = head.uri.query().unwrap_or_default();
     let pairs: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
@@ -154,18 +202,40 @@ fn from_query(head: &Parts, method: &Method) -> Result<Bytes, Refusal> {
 }
 
 /// Refuses what a page of a foreign site makes a browser get, an image for example, of which it does
-/// not send the origin.
-fn from_elsewhere(headers: &HeaderMap) -> Result<(), Refusal> {
-    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+/// not send the origin. Browsers say where such a request comes from over `https` and to the
+/// loopback; elsewhere it has to have something that a page cannot add.
+fn from_elsewhere(head: &Parts) -> Result<(), Refusal> {
+    let headers = &head.headers;
     // With an origin it was checked already.
-    let is_known = headers.contains_key(http::header::ORIGIN);
-    match site {
-        Some(b"cross-site" | b"same-site") if !is_known => {
-            let message = "pages of other sites may not call this server";
-            Err(Status::new(Code::PermissionDenied, message).into())
-        }
-        _ => Ok(()),
+    if headers.contains_key(ORIGIN) {
+        return Ok(());
     }
+    let message = match headers.get("sec-fetch-site").map(HeaderValue::as_bytes) {
+        Some(b"cross-site" | b"same-site") => "pages of other sites may not call this server",
+        None if !is_loopback(head) && !is_no_page(headers) => UNKNOWN_SOURCE,
+        _ => return Ok(()),
+    };
+    Err(Status::new(Code::PermissionDenied, message).into())
+}
+
+const UNKNOWN_SOURCE: &str = "a GET that may be of any page is not answered: use POST, or send a \
+                              header such as micro-timeout or a bearer token";
+
+/// Whether the host is one to which browsers say which page asks. Only HTTP/1.0 names none, which
+/// browsers do not speak.
+fn is_loopback(head: &Parts) -> bool {
+    let named = head.headers.get(HOST).and_then(|host| host.to_str().ok()?.parse().ok());
+    let Some(host) = head.uri.authority().cloned().or(named) else {
+        return !head.headers.contains_key(HOST);
+    };
+    let name = host.host().trim_start_matches('[').trim_end_matches(']');
+    let is_address = name.parse().is_ok_and(|address: IpAddr| address.is_loopback());
+    is_address || name.eq_ignore_ascii_case("localhost")
+}
+
+/// Whether it has what browsers add for no page: passwords they know they send of their own accord.
+fn is_no_page(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| name.as_str().starts_with("micro-")) || token(headers).is_some()
 }
 
 /// What goes along: what does on a service's own port, and the headers that are to be forwarded.
@@ -175,13 +245,27 @@ fn metadata(headers: &HeaderMap, state: &State) -> Result<Metadata, Refusal> {
         metadata.remove("authorization");
     }
     for name in &state.config.forward {
-        let Some(value) = headers.get(name) else { continue };
-        let invalid = |why: String| Status::new(Code::InvalidArgument, why);
-        let value = std::str::from_utf8(value.as_bytes())
-            .map_err(|_| invalid(format!("the `{name}` header cannot be read")))?;
-        metadata.insert(name.as_str(), value).map_err(|error| invalid(error.to_string()))?;
+        // A proxy in front sees to the header, and callers write `micro-meta-*` as they like.
+        metadata.remove(name.as_str());
+        let Some(value) = only(headers, name)? else { continue };
+        let inserted = metadata.insert(name.as_str(), value);
+        inserted.map_err(|error| Status::new(Code::InvalidArgument, error.to_string()))?;
     }
     Ok(metadata)
+}
+
+/// The value of a header that may come once at most, for who reads another of two is deceived.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Status> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next().map(|value| std::str::from_utf8(value.as_bytes()));
+    match (first, values.next()) {
+        (None, _) => Ok(None),
+        (Some(Ok(value)), None) => Ok(Some(value)),
+        _ => {
+            let message = format!("the `{name}` header comes twice, or cannot be read");
+            Err(Status::new(Code::InvalidArgument, message))
+        }
+    }
 }
 
 /// Which versions come into question, by the header `micro-version`.
@@ -213,12 +297,25 @@ const NODE: HeaderName = HeaderName::from_static("micro-node");
 const ATTEMPTS: HeaderName = HeaderName::from_static("micro-attempts");
 
 /// The error of a call; an unknown method is one of the path.
-fn refusal(error: &Error, is_listed: bool) -> Refusal {
-    if error.code() == Code::Unimplemented && !is_listed {
-        let message = format!("{}; GET /openapi.json lists what there is", error.message());
-        return Refusal::new(StatusCode::NOT_FOUND, Status::new(error.code(), message));
+fn refusal(error: &Error, is_listed: bool, service: &str, state: &State) -> Refusal {
+    if error.code() != Code::Unimplemented || is_listed {
+        return error.to_status().into();
     }
-    error.to_status().into()
+    let message = match is_undescribed(service, state) {
+        true => format!("{}; {}", error.message(), undescribed(service)),
+        false => format!("{}; GET /openapi.json lists what there is", error.message()),
+    };
+    Refusal::new(StatusCode::NOT_FOUND, Status::new(error.code(), message))
+}
+
+fn is_undescribed(service: &str, state: &State) -> bool {
+    state.services().get(service).is_some_and(|known| !known.is_described)
+}
+
+fn undescribed(service: &str) -> String {
+    format!(
+        "no node of `{service}` says what it serves: call it with POST /{service}/contract/method"
+    )
 }
 
 fn nothing_at(path: &str) -> Refusal {

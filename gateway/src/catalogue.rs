@@ -1,6 +1,6 @@
 //! What there is to call and who serves it, over what the registry and the nodes tell.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use micro::dynamic::Description;
@@ -18,8 +18,9 @@ pub(crate) struct Catalogue {
     services: Services,
     /// Those of the services that have no nodes any more, the first that left first.
     gone: VecDeque<Arc<str>>,
-    /// What nodes said of their versions: registrations have no schemas, and may leave out methods.
-    told: HashMap<VersionOf, Told>,
+    /// What nodes said of their versions, by service and version: registrations have no schemas, and
+    /// may leave out methods.
+    told: HashMap<String, HashMap<String, Told>>,
 }
 
 /// The services there are; cloning copies the index alone.
@@ -37,8 +38,10 @@ pub(crate) struct Known {
     pub(crate) versions: Vec<Service>,
     /// What each of the versions serves, as far as that is known.
     pub(crate) descriptions: Vec<Description>,
-    /// Whether the methods of each are known.
+    /// Whether the methods of each are known, as its newest node has them.
     pub(crate) is_described: bool,
+    /// Whether they are, or nodes were asked in vain.
+    pub(crate) is_settled: bool,
     methods: HashMap<String, Vec<Method>>,
     contracts: Vec<Name>,
 }
@@ -57,11 +60,14 @@ pub(crate) struct Method {
 /// A service and one of its versions.
 pub(crate) type VersionOf = (String, String);
 
-#[derive(Debug)]
+/// What came of asking the nodes of a version.
+#[derive(Debug, Default)]
 struct Told {
-    /// The newest start of a node at that time; a newer one may serve something else.
+    /// The newest start of a node when they were asked.
+    asked: u64,
+    /// When the node started that answered; a newer one may serve something else.
     epoch: u64,
-    description: Description,
+    description: Option<Description>,
 }
 
 /// Something that happened to a node.
@@ -97,8 +103,39 @@ impl Catalogue {
         &self.services
     }
 
-    /// Takes an update in, and says what it changed.
-    pub(crate) fn apply(&mut self, update: &Update) -> Vec<Change> {
+    /// Takes updates in, and says what they changed. Each service is worked out once.
+    pub(crate) fn apply(&mut self, updates: &[Update]) -> Vec<Change> {
+        let changes: Vec<_> = updates.iter().flat_map(|update| self.take_in(update)).collect();
+        let names: BTreeSet<_> = changes.iter().map(|change| &change.service).collect();
+        names.into_iter().for_each(|name| self.renew(name));
+        changes
+    }
+
+    /// Takes in what came of asking a version's nodes, whose newest had started then: what the node
+    /// said that answered, and when that had started.
+    pub(crate) fn describe(
+        &mut self,
+        (service, version): VersionOf,
+        asked: u64,
+        answer: Option<(u64, Description)>,
+    ) {
+        let told = self.told.entry(service.clone()).or_default().entry(version).or_default();
+        told.asked = told.asked.max(asked);
+        if let Some((epoch, description)) = answer
+            && (epoch >= told.epoch || told.description.is_none())
+        {
+            (told.epoch, told.description) = (epoch, Some(description));
+        }
+        self.renew(&service);
+    }
+
+    /// The versions of which no node has told what they serve as the newest has it.
+    pub(crate) fn undescribed(&self) -> impl Iterator<Item = &Service> {
+        let versions = self.services.by_name.values().flat_map(|known| &known.versions);
+        versions.filter(|version| !self.told(version).is_some_and(|told| told.is_of(version)))
+    }
+
+    fn take_in(&mut self, update: &Update) -> Vec<Change> {
         let updates = match update {
             Update::Reset { registrations, .. } => {
                 self.services.has_answered = true;
@@ -108,19 +145,6 @@ impl Catalogue {
             update => vec![update.clone()],
         };
         updates.iter().filter_map(|update| self.change(update)).collect()
-    }
-
-    /// Takes in what a node said of its version, and which start of a node was the newest then.
-    pub(crate) fn describe(&mut self, version: VersionOf, epoch: u64, description: Description) {
-        let service = version.0.clone();
-        self.told.insert(version, Told { epoch, description });
-        self.renew(&service);
-    }
-
-    /// The versions of which no node has told what they serve.
-    pub(crate) fn undescribed(&self) -> impl Iterator<Item = &Service> {
-        let versions = self.services.by_name.values().flat_map(|known| &known.versions);
-        versions.filter(|version| !self.told(version).is_some_and(|told| told.is_of(version)))
     }
 
     fn change(&mut self, update: &Update) -> Option<Change> {
@@ -138,34 +162,45 @@ impl Catalogue {
         if !self.config.allows(service) || !self.view.apply(update) {
             return None;
         }
-        self.renew(service);
         Some(Change { what, service: service.clone(), node: node.clone(), reason })
     }
 
     /// Works out anew what is known of a service.
     fn renew(&mut self, name: &str) {
-        let versions = self.view.service(name);
+        let mut versions = self.view.service(name);
         if versions.is_empty() {
             return self.leave(name);
         }
-        let (mut is_described, mut descriptions) = (true, Vec::new());
+        versions.sort_by_cached_key(|version| Precedence::of(&version.version));
+        if let Some(told) = self.told.get_mut(name) {
+            told.retain(|told, _| versions.iter().any(|version| version.version == *told));
+        }
+        let (mut is_described, mut is_settled, mut descriptions) = (true, true, Vec::new());
         for version in &versions {
             let told = self.told(version);
             let is_current = told.is_some_and(|told| told.is_of(version));
+            let was_asked = told.is_some_and(|told| told.asked >= newest(version));
             let listed = (!is_current).then(|| Description::of(version)).flatten();
             is_described &= is_current || listed.is_some();
-            descriptions.extend(listed.or_else(|| Some(told?.description.clone())));
+            is_settled &= is_current || listed.is_some() || was_asked;
+            descriptions.extend(listed.or_else(|| told?.description.clone()));
         }
-        let known = Known { versions, is_described, ..Known::of(descriptions) };
-        self.gone.retain(|gone| **gone != *name);
-        self.services.by_name.insert(name.into(), Arc::new(known));
+        let known = Known { versions, is_described, is_settled, ..Known::of(descriptions) };
+        let before = self.services.by_name.insert(name.into(), Arc::new(known));
+        if before.is_some_and(|before| before.versions.is_empty()) {
+            self.gone.retain(|gone| **gone != *name);
+        }
     }
 
     fn leave(&mut self, name: &str) {
-        self.told.retain(|(service, _), _| service != name);
+        self.told.remove(name);
         let Some((name, known)) = self.services.by_name.get_key_value(name) else { return };
+        if known.versions.is_empty() {
+            return;
+        }
         let (methods, contracts) = (known.methods.clone(), known.contracts.clone());
-        let known = Known { methods, contracts, is_described: true, ..Known::default() };
+        let known = Known { methods, contracts, ..Known::default() };
+        let known = Known { is_described: true, is_settled: true, ..known };
         let name = name.clone();
         self.services.by_name.insert(name.clone(), Arc::new(known));
         self.gone.push_back(name);
@@ -177,14 +212,50 @@ impl Catalogue {
     }
 
     fn told(&self, version: &Service) -> Option<&Told> {
-        self.told.get(&(version.name.clone(), version.version.clone()))
+        self.told.get(&version.name)?.get(&version.version)
     }
 }
 
 impl Told {
-    /// Whether no node has started since.
+    /// Whether it was said by a node after which none has started.
     fn is_of(&self, version: &Service) -> bool {
-        self.epoch >= newest(version)
+        self.description.is_some() && self.epoch >= newest(version)
+    }
+}
+
+/// Where a version stands among others: what is none comes first, then as semantic versioning has it.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Precedence(Option<([u64; 3], Vec<Part>)>, String);
+
+/// A part of a version: of a pre-release, numbers come before words, and the end after both.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    /// Nothing follows, but something could have.
+    Cut,
+    Number(u64),
+    Word(String),
+    Release,
+}
+
+impl Precedence {
+    fn of(version: &str) -> Self {
+        Self(Self::parse(version), version.to_owned())
+    }
+
+    fn parse(version: &str) -> Option<([u64; 3], Vec<Part>)> {
+        let version = version.split_once('+').map_or(version, |(version, _)| version);
+        let (core, pre) = match version.split_once('-') {
+            Some((core, pre)) => (core, Some(pre)),
+            None => (version, None),
+        };
+        let numbers: Result<Vec<u64>, _> = core.split('.').map(str::parse).collect();
+        let core = numbers.ok()?.try_into().ok()?;
+        let part = |text: &str| text.parse().map_or_else(|_| Part::Word(text.into()), Part::Number);
+        let parts = match pre {
+            Some(pre) => pre.split('.').map(part).chain([Part::Cut]).collect(),
+            None => vec![Part::Release],
+        };
+        Some((core, parts))
     }
 }
 
@@ -236,7 +307,7 @@ impl Known {
 
     /// The method of that name: of the contract that is named, or else of the one that has it, where
     /// several have it of the one that is called as the service is. One that nobody lists is called
-    /// all the same as long as it is clear where: a node knows better.
+    /// all the same as long as it is clear where, or nobody says what there is: a node knows better.
     pub(crate) fn find(&self, service: &str, contract: Option<&str>, name: &str) -> Found {
         let listed = self.methods.get(name).map(Vec::as_slice).unwrap_or_default();
         let of = |contract: &str| listed.iter().find(|method| *method.contract == *contract);
@@ -248,6 +319,9 @@ impl Known {
             ([only], _, _) => Found::Method(only.clone()),
             (_, Some(namesake), _) => Found::Method(namesake.clone()),
             ([], _, [only]) => Found::Method(Method::unlisted(only.clone(), name)),
+            ([], _, []) if !self.is_described => {
+                Found::Method(Method::unlisted(service.to_owned().into(), name))
+            }
             ([], ..) => Found::Nothing,
             (several, ..) => {
                 Found::Several(several.iter().map(|one| one.contract.clone()).collect())
@@ -341,19 +415,19 @@ mod tests {
             let what = |change: Change| (change.what, change.node, change.reason);
             changes.into_iter().map(what).collect::<Vec<_>>()
         };
-        let told = whats(catalogue.apply(&reset(std::slice::from_ref(&a))));
+        let told = whats(catalogue.apply(&[reset(std::slice::from_ref(&a))]));
         assert_eq!(told, [(What::Joined, "a".into(), None)]);
         assert!(catalogue.services().has_answered);
-        assert_eq!(whats(catalogue.apply(&Update::Put(a.clone()))), []);
+        assert_eq!(whats(catalogue.apply(&[Update::Put(a.clone())])), []);
         let mut draining = Registration::clone(&a);
         draining.node.weight = 0;
-        let told = whats(catalogue.apply(&Update::Put(draining.into())));
+        let told = whats(catalogue.apply(&[Update::Put(draining.into())]));
         assert_eq!(told, [(What::Changed, "a".into(), None)]);
-        let told = whats(catalogue.apply(&reset(std::slice::from_ref(&b))));
+        let told = whats(catalogue.apply(&[reset(std::slice::from_ref(&b))]));
         let left = (What::Left, "a".into(), Some("nobody knows why"));
         assert_eq!(told, [left, (What::Joined, "b".into(), None)]);
-        assert_eq!(whats(catalogue.apply(&Update::stale(SystemTime::now(), "down"))), []);
-        let told = whats(catalogue.apply(&Update::remove(&b, RemoveReason::Expired)));
+        assert_eq!(whats(catalogue.apply(&[Update::stale(SystemTime::now(), "down")])), []);
+        let told = whats(catalogue.apply(&[Update::remove(&b, RemoveReason::Expired)]));
         assert_eq!(told, [(What::Left, "b".into(), Some("died or was not renewed"))]);
     }
 
@@ -362,7 +436,7 @@ mod tests {
     fn all_versions_count() {
         let mut catalogue = Catalogue::new(Config::default());
         catalogue
-            .apply(&reset(&[node("1.0.0", "a", &["x", "y"]), node("2.0.0", "b", &["y", "z"])]));
+            .apply(&[reset(&[node("1.0.0", "a", &["x", "y"]), node("2.0.0", "b", &["y", "z"])])]);
         assert!(found(&catalogue, "x").idempotent);
         assert!(!found(&catalogue, "y").idempotent);
         assert!(!found(&catalogue, "z").idempotent);
@@ -374,19 +448,19 @@ mod tests {
     #[test]
     fn who_left_is_remembered() {
         let mut catalogue = Catalogue::new(Config::default());
-        catalogue.apply(&reset(&[node("1.0.0", "a", &["x"])]));
-        catalogue.apply(&reset(&[]));
+        catalogue.apply(&[reset(&[node("1.0.0", "a", &["x"])])]);
+        catalogue.apply(&[reset(&[])]);
         assert!(found(&catalogue, "x").idempotent);
         assert_eq!(catalogue.services().iter().count(), 0);
         for number in 0..MAX_GONE {
             let name = format!("s{number}");
             let other = Registration::new(name, "1.0.0", Node::new("a", "127.0.0.1:1"));
-            catalogue.apply(&Update::Put(Arc::new(other.clone())));
-            catalogue.apply(&Update::remove(&other, RemoveReason::Unknown));
+            catalogue.apply(&[Update::Put(Arc::new(other.clone()))]);
+            catalogue.apply(&[Update::remove(&other, RemoveReason::Unknown)]);
         }
         assert!(catalogue.services().get("s").is_none());
         assert_eq!(catalogue.services().by_name.len(), MAX_GONE);
-        catalogue.apply(&Update::Put(node("1.0.0", "a", &["x"])));
+        catalogue.apply(&[Update::Put(node("1.0.0", "a", &["x"]))]);
         assert_eq!(catalogue.services().iter().count(), 1);
     }
 
@@ -396,20 +470,64 @@ mod tests {
         let mut silent = Registration::clone(&node("1.0.0", "a", &[]));
         silent.endpoints = Endpoints::Omitted;
         let mut catalogue = Catalogue::new(Config::default());
-        catalogue.apply(&reset(&[Arc::new(silent.clone())]));
+        catalogue.apply(&[reset(&[Arc::new(silent.clone())])]);
         assert_eq!(catalogue.undescribed().count(), 1);
         let mut contract = ContractDescription::default();
         contract.methods = vec![Endpoint::new("c", "x")];
         let mut told = Description::default();
         told.contracts = vec![contract];
-        catalogue.describe(("s".into(), "1.0.0".into()), 0, told);
+        catalogue.describe(version(), 0, Some((0, told.clone())));
         assert_eq!(catalogue.undescribed().count(), 0);
         assert!(found(&catalogue, "x").endpoint.is_some());
         assert!(catalogue.services().get("s").is_some_and(|known| known.is_described));
         silent.node.epoch = 1;
-        catalogue.apply(&Update::Put(Arc::new(silent)));
+        catalogue.apply(&[Update::Put(Arc::new(silent.clone()))]);
         assert_eq!(catalogue.undescribed().count(), 1);
-        assert!(catalogue.services().get("s").is_some_and(|known| !known.is_described));
+        let known = |catalogue: &Catalogue| {
+            let known = catalogue.services().get("s").expect("it is known");
+            (known.is_described, known.is_settled)
+        };
+        assert_eq!(known(&catalogue), (false, false));
         assert!(found(&catalogue, "x").endpoint.is_some());
+        // The word of an old node is not that of the newest, but nobody waits for more.
+        catalogue.describe(version(), 1, Some((0, told.clone())));
+        assert_eq!((known(&catalogue), catalogue.undescribed().count()), ((false, true), 1));
+        catalogue.describe(version(), 1, Some((1, told.clone())));
+        assert_eq!((known(&catalogue), catalogue.undescribed().count()), ((true, true), 0));
+        // Nothing is kept of what is gone, even if its nodes answer late.
+        catalogue.apply(&[Update::remove(&silent, RemoveReason::Expired)]);
+        catalogue.describe(version(), 1, Some((1, told)));
+        assert!(catalogue.told.is_empty());
+        assert_eq!(catalogue.gone.len(), 1);
+    }
+
+    fn version() -> VersionOf {
+        ("s".into(), "1.0.0".into())
+    }
+
+    /// Of the versions that have a method the latest says how it is, and 10 comes after 9.
+    #[test]
+    fn the_latest_version_counts() {
+        let versions = ["canary", "0.9.0", "0.10.0-1", "0.10.0-b", "0.10.0-b.2", "0.10.0", "1.0.0"];
+        let mut nodes: Vec<_> =
+            versions.iter().map(|version| node(version, version, &[])).collect();
+        nodes.sort_by_key(|node| node.version.clone());
+        let mut catalogue = Catalogue::new(Config::default());
+        catalogue.apply(&[reset(&nodes)]);
+        let known = catalogue.services().get("s").expect("it is known");
+        let sorted: Vec<_> = known.versions.iter().map(|version| &*version.version).collect();
+        assert_eq!(sorted, versions);
+    }
+
+    /// What was said of a version that is gone is forgotten, while others are there.
+    #[test]
+    fn versions_that_are_gone_are_forgotten() {
+        let mut catalogue = Catalogue::new(Config::default());
+        let (old, new) = (node("1.0.0", "a", &["x"]), node("2.0.0", "b", &["x"]));
+        catalogue.apply(&[reset(&[old.clone(), new])]);
+        catalogue.describe(version(), 0, Some((0, Description::default())));
+        assert_eq!(catalogue.told["s"].len(), 1);
+        catalogue.apply(&[Update::remove(&old, RemoveReason::Expired)]);
+        assert!(catalogue.told["s"].is_empty());
     }
 }

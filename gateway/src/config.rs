@@ -33,14 +33,18 @@ pub struct Config {
     pub forward: Vec<HeaderName>,
     /// How long calls may take that say nothing, of a day at most. Default: 10 s.
     pub timeout: Duration,
+    /// How long a call may take at most, whatever it says; not less than `timeout`, of a day at most.
+    /// Default: an hour.
+    pub max_timeout: Duration,
     /// The longest body in bytes; 1 to 67 076 096. Default: 4 161 536, which with its head fits into
     /// what a service takes by default.
     pub max_body: usize,
-    /// How many connections there may be at once; one at least. More wait until one closes. Default:
-    /// 10 000.
+    /// How many connections there may be at once; one at least. More wait until one closes. A quarter
+    /// of them, one at least, may listen to `/events`. Default: 10 000.
     pub max_connections: usize,
     /// How long the head of a request may take, and its body, and how long nobody may read of an
-    /// answer; more than zero. Default: 10 s.
+    /// answer: who reads less than 64 KiB of one that waits is dropped after one to two times as
+    /// long. More than zero. Default: 10 s.
     pub stall_timeout: Duration,
 }
 
@@ -55,6 +59,7 @@ impl Default for Config {
             access: Access::default(),
             forward: Vec::new(),
             timeout: Duration::from_secs(10),
+            max_timeout: Duration::from_secs(3600),
             max_body: 4 * 1024 * 1024 - HEAD,
             max_connections: 10_000,
             stall_timeout: Duration::from_secs(10),
@@ -87,6 +92,10 @@ impl Config {
                     "more than zero, a day at most",
                 ));
             }
+        }
+        if self.max_timeout < *timeout || self.max_timeout > DAY {
+            let value = format!("{:?}", self.max_timeout);
+            return Err(Invalid::new("max_timeout", value, "`timeout` or more, a day at most"));
         }
         if !(1..=LONGEST - HEAD).contains(max_body) {
             return Err(Invalid::new("max_body", max_body, "1 to 67076096 bytes"));
@@ -196,12 +205,14 @@ mod tests {
     #[test]
     fn what_makes_no_sense() {
         type Change = fn(&mut Config);
-        let wrong: [(&str, Change); 14] = [
+        let wrong: [(&str, Change); 16] = [
             ("listen", |config| config.listen = ([0, 0, 0, 0], 80).into()),
             ("listen", |config| config.listen = ([10, 0, 0, 1], 80).into()),
             ("timeout", |config| config.timeout = Duration::ZERO),
             ("timeout", |config| config.timeout = Duration::MAX),
             ("stall_timeout", |config| config.stall_timeout = Duration::ZERO),
+            ("max_timeout", |config| config.max_timeout = Duration::from_secs(9)),
+            ("max_timeout", |config| config.max_timeout = Duration::MAX),
             ("max_body", |config| config.max_body = 0),
             ("max_body", |config| config.max_body = LONGEST),
             ("max_connections", |config| config.max_connections = 0),

@@ -1,14 +1,15 @@
 //! The task that keeps the [`Catalogue`] current, and tells others.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
-use micro::dynamic::{Description, ask};
+use micro::Client;
+use micro::dynamic::Description;
 use micro::registry::{Service, Update, Watch};
-use tokio::sync::{broadcast, watch};
-use tokio::task::JoinSet;
+use tokio::sync::{Semaphore, broadcast, watch};
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::sleep;
 
 use crate::Config;
@@ -18,12 +19,22 @@ use crate::catalogue::{Catalogue, Change, Services, VersionOf, newest};
 pub(crate) fn new(
     updates: Watch,
     config: &Config,
+    client: Client,
 ) -> (Follower, watch::Receiver<Arc<Services>>, broadcast::Sender<Change>) {
     let (services, seen) = watch::channel(Arc::default());
     let (events, _) = broadcast::channel(MAX_EVENTS);
     let catalogue = Catalogue::new(config.clone());
-    let (asking, asked) = (HashSet::new(), JoinSet::new());
-    let follower = Follower { updates, catalogue, services, events: events.clone(), asking, asked };
+    let follower = Follower {
+        updates,
+        catalogue,
+        client,
+        services,
+        events: events.clone(),
+        asking: HashSet::new(),
+        asked: JoinSet::new(),
+        questions: HashMap::new(),
+        places: Arc::new(Semaphore::new(MAX_ASKED)),
+    };
     (follower, seen, events)
 }
 
@@ -32,20 +43,39 @@ const MAX_EVENTS: usize = 256;
 /// After how long a version is asked again of which no node told what it serves.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
+/// How many nodes are asked at once.
+const MAX_ASKED: usize = 32;
+/// Updates taken in before anybody is told of them.
+const MAX_BURST: usize = 10_000;
+
 /// Owns the watch on the registry, and the questions to nodes: dropping it ends both.
 #[derive(Debug)]
 pub(crate) struct Follower {
     updates: Watch,
     catalogue: Catalogue,
+    client: Client,
     services: watch::Sender<Arc<Services>>,
     events: broadcast::Sender<Change>,
-    /// The versions whose nodes are being asked.
-    asking: HashSet<VersionOf>,
-    asked: JoinSet<Answer>,
+    /// Of which versions nodes are being asked, or were in vain a moment ago.
+    asking: HashSet<Question>,
+    asked: JoinSet<Heard>,
+    /// Which task asks what, so that one that panics leaves nothing behind.
+    questions: HashMap<Id, Question>,
+    places: Arc<Semaphore>,
 }
 
-/// What was said of a version, whose newest node had started then; `None` if nobody answered.
-type Answer = (VersionOf, u64, Option<Description>);
+/// What a version serves, and the newest start of its nodes: those may serve something else.
+type Question = (VersionOf, u64);
+
+/// What came of a question.
+#[derive(Debug)]
+enum Heard {
+    /// What a node said, and when it started.
+    Told(u64, Description),
+    Nothing,
+    /// It may be asked again.
+    Rested,
+}
 
 impl Follower {
     /// Follows the registry until that is gone.
@@ -53,13 +83,11 @@ impl Follower {
         loop {
             let changes = tokio::select! {
                 update = self.updates.next() => match update {
-                    Some(update) => self.take_in(&update),
+                    Some(update) => self.take_in(update),
                     None => return tracing::error!("the registry is gone"),
                 },
-                Some(answer) = self.asked.join_next() => {
-                    if let Ok(answer) = answer {
-                        self.hear(answer);
-                    }
+                Some(heard) = self.asked.join_next_with_id() => {
+                    self.hear(heard);
                     Vec::new()
                 }
             };
@@ -73,42 +101,69 @@ impl Follower {
     }
 
     /// Takes in an update and those that wait behind it, so that a burst costs one round.
-    fn take_in(&mut self, first: &Update) -> Vec<Change> {
-        let mut changes = self.catalogue.apply(first);
-        while let Some(Some(update)) = self.updates.next().now_or_never() {
-            changes.extend(self.catalogue.apply(&update));
+    fn take_in(&mut self, first: Update) -> Vec<Change> {
+        let mut updates = vec![first];
+        while updates.len() < MAX_BURST
+            && let Some(Some(update)) = self.updates.next().now_or_never()
+        {
+            updates.push(update);
         }
-        changes
+        self.catalogue.apply(&updates)
     }
 
-    fn hear(&mut self, (version, epoch, description): Answer) {
-        self.asking.remove(&version);
-        if let Some(description) = description {
-            self.catalogue.describe(version, epoch, description);
+    fn hear(&mut self, heard: Result<(Id, Heard), JoinError>) {
+        let (id, heard) = heard.unwrap_or_else(|error| {
+            tracing::error!(%error, "asking a node panicked");
+            (error.id(), Heard::Nothing)
+        });
+        let Some(question) = self.questions.remove(&id) else { return };
+        let (version, newest) = question.clone();
+        match heard {
+            Heard::Rested => drop(self.asking.remove(&question)),
+            Heard::Told(epoch, description) => {
+                self.catalogue.describe(version, newest, Some((epoch, description)));
+                // The newest may not want traffic yet, and says later what it serves.
+                match epoch >= newest {
+                    true => drop(self.asking.remove(&question)),
+                    false => self.spawn(question, rest()),
+                }
+            }
+            Heard::Nothing => {
+                tracing::debug!(service = version.0, version = version.1, "no node describes it");
+                self.catalogue.describe(version, newest, None);
+                self.spawn(question, rest());
+            }
         }
     }
 
     /// Asks the nodes of which nobody knows what they serve.
     fn ask(&mut self) {
-        for version in self.catalogue.undescribed() {
+        let versions: Vec<_> = self.catalogue.undescribed().cloned().collect();
+        for version in versions {
             let key = (version.name.clone(), version.version.clone());
-            if self.asking.insert(key.clone()) {
-                self.asked.spawn(ask_any(key, version.clone()));
+            let question = (key, newest(&version));
+            if self.asking.insert(question.clone()) {
+                let (client, places) = (self.client.clone(), Arc::clone(&self.places));
+                self.spawn(question, ask(client, version, places));
             }
         }
     }
-}
 
-/// Asks some nodes, one after the other, and rests when none of them has told anything.
-async fn ask_any(key: VersionOf, version: Service) -> Answer {
-    for node in version.nodes.iter().take(AT_MOST) {
-        if let Ok(description) = ask(&node.address).await {
-            return (key, newest(&version), Some(description));
-        }
+    fn spawn(&mut self, question: Question, task: impl Future<Output = Heard> + Send + 'static) {
+        let id = self.asked.spawn(task).id();
+        self.questions.insert(id, question);
     }
-    tracing::debug!(service = key.0, version = key.1, "no node says what it serves");
-    sleep(ASK_AGAIN).await;
-    (key, newest(&version), None)
 }
 
-const AT_MOST: usize = 3;
+async fn ask(client: Client, version: Service, places: Arc<Semaphore>) -> Heard {
+    let _place = places.acquire().await.expect("it is never closed");
+    match client.describe_version(&version).await {
+        Ok((node, description)) => Heard::Told(node.epoch, description),
+        Err(_) => Heard::Nothing,
+    }
+}
+
+async fn rest() -> Heard {
+    sleep(ASK_AGAIN).await;
+    Heard::Rested
+}

@@ -20,6 +20,7 @@
 //! | `GET` of the same, arguments in the query | the method, if it is idempotent |
 //! | `GET /openapi.json`, `/docs` | what can be called now, for programs and for people |
 //! | `GET /services`, `/events`, `/` | who is there, as a list, as it changes, and as a page |
+//! | `GET /describe?service=NAME` | what the versions of a service say about themselves |
 //! | `GET /metrics` | figures of its calls, in OpenMetrics |
 //! | `GET /health/live`, `/health/ready` | whether it runs, and whether it knows the registry |
 //!
@@ -42,9 +43,8 @@ mod look;
 mod openapi;
 mod page;
 mod serve;
-mod stall;
 
-pub use access::{Access, Rule};
+pub use access::{Access, Asked, Called, Rule};
 pub use config::{Config, Invalid};
 pub use openapi::openapi;
 pub use serve::{Error, Gateway, serve};

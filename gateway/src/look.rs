@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
-use http::header::{CACHE_CONTROL, HeaderValue};
 use micro::Code;
 use micro::registry::Service;
 use micro::rpc::Status;
 use serde_json::{Value, json};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Interval, MissedTickBehavior, interval};
@@ -47,13 +47,20 @@ pub(crate) fn describe(query: Option<&str>, state: &State) -> Result<Reply, Stat
 /// What happens, as server-sent events: `services` is the list of all, at first and whenever the
 /// reader was too slow for what happened meanwhile; `change` is one that happened, with what its
 /// service is now.
-pub(crate) fn events(state: &Arc<State>) -> Reply {
+///
+/// # Errors
+///
+/// `resource_exhausted` when as many listen as may.
+pub(crate) fn events(state: &Arc<State>) -> Result<Reply, Status> {
+    let place = Arc::clone(&state.listeners).try_acquire_owned().map_err(|_| {
+        Status::new(Code::ResourceExhausted, "so many listen already that no more may")
+    })?;
     let changes = state.events.subscribe();
     let begin = event("services", &list(&state.services()));
     let mut quiet = interval(KEEP_ALIVE);
     quiet.set_missed_tick_behavior(MissedTickBehavior::Delay);
     quiet.reset();
-    let listener = Listener { state: Arc::clone(state), changes, quiet };
+    let listener = Listener { state: Arc::clone(state), changes, quiet, _place: place };
     let first = stream::once(async { begin });
     let rest = stream::unfold(listener, |mut listener| async {
         let next = listener.next().await?;
@@ -61,8 +68,7 @@ pub(crate) fn events(state: &Arc<State>) -> Reply {
     });
     let mut answer = reply("text/event-stream", Bytes::new());
     *answer.body_mut() = Body::Stream(first.chain(rest).boxed());
-    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    answer
+    Ok(answer)
 }
 
 /// After how long without an event something is sent, so that nobody on the way gives up.
@@ -72,12 +78,13 @@ struct Listener {
     state: Arc<State>,
     changes: Receiver<Change>,
     quiet: Interval,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Listener {
     /// The next thing to say; none once the gateway stops.
     async fn next(&mut self) -> Option<Bytes> {
-        let Self { state, changes, quiet } = self;
+        let Self { state, changes, quiet, .. } = self;
         let mut stopping = state.stopping.clone();
         tokio::select! {
             changed = changes.recv() => {

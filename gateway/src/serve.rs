@@ -33,7 +33,7 @@ pub async fn serve(config: Config, client: Client) -> Result<Gateway, Error> {
     let address = listener.local_addr().map_err(failed)?;
     let updates = client.registry().watch(Scope::All).await.map_err(Error::Registry)?;
     let (stop, stopping) = watch::channel(());
-    let (follower, services, events) = follow::new(updates, &config);
+    let (follower, services, events) = follow::new(updates, &config, client.clone());
     let state = Arc::new(State::new(config, client, services, events, stopping));
     let mut tasks = JoinSet::new();
     tasks.spawn(run(listener, state, follower));
@@ -58,8 +58,9 @@ impl Gateway {
         self.address
     }
 
-    /// Takes no more connections, and waits for the calls that run, which end with their deadlines.
-    /// Who wants to wait less puts a timeout around it.
+    /// Takes no more connections, and waits for the calls that run, which end with their deadlines, and
+    /// then for [`Config::stall_timeout`] until the answers are read. Who wants to wait less puts a
+    /// timeout around it.
     ///
     /// # Cancel safety
     ///

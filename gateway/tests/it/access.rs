@@ -27,20 +27,31 @@ async fn tokens() {
     assert_eq!(get(&gateway, "/nothing").await.status, 401);
 }
 
-/// A rule of the program decides, and its words go to the caller.
+/// A rule of the program decides over the method that is meant, by whatever path, and its words go to
+/// the caller; who may not call does not learn either what there is.
 #[tokio::test]
 async fn rules() {
     let town = Town::default();
     let _shop = town.open("a").await;
-    let rule = |head: &::http::request::Parts| match head.uri.path().starts_with("/shop/price") {
-        true => Ok(()),
-        false => Err(Status::new(Code::PermissionDenied, "prices only")),
+    let rule = |asked: &micro_gateway::Asked<'_>| match asked.call {
+        Some(call) if (call.service, call.contract, call.method) == ("shop", "shop", "price") => {
+            Ok(())
+        }
+        _ => Err(Status::new(Code::PermissionDenied, "prices only")),
     };
     let access = Access::Rule(Arc::new(rule));
     let gateway = town.gateway_with(|config| config.access = access).await;
-    assert_eq!(post(&gateway, "/shop/price", r#"{"thing":"tea"}"#).await.status, 200);
-    let answer = post(&gateway, "/shop/wait", r#"{"millis":1}"#).await;
-    assert_eq!((answer.status, &answer.json()["message"]), (403, &"prices only".into()));
+    for target in ["/shop/price", "/shop/shop/price"] {
+        assert_eq!(post(&gateway, target, r#"{"thing":"tea"}"#).await.status, 200, "{target}");
+    }
+    for target in ["/shop/wait", "/shop/shop/wait", "/shop/other/price", "/shop/none", "/none/of"] {
+        let answer = post(&gateway, target, r#"{"millis":1}"#).await;
+        assert_eq!((answer.status, &answer.json()["message"]), (403, &"prices only".into()));
+        assert_eq!(answer.header("www-authenticate"), None);
+    }
+    for target in ["/services", "/events", "/metrics", "/describe?service=shop", "/openapi.json"] {
+        assert_eq!(get(&gateway, target).await.status, 403, "{target}");
+    }
 }
 
 /// Pages of an origin that was let in may call and read the answer; a browser is told so before.

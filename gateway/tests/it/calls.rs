@@ -221,6 +221,50 @@ async fn idempotent_methods_can_be_got() {
     assert_eq!(allowed.header("allow"), Some("GET, POST"));
 }
 
+/// Where browsers do not say which page asks, a `GET` needs something that no page can add.
+#[tokio::test]
+async fn what_strangers_could_get() {
+    let town = Town::default();
+    let _shop = town.open("a").await;
+    let gateway = town.gateway().await;
+    let price = |host| Asked::get("/shop/price?thing=tea").with("host", host);
+    for host in ["localhost", "127.0.0.1:80", "[::1]:80", "LOCALHOST:80"] {
+        assert_eq!(price(host).of(gateway.address()).await.status, 200, "{host}");
+    }
+    for (header, value, status) in [
+        ("accept", "*/*", 403),
+        ("authorization", "Basic dTpw", 403),
+        ("authorization", "Bearer t", 200),
+        ("micro-timeout", "10s", 200),
+        ("sec-fetch-site", "none", 200),
+        ("sec-fetch-site", "cross-site", 403),
+    ] {
+        for host in ["node7:80", "10.0.0.7"] {
+            let answer = price(host).with(header, value).of(gateway.address()).await;
+            assert_eq!(answer.status, status, "{host} {header}: {value}");
+        }
+    }
+    let posted = Asked::post("/shop/price", r#"{"thing":"tea"}"#).with("host", "node7:80");
+    assert_eq!(posted.of(gateway.address()).await.status, 200);
+}
+
+/// What a header that is forwarded says is said by that header alone, and once.
+#[tokio::test]
+async fn what_goes_along_cannot_be_forged() {
+    let town = Town::default();
+    let _shop = town.open("a").await;
+    let gateway =
+        town.gateway_with(|config| config.forward = vec!["x-user".parse().unwrap()]).await;
+    let asked = Asked::post("/shop/seen", r#"{"keys":["x-user"]}"#);
+    let forged = asked.clone().with("micro-meta-x-user", "mallory");
+    let answer = forged.of(gateway.address()).await;
+    assert_eq!(answer.json()["entries"], json!({}));
+    let answer = forged.with("x-user", "ann").of(gateway.address()).await;
+    assert_eq!(answer.json()["entries"], json!({ "x-user": "ann" }));
+    let twice = asked.with("x-user", "ann").with("x-user", "mallory").of(gateway.address()).await;
+    assert_eq!((twice.status, &*twice.code()), (400, "invalid_argument"));
+}
+
 /// Metadata, the token of the caller, the trace and headers that are said to be forwarded reach the
 /// method; others do not.
 #[tokio::test]

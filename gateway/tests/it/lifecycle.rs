@@ -48,6 +48,33 @@ async fn calls_wait_for_the_registry() {
     assert_eq!(answer.status, 200, "{}", answer.body);
 }
 
+/// A call ends with its deadline although its body, for which it waited, came late, and has no more
+/// time than any call may have.
+#[tokio::test]
+async fn the_deadline_is_that_of_the_request() {
+    let town = Town::default();
+    let _shop = town.open("a").await;
+    let gateway = town.gateway().await;
+    let asked = Asked::post("/shop/price", r#"{"thing":"tea"}"#).with("micro-timeout", "100ms");
+    let asked = asked.to_text();
+    let (head, body) = asked.split_at(asked.find('{').unwrap());
+    let mut stream = TcpStream::connect(gateway.address()).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    stream.write_all(body.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 504"), "{answer}");
+
+    let short = |config: &mut Config| {
+        (config.timeout, config.max_timeout) =
+            (Duration::from_millis(100), Duration::from_millis(100));
+    };
+    let gateway = town.gateway_with(short).await;
+    let waits = Asked::post("/shop/wait", r#"{"millis":60000}"#).with("micro-timeout", "60s");
+    assert_eq!(waits.of(gateway.address()).await.status, 504);
+}
+
 /// When it stops, what runs is answered, and connections on which nothing is asked are closed.
 #[tokio::test]
 async fn what_runs_is_answered() {
@@ -68,6 +95,79 @@ async fn what_runs_is_answered() {
     assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("300"), "{answer}");
     assert_eq!(idle.read(&mut [0]).await.unwrap(), 0);
     assert!(TcpStream::connect(address).await.is_err());
+}
+
+/// A client that asks a lot and reads nothing.
+async fn deaf(gateway: &Gateway) -> TcpStream {
+    let mut deaf = TcpStream::connect(gateway.address()).await.unwrap();
+    let asked = "GET /page.js HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(PAGES);
+    deaf.write_all(asked.as_bytes()).await.unwrap();
+    deaf
+}
+
+/// So many that they fit into no socket's buffers.
+const PAGES: usize = 3_000;
+
+fn hasty(config: &mut Config) {
+    config.stall_timeout = Duration::from_millis(300);
+}
+
+/// Who does not read its answers is dropped, and its place is free again.
+#[tokio::test]
+async fn who_does_not_read() {
+    let gateway = Town::default().gateway_with(hasty).await;
+    let page = get(&gateway, "/page.js").await.body.len();
+    let mut deaf = deaf(&gateway).await;
+    let is_gone = async || {
+        let figures = get(&gateway, "/metrics").await.body;
+        figures.contains("\nmicro_gateway_connections 1\n").then_some(())
+    };
+    testbed::eventually("its place is free", is_gone).await;
+    let mut answers = Vec::new();
+    // It may end with an error, for what was sent is not all read.
+    let _ = deaf.read_to_end(&mut answers).await;
+    assert!(answers.len() < PAGES * page, "it was not dropped, but answered");
+}
+
+/// Who does not read keeps no gateway from its end.
+#[tokio::test]
+async fn who_does_not_read_delays_no_end() {
+    let gateway = Town::default().gateway_with(hasty).await;
+    let _deaf = deaf(&gateway).await;
+    // It was let in once something that came later is answered.
+    assert_eq!(get(&gateway, "/health/live").await.status, 200);
+    tokio::time::timeout(testbed::PATIENCE, gateway.shutdown()).await.expect("it ends");
+}
+
+/// Who reads slowly has as long as a stall once the gateway stops, whatever there is to read.
+#[tokio::test]
+async fn who_reads_slowly_delays_no_end() {
+    const LONG: usize = 3_900_000;
+    let town = Town::default();
+    let shop = town.service("a").serve(ShopServer::new(Corner("a".into())));
+    let _shop = registered(shop).await;
+    let change = |config: &mut Config| {
+        hasty(config);
+        config.max_body = Config::default().max_body;
+    };
+    let gateway = town.gateway_with(change).await;
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(16 * 1024).unwrap();
+    let mut slow = socket.connect(gateway.address()).await.unwrap();
+    let body = format!(r#"{{"words":["{}"]}}"#, "x".repeat(LONG));
+    slow.write_all(Asked::post("/shop/find", &body).to_text().as_bytes()).await.unwrap();
+    let mut buffer = vec![0; 64 * 1024];
+    let mut read = slow.read(&mut buffer).await.unwrap();
+    assert!(buffer.starts_with(b"HTTP/1.1 200"));
+    let reading = async {
+        while let Ok(count @ 1..) = slow.read(&mut buffer).await {
+            read += count;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let end = async { tokio::join!(reading, gateway.shutdown()) };
+    tokio::time::timeout(testbed::PATIENCE, end).await.expect("it ends");
+    assert!(read < LONG, "it could read as long as it liked");
 }
 
 /// A registry that is down takes nothing away from those who call.

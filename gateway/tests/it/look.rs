@@ -90,6 +90,44 @@ async fn events() {
     assert_eq!(end, None);
 }
 
+/// Those who listen take a quarter of the places at most, and give them back.
+#[tokio::test]
+async fn listeners_leave_places_to_calls() {
+    let gateway = Town::default().gateway_with(|config| config.max_connections = 8).await;
+    let mut listeners = vec![Events::of(&gateway).await, Events::of(&gateway).await];
+    for listener in &mut listeners {
+        assert_eq!(listener.next().await.unwrap().0, "services");
+    }
+    let refused = timeout(testbed::PATIENCE, get(&gateway, "/events")).await.expect("it ends");
+    assert_eq!((refused.status, &*refused.code()), (429, "resource_exhausted"));
+    assert_eq!(get(&gateway, "/services").await.status, 200);
+    listeners.pop();
+    let listens = async || {
+        let mut listener = Events::of(&gateway).await;
+        (listener.next().await?.0 == "services").then_some(())
+    };
+    testbed::eventually("there is a place", listens).await;
+}
+
+/// What is said to one caller now is kept for nobody, but for the files of the pages.
+#[tokio::test]
+async fn nothing_is_kept() {
+    let town = Town::default();
+    let _shop = town.open("a").await;
+    let gateway = town.gateway().await;
+    for target in [
+        "/shop/price?thing=tea",
+        "/services",
+        "/describe?service=shop",
+        "/openapi.json",
+        "/nothing",
+    ] {
+        let answer = get(&gateway, target).await;
+        assert_eq!(answer.header("cache-control"), Some("no-store"), "{target}");
+    }
+    assert_eq!(get(&gateway, "/").await.header("cache-control"), Some("no-cache"));
+}
+
 /// The document names each method under the shortest path that leads to it, with what can go wrong,
 /// and refers to nothing that is not in it.
 #[tokio::test]
@@ -140,22 +178,52 @@ fn references(value: &Value, found: &mut impl FnMut(&str)) {
     }
 }
 
+/// Registers a node that leaves out what it serves.
+async fn register(town: &Town, service: &str, version: &str, node: micro::registry::Node) {
+    let mut silent = micro::registry::Registration::new(service, version, node);
+    silent.endpoints = micro::registry::Endpoints::Omitted;
+    let ttl = Duration::from_secs(3_600);
+    micro::registry::Registry::register(&town.registry, &silent, ttl).await.unwrap();
+}
+
 /// A service whose registration leaves its methods out is described, and called, by the word of its
 /// nodes.
 #[tokio::test]
 async fn methods_that_are_left_out() {
+    let elsewhere = Town::default();
+    let shop = elsewhere.open("a").await;
+    let town = Town::default();
+    let registration = shop.registration();
+    register(&town, "shop", &registration.version, registration.node.clone()).await;
+    let gateway = town.gateway().await;
+    let answer = post(&gateway, "/shop/price", r#"{"thing":"tea"}"#).await;
+    assert_eq!((answer.status, &*answer.body), (200, "3"));
+    assert_eq!(get(&gateway, "/shop/price?thing=tea").await.status, 200);
+}
+
+/// Whoever answers at the address of a service is not believed when it is another service, or
+/// another version; calls go there as soon as that is clear, and say so when they lead to nothing.
+#[tokio::test]
+async fn another_service_describes_nothing() {
     let town = Town::default();
     let shop = town.open("a").await;
-    let mut silent =
-        micro::registry::Registration::new("silent", "1.0.0", shop.registration().node.clone());
-    silent.endpoints = micro::registry::Endpoints::Omitted;
-    micro::registry::Registry::register(&town.registry, &silent, Duration::from_secs(3_600))
-        .await
-        .unwrap();
+    let node = shop.registration().node.clone();
+    register(&town, "silent", &shop.registration().version, node.clone()).await;
+    register(&town, "old", "0.0.7", node).await;
     let gateway = town.gateway().await;
-    let answer = post(&gateway, "/silent/price", r#"{"thing":"tea"}"#).await;
-    assert_eq!((answer.status, &*answer.body), (200, "3"));
-    assert_eq!(get(&gateway, "/silent/price?thing=tea").await.status, 200);
+    for (target, status, expected) in [
+        ("/silent/shop/price", 200, "3"),
+        ("/old/shop/price", 200, "3"),
+        ("/silent/price", 404, "no node of `silent` says what it serves"),
+    ] {
+        let asked = Asked::post(target, r#"{"thing":"tea"}"#).with("micro-timeout", "600s");
+        let answer = timeout(testbed::PATIENCE, asked.of(gateway.address())).await.unwrap();
+        assert_eq!(answer.status, status, "{target}: {}", answer.body);
+        assert!(answer.body.contains(expected), "{}", answer.body);
+    }
+    let got = get(&gateway, "/silent/shop/price?thing=tea").await;
+    assert_eq!((got.status, &*got.code()), (503, "unavailable"), "{}", got.body);
+    assert_eq!(get(&gateway, "/describe?service=silent").await.json(), json!([]));
 }
 
 /// Figures of the calls made, and of the gateway itself, end where the format says so.

@@ -54,6 +54,11 @@ impl Description {
         Some(Self { service: name, version, node: None, contracts })
     }
 
+    /// Whether it is of this service and version.
+    pub(crate) fn is_of(&self, version: &Service) -> bool {
+        self.service == version.name && self.version == version.version
+    }
+
     /// All methods, contract by contract.
     pub fn methods(&self) -> impl Iterator<Item = &Endpoint> {
         self.contracts.iter().flat_map(|contract| &contract.methods)

@@ -27,9 +27,11 @@ mod ask;
 mod description;
 mod fields;
 
+use std::cmp::Reverse;
+
 use futures::{StreamExt, stream};
-use micro_registry::Service;
-use micro_rpc::{Codec, MemoryNetwork, Name, Request};
+use micro_registry::{Node, Service};
+use micro_rpc::{Code, Codec, MemoryNetwork, Name, Request};
 use serde::Serialize;
 
 use self::ask::ask_in;
@@ -39,7 +41,7 @@ pub use self::fields::arguments;
 use crate::call::Call;
 pub use crate::call::Encoded;
 use crate::client::Target;
-use crate::{Client, Error, slips};
+use crate::{Client, Error, Phase, slips};
 
 impl Client {
     /// A call of a method whose contract the program does not know, with JSON in both directions:
@@ -89,6 +91,7 @@ impl Client {
         let versions = self.registry().get(service).await?;
         let described = async |version| {
             let asked = ask_any(self.network(), version).await;
+            let asked = asked.map(|(_, told)| told);
             asked.or_else(|error| Description::of(version).ok_or(error))
         };
         let each = stream::iter(&versions).map(described).buffered(AT_ONCE);
@@ -98,6 +101,24 @@ impl Client {
             Some(Err(error)) if known.is_empty() => Err(error),
             _ => Ok(known.into_iter().flatten().collect()),
         }
+    }
+
+    /// What one version of a service says about itself, and which of its nodes says so: of three at
+    /// most those first that want traffic, and the newest of them first.
+    ///
+    /// # Errors
+    ///
+    /// `unavailable` or `unimplemented` when none of them tells of this version, `not_found` when it
+    /// has no nodes.
+    ///
+    /// # Cancel safety
+    ///
+    /// It changes nothing.
+    pub async fn describe_version<'a>(
+        &self,
+        version: &'a Service,
+    ) -> Result<(&'a Node, Description), Error> {
+        ask_any(self.network(), version).await
     }
 }
 
@@ -110,17 +131,30 @@ pub fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> O
     slips::nearest(written, "", &known)
 }
 
-/// Asks one node after the other, those first that want traffic.
-async fn ask_any(network: Option<&MemoryNetwork>, version: &Service) -> Result<Description, Error> {
+/// Asks one node after the other, those first that want traffic and the newest of them first, and takes
+/// no other service's or version's word. A node that is too late, or tells of something else, is
+/// passed over.
+async fn ask_any<'a>(
+    network: Option<&MemoryNetwork>,
+    version: &'a Service,
+) -> Result<(&'a Node, Description), Error> {
     const AT_MOST: usize = 3;
-    let (eligible, others): (Vec<_>, Vec<_>) =
-        version.nodes.iter().partition(|node| node.is_eligible());
+    let mut nodes: Vec<_> = version.nodes.iter().collect();
+    nodes.sort_by_key(|node| (!node.is_eligible(), Reverse(node.epoch)));
     let mut last = None;
-    for node in eligible.into_iter().chain(others).take(AT_MOST) {
+    for node in nodes.into_iter().take(AT_MOST) {
         match ask_in(network, &node.address).await {
-            Ok(description) => return Ok(description),
+            Ok(told) if told.is_of(version) => return Ok((node, told)),
+            Ok(told) => last = Some(another(node, &told)),
             Err(error) => last = Some(error),
         }
     }
     Err(last.unwrap_or_else(|| micro_registry::Error::not_found(&version.name).into()))
+}
+
+/// Addresses are used again, by whoever comes next.
+fn another(node: &Node, told: &Description) -> Error {
+    let (address, Description { service, version, .. }) = (&node.address, told);
+    let message = format!("what answers at {address} is `{service}` {version}");
+    Error::at(Code::Unavailable, Phase::Decode, message)
 }

@@ -10,25 +10,22 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, copy, sink};
 use tokio::time::timeout;
 
+use super::impatient::Impatient;
 use crate::server::LINGER;
 use crate::server::places::Pulse;
-use crate::server::stall::{Owed, Stall};
 use crate::transport::Stream;
 
 /// A stream that gives back what was read from it before it goes on, that fails when the client does
 /// not read its answers, and that says when it has.
 pub(super) struct HttpStream {
     read: Bytes,
-    stream: Stream,
+    stream: Impatient<Stream>,
     pulse: Arc<Pulse>,
-    /// Bytes written so far.
-    written: u64,
-    stall: Stall,
 }
 
 impl HttpStream {
     pub(super) fn new(read: Bytes, stream: Stream, pulse: Arc<Pulse>, patience: Duration) -> Self {
-        Self { read, stream, pulse, written: 0, stall: Stall::new(patience) }
+        Self { read, stream: Impatient::new(stream, patience), pulse }
     }
 
     /// Says that nothing follows, then waits for the client to close: closing first, with a body
@@ -40,12 +37,6 @@ impl HttpStream {
         };
         // Either way the connection ends here, and the client had its time.
         let _ = timeout(LINGER, closing).await;
-    }
-
-    /// Whether the client reads too little of what waits to be written.
-    fn is_stalled(&mut self, cx: &mut Context<'_>, blocked: bool) -> bool {
-        let reading = blocked.then_some(self.written);
-        self.stall.has_come(cx, Owed { frame: None, reading })
     }
 }
 
@@ -71,24 +62,13 @@ impl AsyncWrite for HttpStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        match written {
-            Poll::Ready(Ok(count)) => self.written += count as u64,
-            Poll::Ready(Err(_)) => {}
-            Poll::Pending if self.is_stalled(cx, true) => {
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-            }
-            Poll::Pending => {}
-        }
-        written
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
     /// Called when everything that was to be written is, and only then.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         self.pulse.owes(false);
-        // Nothing is owed now; a timer that fires hears so, and the next answer begins a new one.
-        self.is_stalled(cx, false);
         Poll::Ready(Ok(()))
     }
 
