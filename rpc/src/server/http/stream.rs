@@ -15,20 +15,25 @@ use crate::server::places::Pulse;
 use crate::server::stall::{Owed, Stall};
 use crate::transport::Stream;
 
-/// A stream that gives back what was read from it before it goes on, that fails when the client does
-/// not read its answers, and that says when it has.
+/// A stream that gives back what was read from it before it goes on, that fails when the client stops
+/// in the middle of a head or does not read its answers, and that says when it has.
 pub(super) struct HttpStream {
     read: Bytes,
     stream: Stream,
     pulse: Arc<Pulse>,
-    /// Bytes written so far.
+    /// Heads that have begun so far, and whether the last may still be on its way.
+    heads: u64,
+    is_head: bool,
+    /// Bytes written so far, and whether more wait for the client to read.
     written: u64,
+    is_blocked: bool,
     stall: Stall,
 }
 
 impl HttpStream {
     pub(super) fn new(read: Bytes, stream: Stream, pulse: Arc<Pulse>, patience: Duration) -> Self {
-        Self { read, stream, pulse, written: 0, stall: Stall::new(patience) }
+        let (stall, heads, written) = (Stall::new(patience), 0, 0);
+        Self { read, stream, pulse, heads, is_head: false, written, is_blocked: false, stall }
     }
 
     /// Says that nothing follows, then waits for the client to close: closing first, with a body
@@ -42,16 +47,9 @@ impl HttpStream {
         let _ = timeout(LINGER, closing).await;
     }
 
-    /// Whether the client reads too little of what waits to be written.
-    fn is_stalled(&mut self, cx: &mut Context<'_>, blocked: bool) -> bool {
-        let reading = blocked.then_some(self.written);
-        self.stall.has_come(cx, Owed { frame: None, reading })
-    }
-}
-
-impl AsyncRead for HttpStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
+    /// Reads on, from what was read before first.
+    fn poll_next(
+        &mut self,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
@@ -63,6 +61,35 @@ impl AsyncRead for HttpStream {
         self.read.advance(count);
         Poll::Ready(Ok(()))
     }
+
+    /// Whether the client sends no more of a head, or reads too little of what waits to be written.
+    fn is_stalled(&mut self, cx: &mut Context<'_>) -> bool {
+        // How much of it has come does not matter: a head is smaller than what has to come in time.
+        let frame = self.is_head.then_some((self.heads, 0));
+        let reading = self.is_blocked.then_some(self.written);
+        self.stall.has_come(cx, Owed { frame, reading })
+    }
+}
+
+impl AsyncRead for HttpStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = self.poll_next(cx, buffer);
+        let (has_come, is_answering) = (buffer.filled().len() > before, self.pulse.running() > 0);
+        if has_come && !is_answering && !self.is_head {
+            self.heads += 1;
+        }
+        // While a request is answered it is its body that comes, which has a timeout of its own.
+        self.is_head = !is_answering && (self.is_head || has_come);
+        if read.is_pending() && self.is_stalled(cx) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        read
+    }
 }
 
 impl AsyncWrite for HttpStream {
@@ -71,14 +98,16 @@ impl AsyncWrite for HttpStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        // What is written is an answer, so the head has come.
+        self.is_head = false;
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.is_blocked = written.is_pending();
         match written {
             Poll::Ready(Ok(count)) => self.written += count as u64,
-            Poll::Ready(Err(_)) => {}
-            Poll::Pending if self.is_stalled(cx, true) => {
+            Poll::Pending if self.is_stalled(cx) => {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
-            Poll::Pending => {}
+            _ => {}
         }
         written
     }
@@ -87,8 +116,9 @@ impl AsyncWrite for HttpStream {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         self.pulse.owes(false);
-        // Nothing is owed now; a timer that fires hears so, and the next answer begins a new one.
-        self.is_stalled(cx, false);
+        // No answer is owed now; a timer that fires hears so, and the next answer begins a new one.
+        self.is_blocked = false;
+        self.is_stalled(cx);
         Poll::Ready(Ok(()))
     }
 
