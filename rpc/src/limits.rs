@@ -97,6 +97,7 @@ pub struct Limits {
     /// looked at once in this time, so a peer has up to twice as long.
     ///
     /// Also the time allowed for the preface, and for the head and for the body of an HTTP request.
+    /// Between two of these a client may rest for 90 s, or for this time if it is longer.
     pub stall_timeout: Duration,
 }
 

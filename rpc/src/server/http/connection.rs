@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
@@ -43,7 +44,8 @@ pub(in crate::server) async fn serve(
     let stream = HttpStream::new(read, stream, pulse, shared.limits.stall_timeout);
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(shared.limits.stall_timeout)
+        // From the answer before; the stream sees to it that a head which has begun comes in time.
+        .header_read_timeout(IDLE.max(shared.limits.stall_timeout))
         .max_buf_size(MAX_HEADERS)
         .serve_connection(TokioIo::new(stream), service);
     let mut phases = shared.phases();
@@ -81,6 +83,10 @@ impl Drop for Answering {
         self.0.ended();
     }
 }
+
+/// How long a client may rest between two requests. Proxies keep connections for up to 75 s; were the
+/// server the first to close, it would do so just when a request is on its way.
+const IDLE: Duration = Duration::from_secs(90);
 
 /// Bytes buffered of a request's head, and of its body while it is read.
 const MAX_HEADERS: usize = 64 * 1024;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use micro_rpc::{Limits, MemoryNetwork, Request, Response, Router, Server, ServerConfig};
+use micro_rpc::{
+    Limits, MemoryNetwork, MemoryStream, Request, Response, Router, Server, ServerConfig,
+};
 #[cfg(feature = "http")]
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
@@ -122,6 +124,39 @@ async fn pauses_between_answers_of_http() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     answers.resize(2 * LENGTH - 40_000, 0);
     raw.0.read_exact(&mut answers).await.expect("it is not given up");
+}
+
+/// Who calls over HTTP may rest between calls for longer than proxies keep connections, though not for
+/// ever, and not in the middle of a head, be it the first or a later one.
+#[cfg(feature = "http")]
+#[tokio::test(start_paused = true)]
+async fn pauses_between_calls_of_http() {
+    let network = MemoryNetwork::new();
+    let server = Server::new(router(&Counts::default())).unwrap();
+    let _server = server.start(vec![network.listen("node").unwrap()]);
+    let call = async |raw: &mut Raw<MemoryStream>| {
+        raw.send(b"POST /test/echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}")
+            .await;
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"{}") {
+            answer.push(raw.0.read_u8().await.expect("it is answered"));
+        }
+    };
+    let connect = || Raw(network.connect("node").unwrap());
+    let mut rests = connect();
+    for _ in 0..3 {
+        call(&mut rests).await;
+        tokio::time::sleep(Duration::from_secs(80)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    rests.rest().await;
+    let mut stops = connect();
+    call(&mut stops).await;
+    stops.send(b"POST /test/ec").await;
+    stops.rest().await;
+    let mut stops = connect();
+    stops.send(b"POST /test/ec").await;
+    stops.rest().await;
 }
 
 /// A frame that comes drop by drop is given up, however steadily it drips; calls that flow are not.
