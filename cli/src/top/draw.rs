@@ -165,12 +165,14 @@ fn table_line(row: &Row, columns: &[Column], has_color: bool) -> Line<'static> {
     Line::from_iter(cells)
 }
 
-/// A text, cut or filled to the width of its column, with the gap to the next.
+/// A text, cut or filled to the width of its column, with the gap to the next. What nodes say of
+/// themselves gives no orders to the terminal.
 fn cell(column: &Column, text: &str) -> String {
     let (width, gap) = (column.width, column.gap());
+    let text = text.replace(char::is_control, "?");
     let text = match text.chars().count() > width {
         true => text.chars().take(width.saturating_sub(1)).chain(['…']).collect(),
-        false => text.to_owned(),
+        false => text,
     };
     match column.is_number {
         true => format!("{text:>width$}{:gap$}", ""),
@@ -304,6 +306,18 @@ SERVICE/NODE/METHOD  VERSION        HEALTH       CALLS/S  ERR/S    P50    P99 RU
   + 10.0.0.1:3 3     1.1.0          serving          305    5.0 5.42ms 9.91ms       3      2      0
 + till               2.0.0          1/1 serving        -      -      -      -       -      -      -
 q quit  up/down move  enter unfold  s sort: name  / filter";
+
+    /// Whatever a node says of itself, no byte of it means something to a terminal.
+    #[test]
+    fn what_nodes_say_is_text() {
+        let mut rows = rows(&board().report(), &State::everything());
+        rows[0].name = "a\x1b[2J\u{9b}b\r\n".to_owned();
+        rows[0].version = "\x07".to_owned();
+        let text = plain(&rows);
+        assert!(text.contains("- a?[2J?b??"), "{text}");
+        assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text}");
+        assert_eq!(text.lines().count(), rows.len() + 1);
+    }
 
     /// Rates keep to six letters.
     #[test]

@@ -129,7 +129,7 @@ impl Calls {
 
     /// How long this share of the calls took at most, in milliseconds: within a bucket calls are
     /// taken to be spread evenly, as Prometheus does, and what is beyond the last bound, to be there.
-    fn quantile(&self, share: f64) -> Option<f64> {
+    pub(super) fn quantile(&self, share: f64) -> Option<f64> {
         if self.all == 0 {
             return None;
         }
