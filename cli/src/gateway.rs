@@ -50,6 +50,9 @@ pub(crate) struct Gateway {
     /// How long calls may take that say nothing
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
     timeout: Duration,
+    /// How long calls may take, whatever they say
+    #[arg(long, value_name = "DURATION", default_value = "3600s", value_parser = duration::parse)]
+    max_timeout: Duration,
     /// Longest body in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 4_161_536)]
     max_body: usize,
@@ -91,6 +94,7 @@ impl Gateway {
         config.origins = self.origins;
         config.forward = self.forward;
         config.timeout = self.timeout;
+        config.max_timeout = self.max_timeout;
         config.max_body = self.max_body;
         config.max_connections = self.max_connections;
         config.stall_timeout = self.stall_timeout;
@@ -216,7 +220,7 @@ mod tests {
         assert_eq!(format!("{unsaid:?}"), format!("{:?}", Config::default()));
         let line = "--listen 10.0.0.1:80 --remote --service shop --service till --host a.example \
             --origin https://a.example --forward x-user --require-header x-role=clerk \
-            --require-header X-Role=cook --timeout 1s --max-body 2 --max-connections 3 \
+            --require-header X-Role=cook --timeout 1s --max-timeout 2s --max-body 2 --max-connections 3 \
             --stall-timeout 4s --require-header x-role=a=b";
         let said = config(&line.split_whitespace().collect::<Vec<_>>()).unwrap();
         assert_eq!(said.check(), Ok(()));
@@ -229,8 +233,8 @@ mod tests {
             (name.as_str(), &values[..]),
             ("x-role", &["clerk", "cook", "a=b"].map(str::to_owned)[..])
         );
-        let times = (said.timeout, said.stall_timeout);
-        assert_eq!(times, (Duration::from_secs(1), Duration::from_secs(4)));
+        let times = [said.timeout, said.max_timeout, said.stall_timeout];
+        assert_eq!(times, [1, 2, 4].map(Duration::from_secs));
         assert_eq!((said.max_body, said.max_connections), (2, 3));
     }
 

@@ -26,7 +26,7 @@ export async function ask(path, options = {}) {
   const token = sessionStorage.getItem("token");
   if (token) headers.set("authorization", `Bearer ${token}`);
   const answer = await fetch(path, { ...options, headers });
-  if (answer.status === 401) $("login").hidden = false;
+  if (answer.status === 401 && answer.headers.has("www-authenticate")) $("login").hidden = false;
   return answer;
 }
 

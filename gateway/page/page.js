@@ -170,7 +170,9 @@ async function call(path, inputs) {
 
 function curl(path, body) {
   const quoted = body.replaceAll("'", String.raw`'\''`);
-  return `curl -d '${quoted}' ${new URL(path, location.href)}`;
+  // The token itself is not for everybody who sees the screen.
+  const token = sessionStorage.getItem("token") ? '-H "authorization: Bearer $TOKEN" ' : "";
+  return `curl ${token}-d '${quoted}' ${new URL(path, location.href)}`;
 }
 
 /** What is filled in: a field for each argument, and the same as JSON. */
@@ -302,15 +304,22 @@ async function listen() {
   }
 }
 
-/** Listens, and again when that ends, until a token is needed. */
+let isFollowing = false;
+
+/** Listens, and again when that ends, until a token is needed; once, however often it is called. */
 async function follow() {
+  if (isFollowing) return;
+  isFollowing = true;
   for (let wait = 500; ; wait = Math.min(wait * 2, 10_000)) {
     const begin = Date.now();
     try {
       await listen();
     } catch (error) {
       status(error.message, "bad");
-      if (error.status === 401) return;
+      if (error.status === 401) {
+        isFollowing = false;
+        return;
+      }
     }
     if (Date.now() - begin > 10_000) wait = 500;
     await new Promise((resolve) => setTimeout(resolve, wait));

@@ -146,3 +146,31 @@ fn denied(status: Status, access: &Access) -> Reply {
     }
     reply
 }
+
+#[cfg(test)]
+mod tests {
+    use micro::Settings;
+    use micro::registry::{EmptyReason, MemoryRegistry, Update};
+
+    use super::*;
+    use crate::catalogue::Catalogue;
+
+    /// It is ready while it knows what there is, and not any more once nobody tells it.
+    #[tokio::test]
+    async fn readiness() {
+        let client = Client::connect().settings(Settings::none()).registry(MemoryRegistry::new());
+        let (services, seen) = watch::channel(Arc::default());
+        let (stop, stopping) = watch::channel(());
+        let client = client.await.expect("nothing is in the way");
+        let (events, _) = broadcast::channel(1);
+        let state = State::new(Config::default(), client, seen, events, stopping);
+        assert_eq!(ready(&state).status(), 503);
+        let mut catalogue = Catalogue::new(Config::default());
+        catalogue.apply(&[Update::reset(Vec::new(), EmptyReason::Unknown)]);
+        services.send_replace(Arc::new(catalogue.services().clone()));
+        assert_eq!(ready(&state).status(), 200);
+        drop(services);
+        assert_eq!(ready(&state).status(), 503);
+        drop(stop);
+    }
+}

@@ -27,6 +27,17 @@ async fn tokens() {
     assert_eq!(get(&gateway, "/nothing").await.status, 401);
 }
 
+/// Who lacks another header than a token is not asked for a token.
+#[tokio::test]
+async fn headers_of_a_proxy() {
+    let access = Access::Header { name: "x-role".parse().unwrap(), values: vec!["clerk".into()] };
+    let gateway = Town::default().gateway_with(|config| config.access = access).await;
+    let answer = get(&gateway, "/services").await;
+    assert_eq!((answer.status, answer.header("www-authenticate")), (401, None));
+    let clerk = Asked::get("/services").with("x-role", "clerk").of(gateway.address()).await;
+    assert_eq!(clerk.status, 200);
+}
+
 /// A rule of the program decides over the method that is meant, by whatever path, and its words go to
 /// the caller; who may not call does not learn either what there is.
 #[tokio::test]

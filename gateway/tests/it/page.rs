@@ -72,6 +72,15 @@ async fn the_page_with_a_token() {
                  document.getElementById('login').requestSubmit()";
     browser.evaluate(enter).await;
     browser.until("the shop is listed", "!!document.querySelector('[data-name=shop]')").await;
+    browser.evaluate("document.querySelector('[data-name=shop]').open = true").await;
+    let form = "window.form = document.querySelector('[data-method=price] form'); !!form";
+    browser.until("its methods have forms", form).await;
+    browser.evaluate("form.elements.thing.value = 'tea'; form.requestSubmit()").await;
+    let curl = "form.querySelectorAll('pre')[1]?.textContent";
+    let curl = browser.until("it says how to call", curl).await;
+    let curl = curl.as_str().unwrap();
+    assert!(curl.contains(r#"-H "authorization: Bearer $TOKEN""#), "{curl}");
+    assert!(!curl.contains("sesame"), "{curl}");
 }
 
 /// The description of the API is shown, with what each method takes.
