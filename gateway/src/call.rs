@@ -45,6 +45,9 @@ pub(crate) async fn answer(head: &Parts, body: Incoming, state: &State) -> Resul
     for (key, value) in metadata(&head.headers, state)?.iter() {
         call = call.metadata(key, value);
     }
+    if !is_listed {
+        call = call.unlisted();
+    }
     if let Some(trace) = web::trace(&head.headers) {
         call = call.trace(trace);
     }

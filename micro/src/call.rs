@@ -164,6 +164,14 @@ impl<T, E> Call<T, E> {
         self
     }
 
+    /// Says that the method's name is somebody else's word, and that nobody lists it. The call is made
+    /// as any other and counted as `_OTHER`, so that who passes calls on can be made to remember no
+    /// names. Default: it is counted by its name.
+    pub fn unlisted(mut self) -> Self {
+        self.plan.is_unlisted = true;
+        self
+    }
+
     /// What measures it. Default: nothing does.
     pub fn stopwatch(mut self, stopwatch: &Stopwatch) -> Self {
         self.stopwatch = Some(stopwatch.clone());

@@ -31,6 +31,9 @@ pub(crate) struct Series {
 /// So many methods are told apart. A program knows fewer; one that passes on whatever it is asked for
 /// could be made to remember any number.
 const MOST: usize = 1_000;
+/// In bytes: a service, contract or method of a longer name is among the others, for each name is in
+/// every series of a method.
+const LONGEST: usize = 255;
 
 impl Default for Meter {
     fn default() -> Self {
@@ -44,6 +47,11 @@ impl Meter {
     pub(crate) fn begin(&self, service: &str, request: &Request, now: Instant) -> Metered {
         let series = self.find(service, request).unwrap_or_else(|| self.add(service, request));
         Metered { series, since: now, has_ended: false }
+    }
+
+    /// The same for a call of a method that may not exist: it is one of the others.
+    pub(crate) fn begin_other(&self, now: Instant) -> Metered {
+        Metered { series: self.others.clone(), since: now, has_ended: false }
     }
 
     /// All that was called so far, in the order of the names, then the others if there are any.
@@ -60,6 +68,11 @@ impl Meter {
     }
 
     fn add(&self, service: &str, request: &Request) -> Arc<Series> {
+        let names = [service, request.contract.as_str(), request.method.as_str()];
+        // Asked before anything is copied: every call of the others comes here.
+        if names.iter().any(|name| name.len() > LONGEST) || self.series.load().len() >= MOST {
+            return self.others.clone();
+        }
         let (contract, method) = (request.contract.clone(), request.method.clone());
         let new = Arc::new(Series::new(service, contract, method));
         self.series.rcu(|known| {
@@ -139,6 +152,21 @@ mod tests {
         let read: Vec<_> =
             read.iter().map(|series| (&*series.service, &*series.method, count(series))).collect();
         assert_eq!(read, [("a", "price", 2), ("b", "price", 2), ("a", "stock", 1)]);
+    }
+
+    /// Neither a name that is too long nor one that nobody vouches for is remembered; both calls count.
+    #[test]
+    fn made_up_names_are_not_remembered() {
+        let (meter, now) = (Meter::default(), Instant::now());
+        let longest = request("m".repeat(LONGEST));
+        meter.begin("a", &longest, now).ended(Ok(()), now);
+        let longer = request("m".repeat(LONGEST + 1));
+        meter.begin("a", &longer, now).ended(Ok(()), now);
+        meter.begin(&"s".repeat(LONGEST + 1), &longest, now).ended(Ok(()), now);
+        meter.begin_other(now).ended(Ok(()), now);
+        let read = meter.read();
+        let read: Vec<_> = read.iter().map(|series| (series.method.len(), count(series))).collect();
+        assert_eq!(read, [(LONGEST, 1), (0, 3)]);
     }
 
     /// However many methods are called, so many are remembered, and no call is lost.

@@ -257,6 +257,8 @@ impl Wellbeing {
 
     /// Ready once it has been registered and its check passes; an outage of the registry later does
     /// not make it less so. That it drains the server knows itself.
+    ///
+    /// The reason is for everybody; what a registry says, which may name hosts and paths, is not in it.
     pub(crate) fn ready(&self) -> std::result::Result<(), String> {
         match &*self.health.borrow() {
             Health::Good => {}
@@ -265,9 +267,12 @@ impl Wellbeing {
         }
         match &*self.registered.borrow() {
             Registered::Yes | Registered::Retrying { was_registered: true, .. } => Ok(()),
-            Registered::Starting => Err("not registered yet".to_owned()),
-            Registered::Retrying { cause, .. } => Err(format!("not registered: {cause}")),
-            Registered::Fenced { cause } => Err(format!("fenced: {cause}")),
+            Registered::Starting | Registered::Retrying { .. } => {
+                Err("not registered yet".to_owned())
+            }
+            Registered::Fenced { .. } => {
+                Err("fenced: a newer process has registered the same id".to_owned())
+            }
         }
     }
 }

@@ -43,12 +43,15 @@ pub(crate) struct Plan {
     pub(crate) filter: Option<Arc<Filter>>,
     /// What `consistent-hash` goes by.
     pub(crate) key: Option<u64>,
+    /// Whether the method may not exist, so that its name is not to be remembered.
+    pub(crate) is_unlisted: bool,
 }
 
 impl Plan {
     /// To a service, as the client says.
     pub(crate) fn to(target: Target) -> Self {
-        Self { target, wait_for_ready: None, retry: None, filter: None, key: None }
+        let (wait_for_ready, retry, filter, key) = (None, None, None, None);
+        Self { target, wait_for_ready, retry, filter, key, is_unlisted: false }
     }
 
     /// What the selector is to know of the call.
@@ -95,7 +98,11 @@ impl Sent {
 
 /// Sends a request as planned, now, through the client's layers, and returns the answer.
 pub(crate) async fn send(plan: &Plan, request: &mut Request, now: Instant) -> Result<Sent, Error> {
-    let metered = plan.target.client().meter().begin(plan.target.service(), request, now);
+    let meter = plan.target.client().meter();
+    let metered = match plan.is_unlisted {
+        true => meter.begin_other(now),
+        false => meter.begin(plan.target.service(), request, now),
+    };
     let span = spans::call(plan.target.service(), request);
     let answer = match span.is_disabled() {
         true => pass(plan, request, now).await,

@@ -439,7 +439,7 @@ impl Resolved<Duration> {
 impl Resolved<String> {
     /// The error of a value that breaks a rule.
     pub(crate) fn invalid(&self, key: &str, why: &str) -> Error {
-        invalid(key, &self.value, &self.origin, why)
+        invalid(key, shown(&self.value), &self.origin, why)
     }
 
     /// Itself, if it keeps the rule.
@@ -498,8 +498,8 @@ fn unknown_variable(variable: &str) -> String {
     }
 }
 
-/// A registry's URL may hold a password, before its host or in its query.
-fn shown(text: &str) -> &str {
+/// A value as it may be shown to anybody: a URL may hold a password, before its host or in its query.
+pub(crate) fn shown(text: &str) -> &str {
     if text.contains(['@', '?']) { "***" } else { text }
 }
 

@@ -226,6 +226,22 @@ async fn another_service_describes_nothing() {
     assert_eq!(get(&gateway, "/describe?service=silent").await.json(), json!([]));
 }
 
+/// Callers who make up methods add nothing to the figures but to the count of the others.
+#[tokio::test]
+async fn made_up_methods_are_counted_together() {
+    let town = Town::default();
+    let _shop = town.open("a").await;
+    let gateway = town.gateway().await;
+    for target in ["/shop/made-up-1", "/shop/shop/made-up-2", "/shop/made-up-3/price"] {
+        assert_eq!(post(&gateway, target, "{}").await.status, 404, "{target}");
+    }
+    let text = get(&gateway, "/metrics").await.body;
+    assert!(!text.contains("made-up"), "{text}");
+    let others =
+        r#"server_address="",rpc_method="_OTHER",rpc_response_status_code="unimplemented"} 3"#;
+    assert!(text.contains(others), "{text}");
+}
+
 /// Figures of the calls made, and of the gateway itself, end where the format says so.
 #[tokio::test]
 async fn figures() {

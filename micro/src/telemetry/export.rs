@@ -12,12 +12,13 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::settings::Resolved;
+use crate::settings::{Resolved, shown};
 use crate::{Error, Result};
 
 /// Exports spans in batches, on a thread of its own, until it is dropped.
 pub(super) struct Export {
     provider: SdkTracerProvider,
+    /// As it may be shown to anybody.
     endpoint: String,
 }
 
@@ -36,7 +37,11 @@ impl Export {
         }
         let exporter = SpanExporter::builder().with_tonic().with_endpoint(&endpoint.value).build();
         let exporter =
-            exporter.map_err(|error| endpoint.invalid("spans_to", &error.to_string()))?;
+            exporter.map_err(|error| match shown(&endpoint.value) == endpoint.value {
+                true => endpoint.invalid("spans_to", &error.to_string()),
+                // The error repeats the URL, with the password in it.
+                false => endpoint.invalid("spans_to", expected),
+            })?;
         let resource = Resource::builder_empty().with_service_name(service.unwrap_or_else(program));
         let provider = SdkTracerProvider::builder()
             .with_batch_exporter(exporter)
@@ -44,7 +49,7 @@ impl Export {
             .with_sampler(Sampler::ParentBased(Box::new(Sampler::AlwaysOn)))
             .with_resource(resource.build())
             .build();
-        Ok(Self { provider, endpoint: endpoint.value.clone() })
+        Ok(Self { provider, endpoint: shown(&endpoint.value).to_owned() })
     }
 
     /// What sees the spans. The exporter's own calls are none of them.

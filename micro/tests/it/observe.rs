@@ -158,3 +158,21 @@ async fn what_is_configured_is_for_the_own_host() {
         assert_eq!(ask(path, far).await.0, status, "{path}");
     }
 }
+
+/// Everybody may know that a service is not registered; what the registry says of it, in which hosts
+/// and paths may be named, is for its own host.
+#[tokio::test(start_paused = true)]
+async fn what_a_registry_says_is_for_the_own_host() {
+    let town = Town::default();
+    let registry = super::fragile::Fragile::around(&town.registry);
+    registry.fail(true);
+    let service = town.service("a").registry(registry).serve(ShopServer::new(Corner::default()));
+    let running = service.start().await.unwrap();
+    let is_retrying =
+        |state: &micro::Registered| matches!(state, micro::Registered::Retrying { .. });
+    running.registered().wait_for(is_retrying).await.unwrap();
+    let (status, body) = town.http("a", "/health/ready").await;
+    assert_eq!((status, body.trim_end()), (503, "not registered yet"));
+    let (_, info) = town.http("a", "/info").await;
+    assert!(info.contains("the disk is full"), "{info}");
+}

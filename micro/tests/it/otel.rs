@@ -132,3 +132,23 @@ async fn what_is_no_collector_is_refused() {
         assert!(error.contains("from flag --spans-to"), "{error}");
     }
 }
+
+/// A collector's password is in no error, and in nothing that is printed.
+#[tokio::test]
+async fn passwords_of_a_collector_are_not_shown() {
+    for (to, is_one) in [
+        ("http://ann:secret@localhost:4317", true),
+        ("http://localhost:4317/?key=secret", true),
+        ("grpc://ann:secret@localhost:4317", false),
+        ("http://ann:secret@local host", false),
+    ] {
+        let settings = Settings::none().flag("spans_to", to).unwrap();
+        let shown = match micro::telemetry::subscriber(&settings) {
+            Ok((_, telemetry)) => Ok(format!("{telemetry:?}")),
+            Err(error) => Err(format!("{error} {error:?}")),
+        };
+        assert_eq!(shown.is_ok(), is_one, "{shown:?}");
+        let text = shown.unwrap_or_else(|error| error);
+        assert!(text.contains("***") && !text.contains("secret"), "{text}");
+    }
+}
