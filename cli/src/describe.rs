@@ -88,3 +88,33 @@ fn documented(doc: &str, indent: &str) -> String {
     let line = |line| format!("{}\n", format!("{indent}{}", print::plain(line)).trim_end());
     doc.lines().map(line).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use micro::dynamic::ContractDescription;
+    use serde_json::json;
+
+    use super::*;
+
+    /// Whatever a node says of itself, it does not speak to the terminal.
+    #[test]
+    fn nodes_do_not_reach_the_terminal() {
+        const CLEAR: &str = "\u{1b}[2J\u{9b}\r";
+        let nasty = || CLEAR.to_owned();
+        let mut method = Endpoint::new(CLEAR, CLEAR);
+        method.doc = format!("{CLEAR}\nsecond line");
+        method.request = Some(json!({ "properties": { (CLEAR): { "type": CLEAR } } }));
+        method.response = Some(json!({ "const": CLEAR }));
+        method.error = Some(json!({ "enum": [CLEAR] }));
+        let mut contract = ContractDescription::default();
+        (contract.name, contract.doc, contract.methods) = (nasty(), nasty(), vec![method]);
+        let mut description = Description::default();
+        (description.service, description.version) = (nasty(), nasty());
+        (description.node, description.contracts) = (Some(nasty()), vec![contract]);
+        let text = described(&description);
+        assert!(text.contains("\n    second line\n"), "{text:?}");
+        for control in ["\u{1b}[2J", "\u{9b}", "\r"] {
+            assert!(!text.contains(control), "{text:?}");
+        }
+    }
+}

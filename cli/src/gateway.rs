@@ -12,6 +12,7 @@ use micro_gateway::{Access, Config, Error, serve};
 
 use crate::duration;
 use crate::failure::{End, Failure};
+use crate::print;
 use crate::signals::Signals;
 use crate::world::World;
 
@@ -71,9 +72,9 @@ impl Gateway {
         let client = world.client().await?;
         let registry = client.registry().clone();
         let gateway = serve(config, client).await.map_err(told)?;
-        eprintln!("{}", greeting(gateway.address(), registry.name()));
+        print::talk(&format!("{}\n", greeting(gateway.address(), registry.name())));
         let signal = signals.next().await;
-        eprintln!("{signal}: no more connections, calls that run are answered");
+        print::talk(&format!("{signal}: no more connections, calls that run are answered\n"));
         tokio::select! {
             () = gateway.shutdown() => Ok(()),
             signal = signals.next() => {

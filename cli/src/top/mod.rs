@@ -76,7 +76,7 @@ impl Top {
             }
             _ if services.is_empty() => {
                 let registry = client.registry().name();
-                eprintln!("no service is registered in the {registry} registry");
+                print::talk(&format!("no service is registered in the {registry} registry\n"));
                 Ok(())
             }
             _ => print::text(&draw::plain(&rows::rows(&services, &State::everything()))),
