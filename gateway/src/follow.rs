@@ -167,3 +167,29 @@ async fn rest() -> Heard {
     sleep(ASK_AGAIN).await;
     Heard::Rested
 }
+
+#[cfg(test)]
+mod tests {
+    use micro::Settings;
+    use micro::registry::{MemoryRegistry, Scope};
+
+    use super::*;
+
+    /// What was asked by a task that panicked is asked again, after a rest.
+    #[tokio::test(start_paused = true)]
+    async fn a_question_that_panics() {
+        let client = Client::connect().settings(Settings::none()).registry(MemoryRegistry::new());
+        let client = client.await.expect("nothing is in the way");
+        let (_sender, updates) = Watch::channel(Scope::All);
+        let (mut follower, ..) = new(updates, &Config::default(), client);
+        let question = (("s".to_owned(), "1.0.0".to_owned()), 1);
+        follower.asking.insert(question.clone());
+        follower.spawn(question.clone(), async { panic!("on purpose") });
+        for rests in [true, false] {
+            let heard = follower.asked.join_next_with_id().await.expect("one is asked");
+            follower.hear(heard);
+            assert_eq!(follower.asking.contains(&question), rests);
+        }
+        assert!(follower.asked.is_empty() && follower.questions.is_empty());
+    }
+}

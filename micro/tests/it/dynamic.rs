@@ -145,6 +145,33 @@ async fn a_version_that_is_unknown_is_left_out() {
     assert_eq!((described.len(), described[0].node.as_deref()), (1, Some("a")));
 }
 
+/// Of a version's nodes the newest that wants traffic says what it serves, and none of another service
+/// or version.
+#[tokio::test(start_paused = true)]
+async fn the_newest_node_describes_its_version() {
+    let town = Town::default();
+    let (_first, _second) = (town.open("a").await, town.open("b").await);
+    let client = town.client().await;
+    let mut version = client.registry().get("shop").await.unwrap().remove(0);
+    for (epochs, weights, expected) in
+        [([1, 2], [1, 1], "b"), ([2, 1], [1, 1], "a"), ([2, 1], [0, 1], "b")]
+    {
+        for (node, (epoch, weight)) in version.nodes.iter_mut().zip(epochs.into_iter().zip(weights))
+        {
+            (node.epoch, node.weight) = (epoch, weight);
+        }
+        let (node, told) = client.describe_version(&version).await.unwrap();
+        assert_eq!((&*node.id, told.node.as_deref()), (expected, Some(expected)));
+    }
+    let name = std::mem::replace(&mut version.name, "other".into());
+    let error = client.describe_version(&version).await.unwrap_err();
+    assert_eq!(error.code(), Code::Unavailable);
+    assert!(error.message().contains("is `shop` latest"), "{error}");
+    (version.name, version.version) = (name, "1.0.0".into());
+    let error = client.describe_version(&version).await.unwrap_err();
+    assert_eq!(error.code(), Code::Unavailable);
+}
+
 /// A node is asked at its address, without a registry.
 #[tokio::test]
 async fn a_node_is_asked_at_its_address() {
