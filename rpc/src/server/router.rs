@@ -161,8 +161,9 @@ const BLOCKING: Duration = Duration::from_millis(10);
 const WEIGHT: u32 = 64;
 /// From here on every call of the method gets a task of its own.
 const SPAWN: u32 = 3 * WEIGHT - WEIGHT / 2;
-/// After so many quick polls in a row they have none again: who blocks once in a thousand calls keeps
-/// them, and who was preempted gets rid of them.
+/// Then a slow poll is made up for by so many quick ones: a machine's hiccups are rarer.
+const SLOWER: u32 = 1024;
+/// One that blocks, by so many: a method that blocks once in a thousand calls keeps its tasks.
 const CONFIRMED: u32 = 4096;
 
 impl Route {
@@ -211,21 +212,17 @@ impl Route {
     }
 
     /// Notes how long a first poll took, wherever it was made. It takes three slow polls, not diluted
-    /// by many quick ones, to change a method, or one that blocks; and as many quick ones as
-    /// [`CONFIRMED`] to change it back, since a thread that is preempted looks slow, too, as all do
-    /// where processor time is rationed.
+    /// by many quick ones, to change a method, or one that blocks. Enough quick ones change it back,
+    /// since a thread that is preempted looks slow, too, as all do where processor time is rationed.
     pub(super) fn polled(&self, took: Duration) {
         let before = self.slowness.load(Ordering::Relaxed);
         let after = match took {
-            took if took > BLOCKING => SPAWN,
-            took if took > SLOW => before + WEIGHT,
+            took if took > BLOCKING => SPAWN + CONFIRMED,
+            took if took > SLOW && before + WEIGHT < SPAWN => before + WEIGHT,
+            took if took > SLOW => (before.max(SPAWN) + SLOWER).min(SPAWN + CONFIRMED),
+            // It begins anew.
+            _ if before == SPAWN => 0,
             _ => before.saturating_sub(1),
-        };
-        let after = match after {
-            SPAWN.. if took > SLOW => SPAWN + CONFIRMED,
-            // One slow poll more or less does not tell.
-            after if before >= SPAWN && after < SPAWN => 0,
-            after => after,
         };
         // Calls that race here lose a note, which delays the change by a call.
         if after != before {
@@ -297,6 +294,18 @@ mod tests {
             (0..1000).for_each(|_| route.polled(SLOW / 2));
             assert!(route.spawns());
         }
+    }
+
+    /// A method that was taken for slow once has no tasks in the end, though the machine has hiccups.
+    #[test]
+    fn forgets_hiccups() {
+        let route = Route::new("a".into(), Some("x".into()), echo);
+        (0..3).for_each(|_| route.polled(2 * SLOW));
+        for _ in 0..10 {
+            route.polled(2 * SLOW);
+            (0..2 * SLOWER).for_each(|_| route.polled(SLOW / 2));
+        }
+        assert!(!route.spawns());
     }
 
     /// A method that was preempted, and is quick ever after, has no tasks in the end.
