@@ -122,8 +122,11 @@ impl Session {
     fn execute(&mut self, id: u64, called: &Called, request: Request) {
         let Called { number, route } = called;
         let mut call = Call::new(Noted::new(route, self.arrived), request);
+        let before = self.now;
         let polled = call.poll_first(&mut self.now);
-        self.untold = 0;
+        if self.now != before {
+            self.untold = 0;
+        }
         if let Poll::Ready(outcome) = polled {
             return self.respond(id, &outcome);
         }
