@@ -5,10 +5,9 @@
 //! payload is a `ByteBuf`, which serde encodes as bytes; a `Vec<u8>` would be a list of numbers.
 
 use std::path::Path;
-use std::sync::LazyLock;
 
 use anyhow::Result;
-use micro::registry::{MemoryRegistry, Registry};
+use micro::registry::Registry;
 use micro::{Client, Service, Settings};
 use micro_registry_local::{LocalConfig, LocalRegistry};
 use serde_bytes::ByteBuf;
@@ -45,24 +44,6 @@ impl Contender for Full {
 
     async fn connect(address: &str) -> Result<BenchClient> {
         connect(registry_in(Path::new(address))?).await
-    }
-}
-
-/// The same for a client in the server's own process.
-#[derive(Debug)]
-pub(crate) struct FullAlone;
-
-static REGISTRY: LazyLock<MemoryRegistry> = LazyLock::new(MemoryRegistry::new);
-
-impl Contender for FullAlone {
-    type Caller = BenchClient;
-
-    async fn serve(_: &Path) -> Result<Server> {
-        serve(REGISTRY.clone(), String::new()).await
-    }
-
-    async fn connect(_: &str) -> Result<BenchClient> {
-        connect(REGISTRY.clone()).await
     }
 }
 

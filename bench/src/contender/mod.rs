@@ -80,7 +80,7 @@ impl Name {
         match self {
             Self::Raw => in_process::<raw::Raw>(payload, in_flight, calls),
             Self::Rpc => in_process::<rpc::Rpc>(payload, in_flight, calls),
-            Self::Full => in_process::<full::FullAlone>(payload, in_flight, calls),
+            Self::Full => in_process::<full::Full>(payload, in_flight, calls),
             Self::Tarpc => in_process::<tarpc::Tarpc>(payload, in_flight, calls),
         }
     }
