@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use micro_rpc::{Criticality, InvalidMetadata, Metadata, Peer, Request, TraceContext};
 use tokio::time::Instant;
 
@@ -20,14 +21,8 @@ pub struct Context(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    deadline: Option<Instant>,
-    metadata: Metadata,
-    peer: Option<Peer>,
-    trace: Option<TraceContext>,
-    attempt: u8,
-    is_retry: bool,
-    criticality: Criticality,
-    extensions: http::Extensions,
+    /// Without its body, which is not kept for as long as somebody holds on to the context.
+    request: Request,
     reply: Mutex<Metadata>,
 }
 
@@ -38,27 +33,27 @@ impl Context {
 
     /// When the caller stops waiting; the handler is dropped then.
     pub fn deadline(&self) -> Option<Instant> {
-        self.0.deadline
+        self.0.request.deadline
     }
 
     /// What the caller sent along.
     pub fn metadata(&self) -> &Metadata {
-        &self.0.metadata
+        &self.0.request.metadata
     }
 
     /// The other end of the connection.
     pub fn peer(&self) -> Option<&Peer> {
-        self.0.peer.as_ref()
+        self.0.request.peer.as_ref()
     }
 
     /// The trace the call belongs to.
     pub fn trace(&self) -> Option<&TraceContext> {
-        self.0.trace.as_ref()
+        self.0.request.trace.as_ref()
     }
 
     /// How often the caller has tried before: 0 for the first attempt.
     pub fn attempt(&self) -> u8 {
-        self.0.attempt
+        self.0.request.attempt
     }
 
     /// Whether it, or a call further up on whose behalf it is made, was tried before on a node that
@@ -67,17 +62,17 @@ impl Context {
     /// Calls made while it is served are marked likewise, and tried again only after what was surely
     /// not executed: otherwise each service on the way would multiply the attempts.
     pub fn is_retry(&self) -> bool {
-        self.0.is_retry
+        self.0.request.no_retry
     }
 
     /// How much the call matters.
     pub fn criticality(&self) -> Criticality {
-        self.0.criticality
+        self.0.request.criticality
     }
 
     /// What a [layer](crate::layer) of this server put into the request's extensions.
     pub fn extension<T: Send + Sync + 'static>(&self) -> Option<&T> {
-        self.0.extensions.get()
+        self.0.request.extensions.get()
     }
 
     /// Sends an entry along with the answer, whether that is a value or an error.
@@ -100,19 +95,15 @@ impl Context {
         CURRENT.scope(self.clone(), future)
     }
 
-    /// Takes what is for the handler out of the request.
-    pub(crate) fn take_from(request: &mut Request) -> Self {
-        Self(Arc::new(Inner {
-            deadline: request.deadline,
-            metadata: std::mem::take(&mut request.metadata),
-            peer: request.peer.take(),
-            trace: request.trace,
-            attempt: request.attempt,
-            is_retry: request.no_retry,
-            criticality: request.criticality,
-            extensions: std::mem::take(&mut request.extensions),
-            reply: Mutex::default(),
-        }))
+    /// The context of a request that is going to be served, and the request's body.
+    pub(crate) fn of(mut request: Request) -> (Self, Bytes) {
+        let body = std::mem::take(&mut request.body);
+        (Self(Arc::new(Inner { request, reply: Mutex::default() })), body)
+    }
+
+    /// What is served, without its body.
+    pub(crate) fn request(&self) -> &Request {
+        &self.0.request
     }
 
     pub(crate) fn take_reply(&self) -> Metadata {
@@ -120,6 +111,6 @@ impl Context {
     }
 
     pub(crate) fn baggage(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.metadata.iter().filter(|(key, _)| key.starts_with(Self::BAGGAGE))
+        self.0.request.metadata.iter().filter(|(key, _)| key.starts_with(Self::BAGGAGE))
     }
 }

@@ -1,17 +1,20 @@
 //! A contract as a service serves it: methods by name, with what describes them.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{self, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use micro_registry::Endpoint;
 use micro_rpc::{Code, Codec, Handler, Name, Request, Response, Status};
+use pin_project::pin_project;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use crate::call::MethodError;
 use crate::{Context, schema, spans};
@@ -217,12 +220,14 @@ impl ContractBuilder {
             let (method, implementation) = (method.clone(), implementation.clone());
             // Decoded inside the future, whose polls the server times: arguments that take long to
             // decode make the method one that gets a task of its own.
-            serve(request, move |context, request| async move {
-                let codec = request.codec;
-                let arguments = codec.decode_map::<A>(&request.body);
-                let arguments = arguments.map_err(|error| bad_arguments(&request, &error))?;
-                let result = method(implementation, context, arguments).await;
-                answer(codec, result, &Served(&request))
+            serve(request, move |context, body| async move {
+                let codec = context.request().codec;
+                let arguments = codec.decode_map::<A>(&body);
+                drop(body);
+                let arguments =
+                    arguments.map_err(|error| bad_arguments(context.request(), &error))?;
+                let result = method(implementation, context.clone(), arguments).await;
+                answer(codec, result, &Served(context.request()))
             })
         };
         let (name, endpoint) = (info.name.into(), info.endpoint());
@@ -241,25 +246,53 @@ pub(crate) fn serve<F, Fut>(
     method: F,
 ) -> BoxFuture<'static, Result<Response, Status>>
 where
-    F: FnOnce(Context, Request) -> Fut + Send + 'static,
+    F: FnOnce(Context, Bytes) -> Fut,
     Fut: Future<Output = Result<Response, Status>> + Send + 'static,
 {
     let span = spans::serve(&mut request);
-    let context = Context::take_from(&mut request);
-    let (own, noted) = (context.clone(), span.clone());
-    let serve = async move {
-        let answer = method(own.clone(), request).await;
-        let end = answer.as_ref().map(|_| ()).map_err(Status::code);
-        spans::ended(&noted, end, spans::is_of_server);
-        match answer {
+    let (context, body) = Context::of(request);
+    let method = context.scope(method(context.clone(), body));
+    let serving = Box::pin(Serving { context, method });
+    match span.is_disabled() {
+        true => serving,
+        false => Box::pin(told(serving, span)),
+    }
+}
+
+/// A method that runs in its context. An `async` block would hold the method twice.
+#[pin_project]
+struct Serving<F> {
+    context: Context,
+    #[pin]
+    method: F,
+}
+
+impl<F: Future<Output = Result<Response, Status>>> Future for Serving<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        let answer = ready!(this.method.poll(cx));
+        let metadata = this.context.take_reply();
+        Poll::Ready(match answer {
             Ok(mut response) => {
-                response.metadata = own.take_reply();
+                response.metadata = metadata;
                 Ok(response)
             }
-            Err(status) => Err(status.with_metadata(own.take_reply())),
-        }
-    };
-    Box::pin(context.scope(serve).instrument(span))
+            Err(status) => Err(status.with_metadata(metadata)),
+        })
+    }
+}
+
+/// Serves within a span.
+async fn told(
+    serving: BoxFuture<'static, Result<Response, Status>>,
+    span: Span,
+) -> Result<Response, Status> {
+    let answer = serving.instrument(span.clone()).await;
+    let end = answer.as_ref().map(|_| ()).map_err(Status::code);
+    spans::ended(&span, end, spans::is_of_server);
+    answer
 }
 
 /// A call that was served, for the log.

@@ -295,7 +295,8 @@ impl<T: Clone> Subscription<T> {
             let now = told.take().unwrap_or_else(Instant::now);
             let (picked, now) = match self.pick_known(options, &so_far.tried, now) {
                 Some(known) => (known, now),
-                None => (self.appear_in_time(options).await, Instant::now()),
+                // Boxed, as is every wait here: calls that need none do not carry room for it.
+                None => (Box::pin(self.appear_in_time(options)).await, Instant::now()),
             };
             let nothing = match picked {
                 Ok(picked) => {
@@ -305,7 +306,7 @@ impl<T: Clone> Subscription<T> {
                 Err(nothing) => nothing,
             };
             let wait = so_far.begin_again(options, now).ok_or(nothing)?;
-            sleep(wait).await;
+            Box::pin(sleep(wait)).await;
         }
     }
 
@@ -439,7 +440,7 @@ fn tell<T>(picked: Picked<T>, error: &impl Classify, now: Instant) {
 async fn rest(options: &CallOptions, wait: Duration, now: Instant) -> bool {
     let wait = in_time(options, wait, now);
     if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
-        sleep(wait).await;
+        Box::pin(sleep(wait)).await;
     }
     wait.is_some()
 }

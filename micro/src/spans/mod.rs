@@ -64,7 +64,9 @@ pub(crate) fn serve(request: &mut Request) -> Span {
         request.trace = own(&span).or(request.trace);
     }
     let trace = request.trace.get_or_insert_with(TraceContext::new_root);
-    span.record("trace", display(trace.trace_id()));
+    if !span.is_disabled() {
+        span.record("trace", display(trace.trace_id()));
+    }
     span
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ::tarpc::{RequestName, ServerError, context, trace};
+use bytes::Bytes;
 use micro_registry::Endpoint;
 use micro_rpc::{Code, Request, Response, Status, TraceContext};
 use serde::Serialize;
@@ -56,7 +57,7 @@ where
     let implementation = Arc::new(implementation);
     let handler = move |request| {
         let implementation = implementation.clone();
-        serve(request, move |context, request| run(implementation, shape, context, request))
+        serve(request, move |context, body| run(implementation, shape, context, body))
     };
     Contract::of_any(contract.into(), endpoints, Arc::new(handler))
 }
@@ -65,7 +66,7 @@ async fn run<Req, Resp, F, Fut>(
     implementation: Arc<F>,
     shape: Shape,
     context: Context,
-    request: Request,
+    body: Bytes,
 ) -> Result<Response, Status>
 where
     Req: RequestName + DeserializeOwned,
@@ -73,20 +74,21 @@ where
     F: Fn(context::Context, Req) -> Fut,
     Fut: Future<Output = Result<Resp, ServerError>>,
 {
+    let request = context.request();
     let codec = request.codec;
-    let (variant, arguments) = open(shape, &request)?;
+    let (variant, arguments) = open(shape, request, &body)?;
     match implementation(to_tarpc(&context), arguments).await {
-        Ok(answer) => respond(codec, shape::encode(codec, variant, &answer), &Served(&request)),
+        Ok(answer) => respond(codec, shape::encode(codec, variant, &answer), &Served(request)),
         Err(error) => Err(to_status(error)),
     }
 }
 
 /// The variant and what it holds, if there is such a method and these are its arguments.
-fn open<Req>(shape: Shape, request: &Request) -> Result<(&'static str, Req), Status>
+fn open<Req>(shape: Shape, request: &Request, body: &[u8]) -> Result<(&'static str, Req), Status>
 where
     Req: RequestName + DeserializeOwned,
 {
-    let Request { codec, method, body, .. } = request;
+    let Request { codec, method, .. } = request;
     let variant = shape.variant(method).ok_or_else(|| unknown(request))?;
     if !codec.is_map(body) {
         return Err(bad_arguments(request, &NotAMap));

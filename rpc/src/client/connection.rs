@@ -106,7 +106,8 @@ impl Connection {
                     return answer.await.map(Some);
                 }
                 Start::Gone => return Ok(None),
-                Start::Wait => self.wait(request.deadline).await?,
+                // Boxed, so that calls that need not wait do not carry room for it.
+                Start::Wait => Box::pin(self.wait(request.deadline)).await?,
             }
             waited = true;
         }
