@@ -253,9 +253,9 @@ where
     let (context, body) = Context::of(request);
     let method = context.scope(method(context.clone(), body));
     let serving = Box::pin(Serving { context, method });
-    match span.is_disabled() {
-        true => serving,
-        false => Box::pin(told(serving, span)),
+    match span {
+        None => serving,
+        Some(span) => Box::pin(told(serving, span)),
     }
 }
 

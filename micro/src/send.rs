@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use futures::future::Either;
 use micro_registry::Registration;
 use micro_rpc::{Channel, Execution, Request, Response, Status};
 use micro_selector::{
@@ -103,12 +104,12 @@ pub(crate) async fn send(plan: &Plan, request: &mut Request, now: Instant) -> Re
         true => meter.begin_other(now),
         false => meter.begin(plan.target.service(), request, now),
     };
-    let span = spans::call(plan.target.service(), request);
-    let answer = match span.is_disabled() {
-        true => pass(plan, request, now).await,
+    let answer = match spans::call(plan.target.service(), request) {
+        None => Either::Left(pass(plan, request, now)),
         // Boxed, so that calls to which nobody listens do not carry room for it.
-        false => Box::pin(told(plan, request, now, span)).await,
+        Some(span) => Either::Right(Box::pin(told(plan, request, now, span))),
     };
+    let answer = answer.await;
     let at = answer.as_ref().map_or_else(|_| Instant::now(), |sent| sent.at);
     metered.ended(answer.as_ref().map(|_| ()).map_err(Error::code), at);
     answer
@@ -240,17 +241,22 @@ impl Attempt<Channel> for Attempts<'_> {
     type Response = Response;
     type Error = AttemptError;
 
-    async fn make(&mut self, channel: &Channel, number: u32) -> Result<Response, AttemptError> {
+    async fn make(
+        &mut self,
+        channel: &Channel,
+        number: u32,
+        now: Instant,
+    ) -> Result<Response, AttemptError> {
         self.request.attempt = u8::try_from(number).unwrap_or(u8::MAX);
         if let Some(stopwatch) = self.request.extensions.get::<Stopwatch>() {
             stopwatch.attempt();
         }
-        let span = spans::attempt(self.request, channel.address());
-        let answer = match span.is_disabled() {
-            true => self.on(channel).await,
+        let answer = match spans::attempt(self.request, channel.address()) {
+            None => Either::Left(self.on(channel, now)),
             // Boxed, as the call is.
-            false => Box::pin(self.told(channel, span)).await,
+            Some(span) => Either::Right(Box::pin(self.told(channel, now, span))),
         };
+        let answer = answer.await;
         // Whoever did something for it, or has too much to do, is asked for less by the next one.
         *self.costly |= answer.as_ref().is_err_and(AttemptError::is_costly);
         self.request.no_retry |= *self.costly;
@@ -260,16 +266,21 @@ impl Attempt<Channel> for Attempts<'_> {
 
 impl Attempts<'_> {
     /// Tries it within its span.
-    async fn told(&self, channel: &Channel, span: Span) -> Result<Response, AttemptError> {
-        let answer = self.on(channel).instrument(span.clone()).await;
+    async fn told(
+        &self,
+        channel: &Channel,
+        now: Instant,
+        span: Span,
+    ) -> Result<Response, AttemptError> {
+        let answer = self.on(channel, now).instrument(span.clone()).await;
         let end = answer.as_ref().map(|_| ()).map_err(|error| error.state().1);
         spans::ended(&span, end, |_| true);
         answer
     }
 
-    async fn on(&self, channel: &Channel) -> Result<Response, AttemptError> {
+    async fn on(&self, channel: &Channel, now: Instant) -> Result<Response, AttemptError> {
         let Some(stack) = self.stack else {
-            return channel.call(self.request).await.map_err(AttemptError::Engine);
+            return channel.call_at(now, self.request).await.map_err(AttemptError::Engine);
         };
         let mut request = self.request.clone();
         request.extensions.insert(channel.address().clone());

@@ -128,13 +128,21 @@ impl fmt::Debug for Candidates<'_> {
 /// The nodes a call has tried, by [key](NodeStats::key).
 ///
 /// Holds [`CAPACITY`](Self::CAPACITY) of them in place; a call makes fewer attempts than that.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Tried {
     keys: [u64; Self::CAPACITY],
     len: usize,
 }
 
+impl Default for Tried {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
 impl Tried {
+    /// None yet.
+    pub const NONE: Self = Self { keys: [0; Self::CAPACITY], len: 0 };
     /// The most nodes a call can exclude, and so the most attempts it can make.
     pub const CAPACITY: usize = 8;
 

@@ -12,6 +12,7 @@
 //! use std::{sync::Arc, time::Duration};
 //! use micro_registry::{MemoryRegistry, Node, Registration, Registry};
 //! use micro_selector::{Attempt, CallOptions, Class, Classify, Selector, SelectorConfig};
+//! use tokio::time::Instant;
 //!
 //! /// Asks the node for its address, which this selector keeps.
 //! struct Ask;
@@ -19,7 +20,7 @@
 //! impl Attempt<String> for Ask {
 //!     type Response = String;
 //!     type Error = Broken;
-//!     async fn make(&mut self, address: &String, _: u32) -> Result<String, Broken> {
+//!     async fn make(&mut self, address: &String, _: u32, _: Instant) -> Result<String, Broken> {
 //!         if address.starts_with("10.0.0.1") { Err(Broken) } else { Ok(address.clone()) }
 //!     }
 //! }

@@ -82,11 +82,13 @@ pub trait Attempt<T>: Send {
     /// What goes wrong.
     type Error: Classify + Send;
 
-    /// Tries it on the node `target` is kept for; `number` counts from 0.
+    /// Tries it on the node `target` is kept for; `number` counts from 0, and `now` is when that node
+    /// was picked.
     fn make(
         &mut self,
         target: &T,
         number: u32,
+        now: Instant,
     ) -> impl Future<Output = Result<Self::Response, Self::Error>> + Send;
 }
 
@@ -237,18 +239,21 @@ impl<T: Clone> Subscription<T> {
         if !options.is_retry {
             self.budget.deposit();
         }
-        let (mut so_far, mut failed) = (SoFar::default(), Vec::new());
+        // On the heap, where few calls need it: what a future holds, every call pays for.
+        let mut past: Option<Box<Past<A::Error>>> = None;
         loop {
-            let (picked, now) = match self.next(options, &mut so_far).await {
+            let so_far = past.as_deref_mut().map(|past| &mut past.so_far);
+            let (picked, now) = match self.next(options, so_far).await {
                 Ok(picked) => picked,
-                Err(nothing) => return Err(ended(failed, nothing.into())),
+                Err(nothing) => return Err(ended(past, nothing.into())),
             };
             if self.throttle.as_ref().is_some_and(|throttle| !throttle.admit(now)) {
-                return Err(ended(failed, Failure::Throttled));
+                return Err(ended(past, Failure::Throttled));
             }
-            let (member, number) = (picked.member(), so_far.number);
+            let member = picked.member();
+            let number = past.as_ref().map_or(0, |past| past.so_far.number);
             self.count(member, number > 0);
-            let error = match attempt.make(member.target(), number).await {
+            let error = match attempt.make(member.target(), number, now).await {
                 Ok(response) => {
                     let (node, at) = (member.registration().clone(), Instant::now());
                     picked.finish(Ok(()), at);
@@ -258,6 +263,8 @@ impl<T: Clone> Subscription<T> {
                 Err(error) => error,
             };
             let (class, is_local, now) = (error.class(), error.is_local(), Instant::now());
+            let Past { so_far, failed } = &mut **past.get_or_insert_default();
+            so_far.tried.insert(member.stats().key());
             so_far.told(member.stats().key(), &error, now);
             if failed.len() >= REPORTED {
                 failed.remove(0);
@@ -271,7 +278,7 @@ impl<T: Clone> Subscription<T> {
             let is_left = class.is_free() || self.is_left(options, &so_far.tried);
             match so_far.decide(class, options, is_left, &self.budget, now) {
                 Decision::Retry(wait) if rest(options, wait, now).await => {}
-                _ => return Err(Failure::Attempts(failed)),
+                _ => return Err(Failure::Attempts(std::mem::take(failed))),
             }
         }
     }
@@ -288,24 +295,23 @@ impl<T: Clone> Subscription<T> {
     async fn next(
         &self,
         options: &CallOptions,
-        so_far: &mut SoFar,
+        mut so_far: Option<&mut SoFar>,
     ) -> Result<(Picked<T>, Instant), NothingToPick> {
-        let mut told = options.now.filter(|_| so_far.number == 0);
+        let mut told = options.now.filter(|_| so_far.is_none());
         loop {
             let now = told.take().unwrap_or_else(Instant::now);
-            let (picked, now) = match self.pick_known(options, &so_far.tried, now) {
+            let tried = so_far.as_ref().map_or(&Tried::NONE, |so_far| &so_far.tried);
+            let (picked, now) = match self.pick_known(options, tried, now) {
                 Some(known) => (known, now),
                 // Boxed, as is every wait here: calls that need none do not carry room for it.
                 None => (Box::pin(self.appear_in_time(options)).await, Instant::now()),
             };
             let nothing = match picked {
-                Ok(picked) => {
-                    so_far.tried.insert(picked.member().stats().key());
-                    return Ok((picked, now));
-                }
+                Ok(picked) => return Ok((picked, now)),
                 Err(nothing) => nothing,
             };
-            let wait = so_far.begin_again(options, now).ok_or(nothing)?;
+            let wait = so_far.as_mut().and_then(|so_far| so_far.begin_again(options, now));
+            let wait = wait.ok_or(nothing)?;
             Box::pin(sleep(wait)).await;
         }
     }
@@ -445,9 +451,21 @@ async fn rest(options: &CallOptions, wait: Duration, now: Instant) -> bool {
     wait.is_some()
 }
 
+/// What a call whose first attempt failed has done.
+struct Past<E> {
+    so_far: SoFar,
+    failed: Vec<Attempted<E>>,
+}
+
+impl<E> Default for Past<E> {
+    fn default() -> Self {
+        Self { so_far: SoFar::default(), failed: Vec::new() }
+    }
+}
+
 /// What the attempts say that were made, or else why there was none.
-fn ended<E>(failed: Vec<Attempted<E>>, otherwise: Failure<E>) -> Failure<E> {
-    if failed.is_empty() { otherwise } else { Failure::Attempts(failed) }
+fn ended<E>(past: Option<Box<Past<E>>>, otherwise: Failure<E>) -> Failure<E> {
+    past.map_or(otherwise, |past| Failure::Attempts(past.failed))
 }
 
 impl<T> fmt::Debug for Subscription<T> {

@@ -264,7 +264,7 @@ impl Attempt<()> for AtOnce {
     type Response = ();
     type Error = Never;
 
-    async fn make(&mut self, (): &(), _: u32) -> Result<(), Never> {
+    async fn make(&mut self, (): &(), _: u32, _: tokio::time::Instant) -> Result<(), Never> {
         Ok(())
     }
 }

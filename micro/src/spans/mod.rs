@@ -29,45 +29,47 @@ macro_rules! span {
 /// Of a call that a client makes, with all of its attempts. Its request is then of the trace of the
 /// span.
 #[inline]
-pub(crate) fn call(service: &str, request: &mut Request) -> Span {
+pub(crate) fn call(service: &str, request: &mut Request) -> Option<Span> {
     let (contract, method) = (request.contract.as_str(), request.method.as_str());
     let (node, attempts) = (tracing::field::Empty, tracing::field::Empty);
-    let span = span!("call", service, contract, method, node, attempts);
-    if !span.is_disabled() {
-        describe(&span, Kind::Client, request);
-        adopt_parent(&span, request);
-        request.trace = own(&span).or(request.trace);
-    }
-    span
+    let span = heard(span!("call", service, contract, method, node, attempts))?;
+    describe(&span, Kind::Client, request);
+    adopt_parent(&span, request);
+    request.trace = own(&span).or(request.trace);
+    Some(span)
 }
 
 /// Of an attempt of a call at one node.
 #[inline]
-pub(crate) fn attempt(request: &mut Request, node: &Address) -> Span {
-    let span = span!("attempt", node = display(node), attempt = request.attempt);
-    if !span.is_disabled() {
-        describe(&span, Kind::Client, request);
-        request.trace = own(&span).or(request.trace);
-    }
-    span
+pub(crate) fn attempt(request: &mut Request, node: &Address) -> Option<Span> {
+    let span = heard(span!("attempt", node = display(node), attempt = request.attempt))?;
+    describe(&span, Kind::Client, request);
+    request.trace = own(&span).or(request.trace);
+    Some(span)
 }
 
 /// Of a call that a service serves. A request that is of no trace, as one over HTTP may be, begins one:
 /// the calls that are made for it belong together.
 #[inline]
-pub(crate) fn serve(request: &mut Request) -> Span {
+pub(crate) fn serve(request: &mut Request) -> Option<Span> {
     let (contract, method) = (request.contract.as_str(), request.method.as_str());
-    let span = span!("serve", contract, method, trace = tracing::field::Empty);
-    if !span.is_disabled() {
-        describe(&span, Kind::Server, request);
-        adopt(&span, request.trace.as_ref());
-        request.trace = own(&span).or(request.trace);
+    let span = heard(span!("serve", contract, method, trace = tracing::field::Empty));
+    if let Some(span) = &span {
+        describe(span, Kind::Server, request);
+        adopt(span, request.trace.as_ref());
+        request.trace = own(span).or(request.trace);
     }
     let trace = request.trace.get_or_insert_with(TraceContext::new_root);
-    if !span.is_disabled() {
+    if let Some(span) = &span {
         span.record("trace", display(trace.trace_id()));
     }
     span
+}
+
+/// The span, if anybody listens.
+#[inline]
+fn heard(span: Span) -> Option<Span> {
+    (!span.is_disabled()).then_some(span)
 }
 
 /// Notes how what a span is of ended; `is_fault` says whether an error is one of whom the span is of.

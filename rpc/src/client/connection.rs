@@ -93,11 +93,12 @@ impl Connection {
     /// Dropping the future withdraws the request, or tells the server that nobody waits.
     pub(super) async fn call(
         self: &Arc<Self>,
+        mut now: Instant,
         request: &Request,
     ) -> Result<Option<bytes::Bytes>, Error> {
         let mut waited = false;
         loop {
-            match self.try_start(request, waited).await? {
+            match self.try_start(request, now, waited).await? {
                 Start::Started(id) => {
                     if let Some(queued) = request.extensions.get::<QueuedAt>() {
                         queued.set(Instant::now());
@@ -109,12 +110,18 @@ impl Connection {
                 // Boxed, so that calls that need not wait do not carry room for it.
                 Start::Wait => Box::pin(self.wait(request.deadline)).await?,
             }
-            waited = true;
+            (now, waited) = (Instant::now(), true);
         }
     }
 
-    async fn try_start(&self, request: &Request, waited: bool) -> Result<Start, Error> {
-        let started = poll_fn(|cx| Poll::Ready(self.start(request, waited, cx.waker()))).await;
+    async fn try_start(
+        &self,
+        request: &Request,
+        now: Instant,
+        waited: bool,
+    ) -> Result<Start, Error> {
+        let start = |cx: &mut Context<'_>| self.start(request, now, waited, cx.waker());
+        let started = poll_fn(|cx| Poll::Ready(start(cx))).await;
         if started.is_err() && waited {
             // It was woken for a slot that it does not take: the next in line may.
             self.admission.notify_one();
@@ -172,9 +179,14 @@ impl Connection {
     }
 
     /// Queues the request if the connection takes it now; `waker` is woken by its outcome.
-    fn start(&self, request: &Request, waited: bool, waker: &Waker) -> Result<Start, Error> {
+    fn start(
+        &self,
+        request: &Request,
+        now: Instant,
+        waited: bool,
+        waker: &Waker,
+    ) -> Result<Start, Error> {
         let payload = request_len(request).ok_or_else(name_too_long)?;
-        let now = Instant::now();
         let timeout = time_left(request.deadline, now)?;
         let mut state = self.lock();
         let max_frame = match state.admit(waited)? {

@@ -122,7 +122,25 @@ impl Channel {
     /// Dropping the future takes the request back if it has not left yet, and otherwise tells the
     /// server, which drops the handler.
     pub async fn call(&self, request: &Request) -> Result<Response, Error> {
-        let answer = self.inner.call(request).await;
+        self.call_at(Instant::now(), request).await
+    }
+
+    /// Makes a call as [`call`](Self::call) does, for who has just read the clock: `now` is when the
+    /// request is sent, if it need not wait.
+    ///
+    /// # Errors
+    ///
+    /// Those of `call`.
+    ///
+    /// # Panics
+    ///
+    /// When `call` does.
+    ///
+    /// # Cancel safety
+    ///
+    /// That of `call`.
+    pub async fn call_at(&self, now: Instant, request: &Request) -> Result<Response, Error> {
+        let answer = self.inner.call(now, request).await;
         let answer = answer.and_then(read_answer);
         answer.map_err(|error| error.with_address(self.inner.address.clone()))
     }
@@ -218,11 +236,11 @@ struct Inner {
 impl Inner {
     /// Makes the call on the connection whose turn it is, or on the next that is there when that one
     /// is not and cannot be made.
-    async fn call(&self, request: &Request) -> Result<Bytes, Error> {
+    async fn call(&self, now: Instant, request: &Request) -> Result<Bytes, Error> {
         let turn = self.turn();
         let mut refusal = None;
         for link in self.links[turn..].iter().chain(&self.links[..turn]) {
-            match self.call_on(link, request).await? {
+            match self.call_on(link, now, request).await? {
                 Ok(payload) => return Ok(payload),
                 Err(refused) => refusal = refusal.or(Some(refused)),
             }
@@ -243,6 +261,7 @@ impl Inner {
     async fn call_on(
         &self,
         link: &Mutex<Option<Arc<Connection>>>,
+        mut now: Instant,
         request: &Request,
     ) -> Result<Result<Bytes, Error>, Error> {
         let mut gone = None;
@@ -251,9 +270,9 @@ impl Inner {
                 Ok(connection) => connection,
                 Err(refused) => return Ok(Err(refused)),
             };
-            match connection.call(request).await? {
+            match connection.call(now, request).await? {
                 Some(payload) => return Ok(Ok(payload)),
-                None => gone = Some(connection),
+                None => (gone, now) = (Some(connection), Instant::now()),
             }
         }
     }

@@ -39,7 +39,7 @@ where
     type Response = R;
     type Error = E;
 
-    async fn make(&mut self, id: &String, _: u32) -> Result<R, E> {
+    async fn make(&mut self, id: &String, _: u32, _: Instant) -> Result<R, E> {
         (self.0)(id)
     }
 }
@@ -84,7 +84,7 @@ async fn call_any<T: Clone + Sync>(subscription: &Subscription<T>) -> Result<(),
         type Response = ();
         type Error = Broken;
 
-        async fn make(&mut self, _: &T, _: u32) -> Result<(), Broken> {
+        async fn make(&mut self, _: &T, _: u32, _: Instant) -> Result<(), Broken> {
             Ok(())
         }
     }
@@ -625,7 +625,7 @@ impl Attempt<String> for TooLate {
     type Response = ();
     type Error = Late;
 
-    async fn make(&mut self, _: &String, _: u32) -> Result<(), Late> {
+    async fn make(&mut self, _: &String, _: u32, _: Instant) -> Result<(), Late> {
         sleep(Duration::from_millis(2)).await;
         Err(Late)
     }
@@ -684,7 +684,7 @@ impl Attempt<String> for Never {
     type Response = ();
     type Error = Broken;
 
-    async fn make(&mut self, _: &String, _: u32) -> Result<(), Broken> {
+    async fn make(&mut self, _: &String, _: u32, _: Instant) -> Result<(), Broken> {
         std::future::pending().await
     }
 }
