@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use clap::Args;
 use http::header::HeaderName;
+use micro::Signals;
 use micro_gateway::{Access, Config, Error, serve};
 
 use crate::duration;
 use crate::failure::{End, Failure};
 use crate::print;
-use crate::signals::Signals;
 use crate::world::World;
 
 /// Puts HTTP/JSON in front of every service: POST /SERVICE/METHOD, a page, OpenAPI.

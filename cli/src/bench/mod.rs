@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
-use micro::Error;
-use tokio::signal::ctrl_c;
+use micro::{Error, Signals};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep_until};
@@ -121,7 +120,7 @@ impl Load {
         }
         let bar = self.bar();
         let mut ticks = interval(Duration::from_millis(200));
-        let mut interrupted = Box::pin(ctrl_c());
+        let mut signals = Signals::listen()?;
         loop {
             tokio::select! {
                 ended = callers.join_next() => match ended {
@@ -132,14 +131,12 @@ impl Load {
                     None => break,
                 },
                 _ = ticks.tick() => self.show(&bar),
-                heard = &mut interrupted => {
-                    heard?;
+                _ = signals.next() => {
                     // Who interrupts twice does not wait for the last answers.
                     if self.over.borrow().is_some() {
                         break;
                     }
                     self.over.send_replace(Some(Instant::now()));
-                    interrupted = Box::pin(ctrl_c());
                 }
             }
         }

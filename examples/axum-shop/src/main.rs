@@ -17,9 +17,8 @@ use std::time::Duration;
 use anyhow::bail;
 use axum_shop::{CatalogueServer, FixedPrices, PricesClient, PricesServer, Shop, application};
 use clap::Parser;
-use micro::{Client, Service};
+use micro::{Client, Service, Signals};
 use tokio::net::TcpListener;
-use tokio::signal::ctrl_c;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
@@ -76,10 +75,11 @@ async fn web(listen: SocketAddr, host: Option<String>) -> anyhow::Result<()> {
     }
     // Then the pages do, which a browser that neither asks nor goes would keep from ending.
     drop(stop);
+    let mut signals = Signals::listen()?;
     tokio::select! {
         served = &mut pages => Ok(served?),
         () = sleep(LAST_PAGES) => bail!("forced to end: pages were still open after {LAST_PAGES:?}"),
-        _ = ctrl_c() => bail!("forced to end by a second signal"),
+        _ = signals.next() => bail!("forced to end by a second signal"),
     }
 }
 
