@@ -53,9 +53,12 @@ impl Doctor {
 
     async fn examine(&self, report: &mut Report, settings: &Settings) {
         report.configuration = settings.explained();
+        report.settings(settings).await;
         let scheme = report.registry_url().split(':').next().unwrap_or_default().to_owned();
         let client = match Client::connect().settings(settings.clone()).await {
             Ok(client) => client,
+            // It is told already what makes no sense.
+            Err(_) if report.is_faulty("configuration") => return,
             Err(error) => {
                 let schemes = micro::schemes().map(|scheme| format!("{scheme}:"));
                 let schemes = schemes.collect::<Vec<_>>().join(", ");
@@ -66,7 +69,9 @@ impl Doctor {
         };
         let known = report.registry(&client).await;
         report.multicast(scheme == "mdns").await;
-        report.advertised(settings, client.registry().is_one_host());
+        if !report.is_faulty("configuration") {
+            report.advertised(settings, client.registry().is_one_host());
+        }
         report.clock(&known);
         if let Some(name) = &self.name {
             service::examine(report, &client, name).await;
