@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use micro::{Error, Signals};
 use tokio::sync::watch;
@@ -17,7 +17,7 @@ use self::tally::{Run, Tally};
 use crate::call::{Prepared, What};
 use crate::duration;
 use crate::failure::{End, Failure};
-use crate::print;
+use crate::print::{self, Format};
 use crate::world::World;
 
 /// Calls a method many times, and says how long that took. Other flags are arguments of the method,
@@ -43,15 +43,6 @@ pub(crate) struct Bench {
     /// How to print the result
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people
-    #[default]
-    Text,
-    /// JSON, whose shape stays as the guide says
-    Json,
 }
 
 impl Bench {

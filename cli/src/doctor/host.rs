@@ -18,8 +18,7 @@ pub(super) const SKEW: Duration = Duration::from_secs(2);
 impl Report {
     /// What this program can do.
     pub(super) fn features(&mut self) {
-        let schemes = micro::schemes().map(|scheme| format!("{scheme}:"));
-        let schemes = schemes.collect::<Vec<_>>().join(", ");
+        let schemes = schemes();
         let version = env!("CARGO_PKG_VERSION");
         self.ok("features", format!("micro {version} opens the registries {schemes}"));
     }
@@ -82,6 +81,12 @@ impl Report {
             None => self.ok("clock", "no node was started in the future"),
         }
     }
+}
+
+/// The registries that this program can open.
+pub(super) fn schemes() -> String {
+    let schemes = micro::schemes().map(|scheme| format!("{scheme}:"));
+    schemes.collect::<Vec<_>>().join(", ")
 }
 
 /// Whether a host means whoever uses it.
