@@ -1,5 +1,6 @@
 //! `micro call`: one call, by name.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::time::Duration;
 
@@ -202,7 +203,7 @@ impl Outcome {
     /// In the shape that `-o json` promises.
     fn record(&self) -> Record<'_> {
         let Times { resolve, retry, connect, wait, total, .. } = self.times;
-        let millis = |time: Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
+        let millis = |time: Duration| print::rounded(time.as_secs_f64() * 1e3);
         let node = self.node.as_ref().map(|(id, address)| Node { id, address });
         let error = self.result.as_ref().err().map(|error| ErrorRecord {
             code: error.code().to_string(),
@@ -237,7 +238,7 @@ struct Record<'a> {
     node: Option<Node<'a>>,
     attempts: u32,
     trace: Option<String>,
-    metadata: std::collections::BTreeMap<&'a str, &'a str>,
+    metadata: BTreeMap<&'a str, &'a str>,
     times_ms: TimesRecord,
 }
 

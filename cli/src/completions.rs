@@ -1,12 +1,14 @@
 //! `micro completions`, and what shells ask for while somebody types.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Write};
+use std::path::Path;
 use std::time::Duration;
 
 use clap::{Args, Command, ValueEnum};
 use clap_complete::CompleteEnv;
 use clap_complete::engine::CompletionCandidate;
-use clap_complete::env::{Bash, EnvCompleter, Fish, Zsh};
+use clap_complete::env::{self, EnvCompleter, Fish, Shells, Zsh};
 use micro::Client;
 use micro::dynamic::Description;
 
@@ -53,7 +55,44 @@ impl Completions {
 
 /// Answers a script that asks what could come next, and ends; does nothing for a person.
 pub(crate) fn answer(program: fn() -> Command) {
-    CompleteEnv::with_factory(program).var(VARIABLE).complete();
+    CompleteEnv::with_factory(program).var(VARIABLE).shells(SHELLS).complete();
+}
+
+const SHELLS: Shells<'static> = Shells(&[&Bash, &Zsh, &Fish]);
+
+/// Bash with a script of our own: that of the library takes its words as they are, and bash breaks
+/// the URLs of registries.
+struct Bash;
+
+impl EnvCompleter for Bash {
+    fn name(&self) -> &'static str {
+        env::Bash.name()
+    }
+
+    fn is(&self, name: &str) -> bool {
+        env::Bash.is(name)
+    }
+
+    fn write_registration(
+        &self,
+        _: &str,
+        _: &str,
+        _: &str,
+        _: &str,
+        script: &mut dyn Write,
+    ) -> io::Result<()> {
+        script.write_all(include_bytes!("completions.bash"))
+    }
+
+    fn write_complete(
+        &self,
+        program: &mut Command,
+        line: Vec<OsString>,
+        directory: Option<&Path>,
+        candidates: &mut dyn Write,
+    ) -> io::Result<()> {
+        env::Bash.write_complete(program, line, directory, candidates)
+    }
 }
 
 /// The services whose names begin so.

@@ -1,19 +1,22 @@
 //! `micro describe`: what a service serves.
 
 use clap::{Args, ValueEnum};
+use clap_complete::engine::ArgValueCompleter;
 use micro::dynamic::Description;
 use micro::registry::Endpoint;
 
+use crate::completions;
 use crate::failure::Failure;
 use crate::print::{self, Color};
 use crate::types;
-use crate::world::{self, ServiceName, World};
+use crate::world::{self, World};
 
 /// Says what a service serves: methods, types, errors.
 #[derive(Args, Debug)]
 pub(crate) struct Describe {
-    #[command(flatten)]
-    service: ServiceName,
+    /// Service to look at
+    #[arg(value_name = "SERVICE", add = ArgValueCompleter::new(completions::services))]
+    service: String,
     /// How to print it
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
@@ -35,7 +38,7 @@ enum Format {
 impl Describe {
     pub(crate) async fn run(self, world: &World) -> Result<(), Failure> {
         let client = world.client().await?;
-        let service = &self.service.service;
+        let service = &self.service;
         world::versions(client.registry(), service).await?;
         let descriptions = client.describe(service).await?;
         match self.output {

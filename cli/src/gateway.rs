@@ -7,14 +7,15 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use http::header::HeaderName;
+use micro::Signals;
 use micro_gateway::{Access, Config, Error, serve};
 
-use crate::duration;
 use crate::failure::{End, Failure};
 use crate::print;
-use crate::signals::Signals;
 use crate::world::World;
+use crate::{completions, duration};
 
 /// Puts HTTP/JSON in front of every service: POST /SERVICE/METHOD, a page, OpenAPI.
 ///
@@ -29,7 +30,7 @@ pub(crate) struct Gateway {
     remote: bool,
     /// Service that can be called and seen, once for each [default: all there are]
     #[arg(long = "service", value_name = "NAME")]
-    #[arg(add = clap_complete::engine::ArgValueCompleter::new(crate::completions::services))]
+    #[arg(add = ArgValueCompleter::new(completions::services))]
     services: Vec<String>,
     /// Name with a dot by which callers know it, such as api.shop.example; once for each
     #[arg(long = "host", value_name = "NAME")]

@@ -17,7 +17,6 @@ mod method;
 mod new;
 mod print;
 mod services;
-mod signals;
 mod top;
 mod types;
 mod watch;

@@ -8,18 +8,14 @@ use serde_json::Value;
 
 use crate::failure::Failure;
 
-/// How something is printed.
+/// How a report is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// Columns, for people
+    /// For people
     #[default]
-    Table,
-    /// The same with more of them
-    Wide,
+    Text,
     /// JSON, whose shape stays as the guide says
     Json,
-    /// The same as YAML
-    Yaml,
 }
 
 /// Text from elsewhere without what moves a terminal's cursor or recolours it: control characters,
@@ -74,6 +70,11 @@ fn escaped(json: &str) -> String {
     let told =
         |c: char| if is_left(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
     json.chars().map(told).collect()
+}
+
+/// A number to three digits after the point, which is all that anybody reads.
+pub(crate) fn rounded(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3
 }
 
 /// Prints rows below a header, in columns, whatever their texts are.

@@ -2,23 +2,38 @@
 
 use std::collections::BTreeMap;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use clap_complete::engine::ArgValueCompleter;
 use micro::registry::{Node, NodeState, Service};
 use serde::Serialize;
 
+use crate::completions;
 use crate::failure::Failure;
-use crate::print::{self, Format};
+use crate::print;
 use crate::world::{self, World};
 
 /// Lists the services that are registered.
 #[derive(Args, Debug)]
 pub(crate) struct Services {
     /// Service to list alone, with its nodes
-    #[arg(value_name = "SERVICE", add = clap_complete::engine::ArgValueCompleter::new(crate::completions::services))]
+    #[arg(value_name = "SERVICE", add = ArgValueCompleter::new(completions::services))]
     service: Option<String>,
     /// How to print them
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Columns, for people
+    #[default]
+    Table,
+    /// The same with more of them
+    Wide,
+    /// JSON, whose shape stays as the guide says
+    Json,
+    /// The same as YAML
+    Yaml,
 }
 
 impl Services {
@@ -30,7 +45,7 @@ impl Services {
             None => world::all(registry).await?,
         };
         if versions.is_empty() && matches!(self.output, Format::Table | Format::Wide) {
-            print::talk(&format!("no service is registered in the {} registry\n", registry.name()));
+            world::tell_of_nobody(registry);
             return Ok(());
         }
         let listed: Vec<_> = versions.iter().map(Version::from).collect();

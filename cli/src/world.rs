@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use clap::Args;
-use clap_complete::engine::ArgValueCompleter;
 use futures::{StreamExt, TryStreamExt, stream};
 use micro::registry::{ErrorKind, Registry, Service};
 use micro::{Client, Settings, dynamic};
 
-use crate::completions;
 use crate::failure::{End, Failure};
+use crate::print;
 
 /// The registry to look into, where the command line says.
 #[derive(Args, Clone, Debug, Default)]
@@ -21,14 +20,6 @@ pub(crate) struct World {
     /// Part of the registry to look into [default: the registry's own]
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) namespace: Option<String>,
-}
-
-/// The name of a service, which completes.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct ServiceName {
-    /// Service to look at
-    #[arg(value_name = "SERVICE", add = ArgValueCompleter::new(completions::services))]
-    pub(crate) service: String,
 }
 
 impl World {
@@ -80,6 +71,11 @@ pub(crate) async fn all(registry: &Arc<dyn Registry>) -> Result<Vec<Service>, Fa
         })
         .buffered(AT_ONCE);
     Ok(each.try_collect::<Vec<_>>().await?.concat())
+}
+
+/// Says on standard error that there is nothing to show.
+pub(crate) fn tell_of_nobody(registry: &Arc<dyn Registry>) {
+    print::talk(&format!("no service is registered in the {} registry\n", registry.name()));
 }
 
 /// What there is instead of a service that is not found.

@@ -135,7 +135,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     config.listen.set_port(port);
     let gateway = micro_gateway::serve(config, client).await?;
     println!("http://{}", gateway.address());
-    tokio::signal::ctrl_c().await?;
+    micro::Signals::listen()?.next().await;
     gateway.shutdown().await;
     Ok(())
 }

@@ -6,7 +6,7 @@
 //! let client = micro::Client::connect().await?;
 //! let gateway = micro_gateway::serve(micro_gateway::Config::default(), client).await?;
 //! println!("http://{}", gateway.address());
-//! tokio::signal::ctrl_c().await?;
+//! micro::Signals::listen()?.next().await;
 //! gateway.shutdown().await;
 //! # Ok(())
 //! # }

@@ -97,6 +97,7 @@ pub use registrar::Registered;
 pub use running::RunningService;
 pub use service::Service;
 pub use settings::{Origin, Settings};
+pub use signals::Signals;
 pub use stopwatch::{Stopwatch, Times};
 
 /// What the macros' expansions call; no part of the public API.

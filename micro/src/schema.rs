@@ -4,21 +4,24 @@
 mod access;
 mod form;
 mod probe;
+mod study;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::panic::catch_unwind;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use self::form::anything;
-use self::probe::{Probe, Unreadable};
+use self::probe::Probe;
+use self::study::Study;
 
 /// The JSON Schema of what `T` is read from.
 ///
 /// What serde is not told stays open, as `{}`, which is anything: types that say nothing of their
-/// form, and those that contain themselves, where they do. A type that refuses what is made up is
-/// what it asked for, so an address is a string.
+/// form, and those that contain themselves, where they do. So does an enum of more variants than
+/// are looked at. A type that refuses what is made up is what it asked for, so an address is a
+/// string. Fields have the names that serde writes; one that is read by another too, by an alias,
+/// is not required.
 pub(crate) fn of<T: DeserializeOwned>() -> Value {
     // What a type does with a value it does not like is its own affair, and no reason not to start.
     catch_unwind(studied::<T>).unwrap_or_else(|_| anything())
@@ -29,9 +32,9 @@ fn studied<T: DeserializeOwned>() -> Value {
     let mut schema = anything();
     // Each round learns of one variant more, or of one field that cannot be made up.
     for _ in 0..MAX_ROUNDS {
-        study.begin();
+        let known = study.begin();
         let was_read = T::deserialize(Probe::new(&mut study, &mut schema)).is_ok();
-        if !study.has_learned {
+        if study.learned() == known {
             if was_read {
                 note_required::<T>(&mut study, &mut schema);
             }
@@ -41,98 +44,27 @@ fn studied<T: DeserializeOwned>() -> Value {
     schema
 }
 
-const MAX_ROUNDS: usize = 256;
-/// Types that nest deeper, or for ever, are anything from there on.
-const MAX_DEPTH: usize = 24;
+const MAX_ROUNDS: usize = 1024;
 
 /// Leaves out one field after the other, of a value that can be read with all of them.
 fn note_required<T: DeserializeOwned>(study: &mut Study, schema: &mut Value) {
-    for field in study.fields.clone() {
+    for field in study.fields_of_one_name() {
         study.begin();
-        study.left_out = Some(field);
+        study.leave_out(Some(field));
         if T::deserialize(Probe::new(study, schema)).is_err() {
-            study.required.insert(field);
+            study.require(field);
         }
     }
     study.begin();
-    study.left_out = None;
+    study.leave_out(None);
     // It writes down what was learned; that it can be read is known.
     let _ = T::deserialize(Probe::new(study, schema));
-}
-/// A type by its name and the names in it.
-type Type = (&'static str, &'static [&'static str]);
-
-/// What was learned so far, of all rounds.
-#[derive(Default)]
-struct Study {
-    variants: BTreeMap<Type, Vec<Option<Value>>>,
-    fields: BTreeSet<(Type, &'static str)>,
-    /// Fields whose type refuses what is made up; they are not offered again.
-    refused: BTreeSet<(Type, &'static str)>,
-    required: BTreeSet<(Type, &'static str)>,
-    left_out: Option<(Type, &'static str)>,
-    /// The types being read, outside in.
-    within: Vec<Type>,
-    /// How deep what is being read lies, types without a name included.
-    depth: usize,
-    has_learned: bool,
-    /// Whether it is known which field this round failed at.
-    has_failed: bool,
-}
-
-impl Study {
-    fn begin(&mut self) {
-        self.within.clear();
-        self.depth = 0;
-        self.has_learned = false;
-        self.has_failed = false;
-    }
-
-    /// Reads what lies within; the end of what has none.
-    fn descend<T>(
-        &mut self,
-        schema: &mut Value,
-        read: impl FnOnce(Probe<'_>) -> Result<T, Unreadable>,
-    ) -> Result<T, Unreadable> {
-        if self.depth >= MAX_DEPTH {
-            return Err(Unreadable);
-        }
-        self.depth += 1;
-        let read = read(Probe::new(self, schema));
-        self.depth -= 1;
-        read
-    }
-
-    /// Which fields of a struct are offered.
-    fn offered(&self, of: Type) -> Vec<&'static str> {
-        let is_offered = |name: &&'static str| {
-            self.left_out != Some((of, *name)) && !self.refused.contains(&(of, *name))
-        };
-        of.1.iter().copied().filter(is_offered).collect()
-    }
-
-    /// Which variant is read this time: one that is unknown if there is any.
-    fn variant(&mut self, of: Type) -> Option<usize> {
-        let known = self.variants.entry(of).or_insert_with(|| vec![None; of.1.len()]);
-        let unknown = known.iter().position(Option::is_none);
-        self.has_learned |= unknown.is_some();
-        // Of those that contain themselves the first is the best guess for one that does not.
-        unknown.or((!known.is_empty()).then_some(0))
-    }
-
-    fn refuse(&mut self, of: Type, field: &'static str) {
-        if !std::mem::replace(&mut self.has_failed, true) && self.left_out.is_none() {
-            self.has_learned |= self.refused.insert((of, field));
-        }
-    }
-
-    fn required_of(&self, of: Type) -> Vec<&'static str> {
-        of.1.iter().copied().filter(|name| self.required.contains(&(of, *name))).collect()
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use serde::{Deserialize, Deserializer};
     use serde_json::json;
 
@@ -327,5 +259,135 @@ mod tests {
         assert_eq!(term["oneOf"][1]["properties"]["Number"], number, "{term:#}");
         assert!(of::<Endless>().is_object());
         assert_eq!(of::<Rude>(), json!({}));
+    }
+
+    #[derive(Deserialize)]
+    #[allow(dead_code, reason = "only their form counts")]
+    enum Outcome<T> {
+        Good(T),
+        Bad { why: T },
+    }
+
+    #[derive(Deserialize)]
+    #[allow(dead_code, reason = "only their form counts")]
+    struct Both<T, U> {
+        one: T,
+        other: U,
+    }
+
+    /// A generic type is what it is made of, each time it is used.
+    #[test]
+    fn generic_types() {
+        let outcome = |of: Value| {
+            json!({ "oneOf": [
+                { "type": "object", "properties": { "Good": of }, "required": ["Good"] },
+                {
+                    "type": "object",
+                    "properties": { "Bad": { "type": "object", "properties": { "why": of } } },
+                    "required": ["Bad"],
+                },
+            ] })
+        };
+        let schema = of::<Both<Outcome<u8>, Outcome<String>>>();
+        assert_eq!(schema["properties"]["one"], outcome(of::<u8>()), "{schema:#}");
+        assert_eq!(schema["properties"]["other"], outcome(of::<String>()), "{schema:#}");
+        let schema = of::<Both<Both<u8, u8>, Both<Option<u8>, u8>>>();
+        assert_eq!(schema["properties"]["one"]["required"], json!(["one", "other"]));
+        assert_eq!(schema["properties"]["other"]["required"], json!(["other"]));
+    }
+
+    #[derive(Deserialize)]
+    #[allow(dead_code, reason = "only their form counts")]
+    enum Way {
+        Foot,
+        Ship(Both<Plain, std::net::IpAddr>),
+        Rail { class: Plain },
+    }
+
+    /// An enum has all its variants, with all that is in them, wherever they lie, and a variant
+    /// that cannot be made up hides no other.
+    #[test]
+    fn enums_are_whole() {
+        let plain = json!({ "type": "string", "enum": ["A", "B"] });
+        let schema = of::<Both<Way, u8>>();
+        let ways = &schema["properties"]["one"]["oneOf"];
+        assert_eq!(ways[0]["const"], "Foot", "{schema:#}");
+        let ship = &ways[1]["properties"]["Ship"]["properties"];
+        assert_eq!((&ship["one"], &ship["other"]["type"]), (&plain, &json!("string")));
+        assert_eq!(ways[2]["properties"]["Rail"]["properties"]["class"], plain, "{schema:#}");
+        assert_eq!(schema["required"], json!(["one", "other"]));
+        let schema = of::<Result<std::net::IpAddr, Plain>>();
+        assert_eq!(schema["oneOf"][1]["properties"]["Err"], plain, "{schema:#}");
+        let term = of::<Both<Term, u8>>();
+        assert_eq!(term["required"], json!(["one", "other"]), "{term:#}");
+    }
+
+    /// An enum of so many unit variants, which are numbers.
+    struct Many<const N: usize>;
+
+    impl<'de, const N: usize> Deserialize<'de> for Many<N> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            static NAMES: std::sync::LazyLock<Vec<&'static str>> = std::sync::LazyLock::new(|| {
+                (0..2_000).map(|number| &*format!("v{number}").leak()).collect()
+            });
+            deserializer.deserialize_enum("Many", &NAMES[..N], Reader::<N>)
+        }
+    }
+
+    struct Reader<const N: usize>;
+
+    impl<'de, const N: usize> serde::de::Visitor<'de> for Reader<N> {
+        type Value = Many<N>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a variant")
+        }
+
+        fn visit_enum<A: serde::de::EnumAccess<'de>>(self, data: A) -> Result<Many<N>, A::Error> {
+            let (_, variant) = data.variant::<String>()?;
+            serde::de::VariantAccess::unit_variant(variant)?;
+            Ok(Many)
+        }
+    }
+
+    /// An enum of many variants has all of them, or is open: it refuses none.
+    #[test]
+    fn enums_of_many_variants() {
+        let many = of::<Both<Many<300>, u8>>();
+        assert_eq!(many["properties"]["one"]["enum"].as_array().unwrap().len(), 300);
+        assert_eq!(many["required"], json!(["one", "other"]));
+        let more = of::<Both<Many<2_000>, u8>>();
+        assert_eq!(more["properties"]["one"], json!({}));
+        assert_eq!(more["properties"]["other"], of::<u8>());
+    }
+
+    #[derive(Deserialize)]
+    #[allow(dead_code, reason = "only their form counts")]
+    struct Renamed {
+        #[serde(alias = "alter", alias = "years")]
+        age: u8,
+        #[serde(alias = "Zip", alias = "zzz")]
+        town: Option<Plain>,
+        name: String,
+    }
+
+    /// A field that is read by other names too has the one that serde writes, and is not required,
+    /// as it may come by another.
+    #[test]
+    fn fields_with_aliases() {
+        let expected = json!({
+            "type": "object",
+            "properties": {
+                "age": of::<u8>(),
+                "town": of::<Option<Plain>>(),
+                "name": { "type": "string" },
+            },
+            "required": ["name"],
+        });
+        assert_eq!(of::<Renamed>(), expected);
+        let within = of::<Both<Vec<Renamed>, Renamed>>();
+        assert_eq!(within["properties"]["one"]["items"], expected);
+        assert_eq!(within["properties"]["other"], expected);
+        assert_eq!(within["required"], json!(["one", "other"]));
     }
 }

@@ -389,6 +389,25 @@ impl Service {
         Ok(self.explained(&settings))
     }
 
+    /// Whether all that is known before anything happens makes sense: settings, what code says and
+    /// the contracts. It opens the registry, asks it nothing and listens on nothing; what depends on
+    /// where the service comes to listen, as its advertised address does, is left to the start.
+    ///
+    /// # Errors
+    ///
+    /// `invalid_argument`, as [`start`](Self::start) would fail with.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// It changes nothing.
+    pub async fn check(self) -> Result<()> {
+        self.plan().await.map(drop)
+    }
+
     /// Serves until the process is told to stop by SIGINT or SIGTERM, then [shuts
     /// down](RunningService::shutdown). A signal during the start ends that too.
     ///

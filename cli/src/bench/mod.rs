@@ -6,10 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use micro::Error;
-use tokio::signal::ctrl_c;
+use micro::{Error, Signals};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep_until};
@@ -18,7 +17,7 @@ use self::tally::{Run, Tally};
 use crate::call::{Prepared, What};
 use crate::duration;
 use crate::failure::{End, Failure};
-use crate::print;
+use crate::print::{self, Format};
 use crate::world::World;
 
 /// Calls a method many times, and says how long that took. Other flags are arguments of the method,
@@ -44,15 +43,6 @@ pub(crate) struct Bench {
     /// How to print the result
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people
-    #[default]
-    Text,
-    /// JSON, whose shape stays as the guide says
-    Json,
 }
 
 impl Bench {
@@ -121,7 +111,7 @@ impl Load {
         }
         let bar = self.bar();
         let mut ticks = interval(Duration::from_millis(200));
-        let mut interrupted = Box::pin(ctrl_c());
+        let mut signals = Signals::listen()?;
         loop {
             tokio::select! {
                 ended = callers.join_next() => match ended {
@@ -132,14 +122,12 @@ impl Load {
                     None => break,
                 },
                 _ = ticks.tick() => self.show(&bar),
-                heard = &mut interrupted => {
-                    heard?;
+                _ = signals.next() => {
                     // Who interrupts twice does not wait for the last answers.
                     if self.over.borrow().is_some() {
                         break;
                     }
                     self.over.send_replace(Some(Instant::now()));
-                    interrupted = Box::pin(ctrl_c());
                 }
             }
         }

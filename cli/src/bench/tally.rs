@@ -7,7 +7,8 @@ use hdrhistogram::Histogram;
 use micro::Error;
 use serde::Serialize;
 
-use crate::{duration, print};
+use crate::duration;
+use crate::print::{self, rounded};
 
 /// How long a call took.
 #[derive(Clone, Copy, Debug)]
@@ -219,11 +220,6 @@ impl Report {
         };
         header + &rows.map(row).collect::<String>()
     }
-}
-
-/// To three digits after the point.
-fn rounded(value: f64) -> f64 {
-    (value * 1e3).round() / 1e3
 }
 
 #[cfg(test)]

@@ -3,13 +3,14 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use micro::Settings;
-use micro::registry::Service;
+use micro::registry;
+use micro::{Service, Settings};
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
-use super::{End, Report};
+use super::{CONFIGURATION, End, Report};
 use crate::duration;
+use crate::failure::Failure;
 
 /// Clocks that differ by less are as good as equal.
 pub(super) const SKEW: Duration = Duration::from_secs(2);
@@ -17,10 +18,21 @@ pub(super) const SKEW: Duration = Duration::from_secs(2);
 impl Report {
     /// What this program can do.
     pub(super) fn features(&mut self) {
-        let schemes = micro::schemes().map(|scheme| format!("{scheme}:"));
-        let schemes = schemes.collect::<Vec<_>>().join(", ");
+        let schemes = schemes();
         let version = env!("CARGO_PKG_VERSION");
         self.ok("features", format!("micro {version} opens the registries {schemes}"));
+    }
+
+    /// Whether a service with these settings starts, whatever its registry.
+    pub(super) async fn settings(&mut self, settings: &Settings) {
+        let elsewhere = settings.clone().flag("registry", "memory:");
+        let checked = async { Service::new().name("doctor").settings(elsewhere?).check().await };
+        match checked.await {
+            Ok(()) => self.ok("configuration", "the values make sense to a service"),
+            Err(error) => {
+                self.fault("configuration", End::Usage, Failure::from(error), CONFIGURATION);
+            }
+        }
     }
 
     /// Whether what is sent to a group comes back, which only the registry `mdns:` needs.
@@ -48,13 +60,13 @@ impl Report {
                 self.ok("advertise", message);
             }
             Err(error) => {
-                self.fault("advertise", End::Usage, error, "mend the value where it comes from");
+                self.fault("advertise", End::Usage, error, CONFIGURATION);
             }
         }
     }
 
     /// Whether nodes were started in what this host takes for the future.
-    pub(super) fn clock(&mut self, known: &[Service]) {
+    pub(super) fn clock(&mut self, known: &[registry::Service]) {
         let now = unix_now();
         let nodes = known.iter().flat_map(|service| &service.nodes);
         let ahead = nodes.filter_map(|node| Duration::from_millis(node.epoch).checked_sub(now));
@@ -69,6 +81,12 @@ impl Report {
             None => self.ok("clock", "no node was started in the future"),
         }
     }
+}
+
+/// The registries that this program can open.
+pub(super) fn schemes() -> String {
+    let schemes = micro::schemes().map(|scheme| format!("{scheme}:"));
+    schemes.collect::<Vec<_>>().join(", ")
 }
 
 /// Whether a host means whoever uses it.

@@ -5,7 +5,7 @@ mod service;
 
 use std::io::{self, IsTerminal};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
 use micro::registry::{ErrorKind, Service};
 use micro::{Client, Settings};
@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::completions;
 use crate::failure::{End, Failure};
-use crate::print::{self, Color};
+use crate::print::{self, Color, Format};
 use crate::world::{self, World};
 
 /// Finds out what is wrong: with the registry, with this host, with a service, and what to do.
@@ -25,15 +25,6 @@ pub(crate) struct Doctor {
     /// How to print it
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people
-    #[default]
-    Text,
-    /// JSON, whose shape stays as the guide says
-    Json,
 }
 
 impl Doctor {
@@ -53,12 +44,14 @@ impl Doctor {
 
     async fn examine(&self, report: &mut Report, settings: &Settings) {
         report.configuration = settings.explained();
+        report.settings(settings).await;
         let scheme = report.registry_url().split(':').next().unwrap_or_default().to_owned();
         let client = match Client::connect().settings(settings.clone()).await {
             Ok(client) => client,
+            // It is told already what makes no sense.
+            Err(_) if report.is_faulty("configuration") => return,
             Err(error) => {
-                let schemes = micro::schemes().map(|scheme| format!("{scheme}:"));
-                let schemes = schemes.collect::<Vec<_>>().join(", ");
+                let schemes = host::schemes();
                 let advice = format!("{REGISTRY} ({schemes} can be opened by this program)");
                 let failure = Failure::from(error);
                 return report.fault("registry", End::Usage, failure, advice);
@@ -66,7 +59,9 @@ impl Doctor {
         };
         let known = report.registry(&client).await;
         report.multicast(scheme == "mdns").await;
-        report.advertised(settings, client.registry().is_one_host());
+        if !report.is_faulty("configuration") {
+            report.advertised(settings, client.registry().is_one_host());
+        }
         report.clock(&known);
         if let Some(name) = &self.name {
             service::examine(report, &client, name).await;

@@ -7,7 +7,8 @@ use micro::registry::{NodeState, Registration, Update, View};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::figures::{Calls, Figures, Traffic, rounded};
+use super::figures::{Calls, Figures, Traffic};
+use crate::print::rounded;
 
 /// What is known of all services.
 #[derive(Debug, Default)]

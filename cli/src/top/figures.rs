@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::print::rounded;
+
 /// What a node says of itself.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Figures {
@@ -145,11 +147,6 @@ impl Calls {
         }
         self.at_most.last_key_value().map(|(bound, _)| rounded(*bound as f64 / 1e6))
     }
-}
-
-/// To a thousandth, which is all that anybody reads.
-pub(super) fn rounded(value: f64) -> f64 {
-    (value * 1000.0).round() / 1000.0
 }
 
 /// A line of the text: `name{label="value",…} 1.5`.

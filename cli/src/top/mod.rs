@@ -11,7 +11,7 @@ mod state;
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use futures::StreamExt;
 use micro::Client;
 use micro::registry::{Scope, Watch};
@@ -23,8 +23,8 @@ use self::scrapes::Scrapes;
 use self::state::State;
 use crate::duration;
 use crate::failure::{End, Failure};
-use crate::print;
-use crate::world::World;
+use crate::print::{self, Format};
+use crate::world::{self, World};
 
 /// Shows services, nodes and methods with how often they are called, how that ends and how long it
 /// takes, as the nodes' own metrics say.
@@ -42,14 +42,6 @@ pub(crate) struct Top {
     /// How to print it, once
     #[arg(short, long, value_enum)]
     output: Option<Format>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people
-    Text,
-    /// JSON, whose shape stays as the guide says
-    Json,
 }
 
 impl Top {
@@ -75,8 +67,7 @@ impl Top {
                 print::json(&Snapshot { seconds: self.interval.as_secs_f64(), services })
             }
             _ if services.is_empty() => {
-                let registry = client.registry().name();
-                print::talk(&format!("no service is registered in the {registry} registry\n"));
+                world::tell_of_nobody(client.registry());
                 Ok(())
             }
             _ => print::text(&draw::plain(&rows::rows(&services, &State::everything()))),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crossterm::event::{Event, EventStream};
 use futures::StreamExt;
+use micro::Signals;
 use micro::registry::Watch;
 use ratatui::DefaultTerminal;
 use tokio::time::{MissedTickBehavior, interval};
@@ -15,7 +16,6 @@ use super::scrapes::Scrapes;
 use super::state::{Flow, State};
 use crate::failure::{End, Failure};
 use crate::print;
-use crate::signals::Signals;
 
 /// Shows what is known until somebody quits.
 pub(super) async fn run(

@@ -70,19 +70,21 @@ async fn what_cannot_work_fails_at_once() {
     }
 }
 
-/// Whoever interrupts it gets what was measured until then.
+/// Whoever interrupts it, or tells it to end, gets what was measured until then.
 #[tokio::test]
 async fn an_interrupted_run_is_reported() {
     let town = Town::new();
     let _shop = town.open("a").await;
     let line = ["bench", "shop.price", "--thing=tea", "--rate=5", "-d", "1h", "-o", "json"];
-    let mut bench = town.scene.run(MICRO, "bench", &line);
-    eventually("it hears of interruptions", async || is_caught(&bench)).await;
-    bench.signal(Signal::INT);
-    let status = bench.ended().await;
-    assert_eq!(status.code(), Some(0), "{}", bench.stderr());
-    let report: Value = serde_json::from_str(&bench.stdout()).unwrap();
-    assert_eq!(report["method"], "shop.price");
+    for (name, signal) in [("interrupted", Signal::INT), ("told", Signal::TERM)] {
+        let mut bench = town.scene.run(MICRO, name, &line);
+        eventually("it hears of interruptions", async || is_caught(&bench)).await;
+        bench.signal(signal);
+        let status = bench.ended().await;
+        assert_eq!(status.code(), Some(0), "{name}: {}", bench.stderr());
+        let report: Value = serde_json::from_str(&bench.stdout()).unwrap();
+        assert_eq!(report["method"], "shop.price");
+    }
 }
 
 /// Whoever interrupts it again does not wait for the last answer, and keeps what was measured.

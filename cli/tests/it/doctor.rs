@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use micro::Service;
 use micro::registry::{Node, NodeState, Registration, Registry};
 use serde_json::{Value, json};
 use testbed::eventually;
+use tokio::task::JoinSet;
 
 use crate::shop::{Ended, Town, registered};
 
@@ -56,6 +58,7 @@ async fn nothing_is_wrong() {
         check.unwrap_or_else(|| panic!("no {name}: {report:#}"))["message"].as_str().unwrap()
     };
     assert!(message("features").contains("memory:, static:, local:, mdns:"));
+    assert_eq!(message("configuration"), "the values make sense to a service");
     assert!(message("registry").contains("from environment variable MICRO_REGISTRY answers in"));
     let address = &shop.registration().node.address;
     assert!(message("records").contains(&format!("a at {address}, serving, started ")));
@@ -70,6 +73,63 @@ async fn nothing_is_wrong() {
     let text = town.micro(&["doctor"]).await.ok().stdout;
     assert!(text.starts_with("ok    features        micro "), "{text}");
     assert!(text.contains("\n      register_ttl"), "{text}");
+}
+
+/// What was warned of, for whom all is well: which check, what it says, and what to do.
+fn warned(ended: Ended) -> Vec<[String; 3]> {
+    let report = ended.ok().json();
+    let checks = report["checks"].as_array().unwrap();
+    let warnings = checks.iter().filter(|check| check["status"] == "warning");
+    let told = |check: &Value| {
+        ["check", "message", "advice"].map(|key| check[key].as_str().unwrap().to_owned())
+    };
+    warnings.map(told).collect()
+}
+
+/// That there is this warning, and no other.
+fn assert_warning(ended: Ended, expected: [&str; 3]) {
+    let warned = warned(ended);
+    let [warning] = &*warned else { panic!("{warned:?}") };
+    assert_eq!(warning[0], expected[0], "{warning:?}");
+    assert!(warning[1].contains(expected[1]), "{warning:?}");
+    assert!(warning[2].contains(expected[2]), "{warning:?}");
+}
+
+/// A value that a service would refuse is found before one starts, and is no fault of the registry.
+#[tokio::test]
+async fn a_wrong_configuration() {
+    let town = Town::new();
+    let _shop = town.open("a").await;
+    for (file, check, expected) in [
+        ("register_ttl = \"soon\"", "configuration", "register_ttl \"soon\" from file micro.toml"),
+        ("selector = \"best\"", "configuration", "selector \"best\" from file micro.toml"),
+        ("registr = \"local:\"", "configuration", "key \"registr\" in file micro.toml"),
+        ("registry = ", "configuration", "file micro.toml, line 1, is not TOML"),
+        ("advertise = \"not a host\"", "advertise", "\"not a host\" from file micro.toml"),
+        ("address = \"nowhere\"", "configuration", "address \"nowhere\" from file micro.toml"),
+    ] {
+        std::fs::write(town.scene.directory().join("micro.toml"), file).unwrap();
+        let ended = town.micro(&["doctor", "-o", "json"]).await;
+        assert_fault(&ended, 2, [check, expected, "mend the value where it comes from"]);
+    }
+}
+
+/// Nobody at all is registered, which may be meant.
+#[tokio::test]
+async fn an_empty_registry() {
+    let town = Town::new();
+    let ended = town.micro(&["doctor", "-o", "json"]).await;
+    assert_warning(ended, ["registry", "answers in", "do services use the same registry"]);
+}
+
+/// A service started here would advertise an address that means whoever uses it.
+#[tokio::test]
+async fn an_address_that_only_this_host_finds() {
+    let town = Town::new();
+    std::fs::write(town.scene.directory().join("micro.toml"), "address = \"127.0.0.1:0\"").unwrap();
+    let ended = town.micro(&["doctor", "-o", "json", "--registry", "static:far=127.0.0.1:1"]).await;
+    let told = "found at 127.0.0.1: the address it is bound to";
+    assert_warning(ended, ["advertise", told, "MICRO_ADVERTISE=host"]);
 }
 
 /// A registry's URL that makes no sense.
@@ -137,6 +197,15 @@ async fn nodes_that_want_no_calls() {
     let _kept = add(&town, &leaving).await;
     let expected = ["state", "0 of 1 nodes want calls\na is draining", "start new ones"];
     assert_fault(&examined(&town, "shop").await, 6, expected);
+
+    let town = Town::new();
+    let shop = town.open("a").await;
+    let mut idle = shop.registration().clone();
+    idle.node.weight = 0;
+    idle.node.epoch += 1;
+    let _kept = add(&town, &idle).await;
+    let expected = ["state", "a has weight 0", "give them a weight above 0"];
+    assert_fault(&examined(&town, "shop").await, 6, expected);
 }
 
 /// A node is registered, and nothing listens on its port.
@@ -162,23 +231,43 @@ async fn a_wrong_advertised_address() {
     let expected = ["address", told, "MICRO_ADVERTISE"];
     assert_fault(&examined(&town, "other").await, 6, expected);
 
-    let web = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = web.local_addr().unwrap().to_string();
-    let web = tokio::spawn(async move {
-        while let Ok((mut stream, _)) = web.accept().await {
-            let _ = tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 4_096]).await;
-            let page = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n<html>";
-            let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, page).await;
-        }
-    });
+    let (_web, address) = answering("\r\n<html>").await;
     let _kept = add(&town, &Registration::new("web", "1.0.0", Node::new("c", &address))).await;
     let expected = ["address", "is no service of micro", "MICRO_ADVERTISE"];
     assert_fault(&examined(&town, "web").await, 6, expected);
-    web.abort();
 
     let listed = "static:far=127.0.0.1:1";
     let ended = town.micro(&["doctor", "far", "-o", "json", "--registry", listed]).await;
     assert_fault(&ended, 6, ["address", "127.0.0.1:1", "each caller's own host"]);
+}
+
+/// What answers every request on a free port with these headers and this body, until it is dropped.
+async fn answering(rest: &'static str) -> (JoinSet<()>, String) {
+    let web = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = web.local_addr().unwrap().to_string();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        while let Ok((mut stream, _)) = web.accept().await {
+            let _ = tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 4_096]).await;
+            let page = format!("HTTP/1.1 200 OK\r\nConnection: close\r\n{rest}");
+            let _ = tokio::io::AsyncWriteExt::write_all(&mut stream, page.as_bytes()).await;
+        }
+    });
+    (tasks, address)
+}
+
+/// The clock of a node's host goes wrong by more than anybody notices.
+#[tokio::test]
+async fn a_clock_that_is_off() {
+    let town = Town::new();
+    let (_shop, address) = answering(concat!(
+        "Date: Thu, 01 Jan 2026 00:00:00 GMT\r\n\r\n",
+        r#"{"service":"shop","version":"1.0.0","node":"late","contracts":[]}"#,
+    ))
+    .await;
+    let _kept = add(&town, &Registration::new("shop", "1.0.0", Node::new("late", &address))).await;
+    let expected = ["clock", "the clock of node late is ", "set both clocks, by NTP"];
+    assert_warning(examined(&town, "shop").await, expected);
 }
 
 /// A list of addresses has no ids of its own: a node there is who it says.
@@ -199,10 +288,8 @@ async fn a_node_that_does_not_describe_itself() {
     let address = listener.local_addr().unwrap().to_string();
     std::thread::spawn(move || listener.incoming().for_each(drop));
     let _kept = add(&town, &Registration::new("shop", "1.0.0", Node::new("bare", &address))).await;
-    let report = examined(&town, "shop").await.ok().json();
-    let checks = report["checks"].as_array().unwrap();
-    let told = |check: &&Value| check["message"].as_str().unwrap().contains("does not describe");
-    assert_eq!(checks.iter().find(told).unwrap()["status"], "warning", "{report:#}");
+    let expected = ["address", "does not describe", "without the feature `http`"];
+    assert_warning(examined(&town, "shop").await, expected);
 }
 
 /// A name that cannot be looked up is a fault, not silence.
@@ -242,6 +329,33 @@ async fn a_method_that_is_missing() {
     assert_fault(&examined(&town, "shop.prise").await, 5, expected);
 }
 
+/// Takes stock.
+#[micro::service]
+trait Stock {
+    /// How many there are.
+    async fn count(&self) -> u32;
+}
+
+struct Empty;
+
+impl Stock for Empty {
+    async fn count(&self) -> u32 {
+        0
+    }
+}
+
+/// Some nodes are of a version that has no such method.
+#[tokio::test]
+async fn a_method_of_some_nodes() {
+    let town = Town::new();
+    let _shop = town.open("a").await;
+    let other = Service::new().settings(town.settings()).name("shop").version("2.0.0").id("b");
+    let _other = registered(other.serve(StockServer::new(Empty))).await;
+    let told = "1 of 2 nodes have shop.price; it is missing on b";
+    let expected = ["method", told, "these run another version"];
+    assert_warning(examined(&town, "shop.price").await, expected);
+}
+
 /// What goes wrong with some nodes only is a warning: calls go to the others.
 #[tokio::test]
 async fn some_nodes_are_enough() {
@@ -251,9 +365,7 @@ async fn some_nodes_are_enough() {
     gone.node.state = NodeState::Draining;
     gone.node.epoch = u64::from(u32::MAX) * 1_000;
     let _kept = add(&town, &gone).await;
-    let report = examined(&town, "shop.price").await.ok().json();
-    let checks = report["checks"].as_array().unwrap();
-    let warned = |check: &&Value| check["status"] == "warning";
-    let warned: Vec<_> = checks.iter().filter(warned).map(|check| &check["check"]).collect();
-    assert_eq!(warned, ["clock", "state", "port"], "{report:#}");
+    let warned = warned(examined(&town, "shop.price").await);
+    let checks: Vec<_> = warned.iter().map(|[check, ..]| check).collect();
+    assert_eq!(checks, ["clock", "state", "port"], "{warned:?}");
 }

@@ -4,8 +4,9 @@ use std::io::Write;
 use std::process::Command;
 
 use micro::Service;
+use testbed::eventually;
 
-use crate::shop::{Town, registered};
+use crate::shop::{MICRO, Town, registered};
 
 /// The greeter of `examples/hello`.
 mod hello {
@@ -35,11 +36,41 @@ async fn transcripts_are_true() {
     let _greeter = registered(service).await;
     let transcripts = transcripts(README, "micro ");
     assert!(transcripts.len() >= 4, "{transcripts:?}");
-    for (command, expected) in transcripts {
+    let ends = |(command, _): &(&str, String)| !command.starts_with("micro watch ");
+    for (command, expected) in transcripts.into_iter().filter(ends) {
         let words: Vec<_> = command.split(' ').skip(1).collect();
         let ended = town.micro(&words).await;
         assert_eq!(format!("{}{}", ended.stdout, ended.stderr), expected, "{command}");
     }
+}
+
+/// What the README's watch tells of a node that is there, and of one that comes and goes, it tells.
+#[tokio::test]
+async fn the_watch_is_true() {
+    let transcripts = transcripts(README, "micro watch ");
+    let [(command, expected)] = &*transcripts else { panic!("{transcripts:?}") };
+    let words: Vec<_> = command.split(' ').skip(1).collect();
+    let town = Town::new();
+    let greeter = async |id: &str| {
+        let greeter = hello::GreeterServer::new(hello::English);
+        registered(Service::new().settings(town.settings()).id(id).serve(greeter)).await
+    };
+    let first = greeter(ID).await;
+    let watch = town.scene.run(MICRO, "watch", &words);
+    let shown = async |lines: usize| {
+        eventually("as many lines", async || {
+            let printed = watch.stdout();
+            (printed.lines().count() >= lines).then_some(printed)
+        })
+        .await
+    };
+    shown(1).await;
+    let second = greeter(OTHER_ID).await;
+    shown(2).await;
+    let [stays, goes] = [&first, &second].map(|node| node.registration().node.address.clone());
+    second.shutdown().await;
+    let expected = expected.replace("127.0.0.1:41235", &stays).replace("127.0.0.1:36017", &goes);
+    assert_eq!(shown(expected.lines().count()).await, expected);
 }
 
 /// Every `curl` of the gateway in the README prints what stands there.
@@ -78,6 +109,9 @@ fn curl(line: &str) -> Option<String> {
 const README: &str = include_str!("../../../README.md");
 /// That of the README.
 const ID: &str = "01990d3e-5c1b-7c52-9d52-0f9a53d2c7be";
+
+/// That of the node which comes and goes.
+const OTHER_ID: &str = "01990d52-91a4-70f3-8a6c-3c1de5a1f0b7";
 
 /// Each command that begins so, and the lines it prints.
 fn transcripts<'a>(text: &'a str, begin: &str) -> Vec<(&'a str, String)> {

@@ -9,7 +9,6 @@
 //!
 //! Then open the address it prints, or `curl -d '{"thing":"tea"}' 127.0.0.1:8080/api/catalogue/offer`.
 
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
@@ -17,9 +16,8 @@ use std::time::Duration;
 use anyhow::bail;
 use axum_shop::{CatalogueServer, FixedPrices, PricesClient, PricesServer, Shop, application};
 use clap::Parser;
-use micro::{Client, Service};
+use micro::{Client, Service, Settings, Signals};
 use tokio::net::TcpListener;
-use tokio::signal::ctrl_c;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
@@ -43,23 +41,26 @@ enum Role {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let role = Role::parse();
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_env_filter(tracing_subscriber::EnvFilter::new("info"))
-        .init();
+    let settings = Settings::from_process()?;
+    let telemetry = micro::telemetry::init(&settings)?;
     match role {
-        Role::Prices => Ok(Service::new().serve(PricesServer::new(FixedPrices)).run().await?),
-        Role::Web { listen, host } => web(listen, host).await,
+        Role::Prices => {
+            let service = Service::new().settings(settings);
+            service.serve(PricesServer::new(FixedPrices)).run().await?;
+        }
+        Role::Web { listen, host } => web(settings, listen, host).await?,
     }
+    telemetry.shutdown().await;
+    Ok(())
 }
 
-async fn web(listen: SocketAddr, host: Option<String>) -> anyhow::Result<()> {
+async fn web(settings: Settings, listen: SocketAddr, host: Option<String>) -> anyhow::Result<()> {
     // Before anything registers: an address that is taken then ends nothing but this.
     let listener = TcpListener::bind(listen).await?;
-    let client = Client::connect().wait_for_ready(true).await?;
+    let client = Client::connect().settings(settings.clone()).wait_for_ready(true).await?;
     let shop = Shop::new(PricesClient::new(&client));
-    let service = Service::new().serve(CatalogueServer::new(shop.clone())).start().await?;
+    let service =
+        Service::new().settings(settings).serve(CatalogueServer::new(shop.clone())).start().await?;
     let application = application(shop, service.http().hosts(host));
     println!("http://{}", listener.local_addr()?);
     let stopped = service.run();
@@ -76,10 +77,11 @@ async fn web(listen: SocketAddr, host: Option<String>) -> anyhow::Result<()> {
     }
     // Then the pages do, which a browser that neither asks nor goes would keep from ending.
     drop(stop);
+    let mut signals = Signals::listen()?;
     tokio::select! {
         served = &mut pages => Ok(served?),
         () = sleep(LAST_PAGES) => bail!("forced to end: pages were still open after {LAST_PAGES:?}"),
-        _ = ctrl_c() => bail!("forced to end by a second signal"),
+        _ = signals.next() => bail!("forced to end by a second signal"),
     }
 }
 

@@ -3,12 +3,11 @@
 //! Run it: `cargo run -p middleware`. It serves, calls itself five times, of which the server allows
 //! three, once with a bad token, and ends. The log tells what each layer did.
 
-use std::io::IsTerminal;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use micro::layer::from_fn;
-use micro::{Client, Service};
+use micro::{Client, Service, Settings};
 use middleware::{
     DiaryClient, DiaryServer, Shared, Timing, authenticate, limit_rate, log_attempt, per_hour,
     send_token,
@@ -18,17 +17,15 @@ const THREE: NonZeroU32 = NonZeroU32::new(3).expect("it is not zero");
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_env_filter(tracing_subscriber::EnvFilter::new("info"))
-        .init();
+    let settings = Settings::from_process()?;
+    let telemetry = micro::telemetry::init(&settings)?;
     let timing = |method: &str, took: Duration| tracing::info!(method, ?took, "served");
 
     let limiter = per_hour(THREE);
 
     // The layer that is added first sees each request first.
     let service = Service::new()
+        .settings(settings.clone())
         .serve(DiaryServer::new(Shared))
         .layer(Timing::new(timing))
         .layer(from_fn(authenticate))
@@ -37,6 +34,7 @@ async fn main() -> anyhow::Result<()> {
         .await?;
 
     let client = Client::connect()
+        .settings(settings.clone())
         .wait_for_ready(true)
         .layer(from_fn(|request, next| send_token("token-of-Ann", request, next)))
         .attempt_layer(from_fn(log_attempt))
@@ -50,10 +48,11 @@ async fn main() -> anyhow::Result<()> {
     }
 
     let guess = from_fn(|request, next| send_token("please", request, next));
-    let stranger = Client::connect().wait_for_ready(true).layer(guess).await?;
+    let stranger = Client::connect().settings(settings).wait_for_ready(true).layer(guess).await?;
     if let Err(error) = DiaryClient::new(&stranger).owner().await {
         println!("{error}");
     }
     service.shutdown().await;
+    telemetry.shutdown().await;
     Ok(())
 }

@@ -15,11 +15,10 @@
 
 mod services;
 
-use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use micro::{Client, Service};
+use micro::{Client, Service, Settings};
 use shop::{
     OrdersClient, OrdersServer, StockClient, StockServer, StorefrontClient, StorefrontServer,
 };
@@ -59,19 +58,17 @@ enum Role {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_env_filter(tracing_subscriber::EnvFilter::new("info"))
-        .init();
     let arguments = Arguments::parse();
+    let settings = Settings::from_process()?;
+    let telemetry = micro::telemetry::init(&settings)?;
     let client = Client::connect()
+        .settings(settings.clone())
         // Whoever is called may start later: everybody can be started in any order.
         .wait_for_ready(true)
         // Long, since calls made for a customer end with the customer's own deadline.
         .timeout(Duration::from_secs(60))
         .await?;
-    let service = Service::new().metrics_of(&client);
+    let service = Service::new().settings(settings).metrics_of(&client);
     match arguments.role {
         Role::Stock { delay_ms } => {
             let shelf = Shelf::new(Duration::from_millis(delay_ms));
@@ -94,5 +91,6 @@ async fn main() -> anyhow::Result<()> {
             println!("{}", StorefrontClient::new(&client).available(thing).await?);
         }
     }
+    telemetry.shutdown().await;
     Ok(())
 }

@@ -3,13 +3,11 @@
 //! Run some nodes, each in a terminal of its own: `cargo run -p tarpc-greeter -- serve`.
 //! Call them: `cargo run -p tarpc-greeter -- call Ann Bob`, or with the `curl` line a node prints.
 
-use std::io::IsTerminal;
-
 use clap::Parser;
+use micro::Settings;
 use tarpc::context;
 use tarpc::server::Serve;
 use tarpc_greeter::{English, Greeter, GreeterClient};
-use tracing_subscriber::filter::LevelFilter;
 
 /// Serves greetings, or asks for some.
 #[derive(Parser)]
@@ -26,23 +24,24 @@ enum Arguments {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_max_level(LevelFilter::WARN)
-        .init();
-    match Arguments::parse() {
-        Arguments::Serve => serve().await,
-        Arguments::Call { names } => call(names).await,
+    let arguments = Arguments::parse();
+    let settings = Settings::from_process()?;
+    let telemetry = micro::telemetry::init(&settings)?;
+    match arguments {
+        Arguments::Serve => serve(settings).await?,
+        Arguments::Call { names } => call(settings, names).await?,
     }
+    telemetry.shutdown().await;
+    Ok(())
 }
 
 /// Not the contract's name, since the other examples' greeters are registered by that.
 const SERVICE: &str = "tarpc-greeter";
 
-async fn serve() -> anyhow::Result<()> {
+async fn serve(settings: Settings) -> anyhow::Result<()> {
     let english = micro::tarpc::host(|cx, request| Serve::serve(English.serve(), cx, request));
-    let service = micro::Service::new().name(SERVICE).serve(english).start().await?;
+    let service = micro::Service::new().settings(settings).name(SERVICE);
+    let service = service.serve(english).start().await?;
     let node = service.registration().node.clone();
     let stopped = service.run();
     println!("{SERVICE} {} serves on {}", node.id, node.address);
@@ -51,8 +50,8 @@ async fn serve() -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn call(names: Vec<String>) -> anyhow::Result<()> {
-    let client = micro::Client::connect().wait_for_ready(true).await?;
+async fn call(settings: Settings, names: Vec<String>) -> anyhow::Result<()> {
+    let client = micro::Client::connect().settings(settings).wait_for_ready(true).await?;
     let greeter = GreeterClient::from(micro::tarpc::stub(&client, SERVICE));
     for name in &names {
         println!("{}", greeter.hello(context::current(), name.clone()).await?);

@@ -237,8 +237,7 @@ async fn made_up_methods_are_counted_together() {
     }
     let text = get(&gateway, "/metrics").await.body;
     assert!(!text.contains("made-up"), "{text}");
-    let others =
-        r#"server_address="",rpc_method="_OTHER",rpc_response_status_code="unimplemented"} 3"#;
+    let others = r#"rpc_method="_OTHER",rpc_response_status_code="unimplemented",error_type="unimplemented"} 3"#;
     assert!(text.contains(others), "{text}");
 }
 

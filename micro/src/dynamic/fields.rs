@@ -1,5 +1,7 @@
 //! Arguments from text, as command lines and query strings have them.
 
+use std::collections::BTreeMap;
+
 use micro_registry::Endpoint;
 use micro_rpc::Code;
 use serde_json::{Map, Value};
@@ -11,7 +13,8 @@ use crate::{Error, Phase};
 /// says it is.
 ///
 /// - A string is taken as it is, a number and `true` or `false` as such.
-/// - A list is its JSON, or made of all the pairs of its name.
+/// - A list is its JSON, or made of all the pairs of its name, each of which is an element: of one
+///   pair `[hot]` is an element too, and `[1,2]` if the elements are lists themselves.
 /// - What else there is, maps for example, is JSON.
 /// - Where the schema says nothing, or allows several, it is JSON if it reads as such, else a string.
 /// - `null` is nothing where the schema allows that.
@@ -25,27 +28,14 @@ pub fn arguments<'a>(
     pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
 ) -> Result<Map<String, Value>, Error> {
     let schema = Schema::of(method);
-    let mut arguments = Map::new();
+    let mut texts = BTreeMap::<_, Vec<_>>::new();
     for (name, text) in pairs {
-        let field = schema.field(name)?;
-        let earlier = arguments.remove(name);
-        let value = match field.element() {
-            Some(element) if !is_list(text) => {
-                let mut list = match earlier {
-                    Some(Value::Array(list)) => list,
-                    _ => Vec::new(),
-                };
-                list.push(element.read(name, text)?);
-                Value::Array(list)
-            }
-            _ if earlier.is_some() => {
-                return Err(invalid(format!("argument `{name}` is given twice")));
-            }
-            _ => field.read(name, text)?,
-        };
-        arguments.insert(name.to_owned(), value);
+        texts.entry(name).or_default().push(text);
     }
-    Ok(arguments)
+    let read = |(name, texts): (&str, Vec<_>)| {
+        Ok((name.to_owned(), schema.field(name)?.read_all(name, &texts)?))
+    };
+    texts.into_iter().map(read).collect()
 }
 
 /// A JSON Schema, as far as it says how a text is to be read.
@@ -73,6 +63,7 @@ impl<'a> Schema<'a> {
         let known = properties.keys().map(String::as_str);
         let advice = match nearest(name, known.clone()) {
             Some(meant) => format!("did you mean `{meant}`?"),
+            None if properties.is_empty() => "it takes none".to_owned(),
             None => format!("expected {}", known.collect::<Vec<_>>().join(", ")),
         };
         Err(invalid(format!("the method has no argument `{name}`: {advice}")))
@@ -82,6 +73,25 @@ impl<'a> Schema<'a> {
     fn element(self) -> Option<Self> {
         let list = self.choices().into_iter().find(|choice| choice.is("array"))?;
         Some(Self { schema: list.key("items"), ..list }.resolved())
+    }
+
+    /// What all the texts of one name are together.
+    fn read_all(self, name: &str, texts: &[&str]) -> Result<Value, Error> {
+        match (self.element(), texts) {
+            (Some(element), [text]) => match self.read_whole(text) {
+                Some(whole) => Ok(whole),
+                None => Ok(Value::Array(vec![element.read(name, text)?])),
+            },
+            (Some(element), texts) => texts.iter().map(|text| element.read(name, text)).collect(),
+            (None, [text]) => self.read(name, text),
+            (None, _) => Err(invalid(format!("argument `{name}` is given twice"))),
+        }
+    }
+
+    /// The text as all of a list, or as nothing instead of one.
+    fn read_whole(self, text: &str) -> Option<Value> {
+        let whole = serde_json::from_str::<Value>(text).ok()?;
+        ((whole.is_array() || whole.is_null()) && self.fits(&whole)).then_some(whole)
     }
 
     fn read(self, name: &str, text: &str) -> Result<Value, Error> {
@@ -98,26 +108,35 @@ impl<'a> Schema<'a> {
 
     /// The text as exactly what this says.
     fn read_as(&self, text: &str) -> Option<Value> {
-        let json = || serde_json::from_str::<Value>(text).ok();
+        let json =
+            || serde_json::from_str::<Value>(text).ok().filter(|value| self.is_met_by(value));
+        let string = || Some(Value::from(text)).filter(|value| self.is_met_by(value));
         match self.kind() {
-            Some("string") => {
-                let value = Value::from(text);
-                self.allows(&value).then_some(value)
-            }
-            Some("integer") => json().filter(|value| value.is_i64() || value.is_u64()),
-            Some("number") => json().filter(Value::is_number),
-            Some("boolean") => json().filter(Value::is_boolean),
-            Some("null") => json().filter(Value::is_null),
-            Some("array") => json().filter(Value::is_array),
-            Some("object") => json().filter(Value::is_object),
-            _ => {
-                let value = json().unwrap_or_else(|| text.into());
-                if self.allows(&value) {
-                    return Some(value);
-                }
-                Some(Value::from(text)).filter(|value| self.allows(value))
-            }
+            Some("string") => string(),
+            _ => json().or_else(string),
         }
+    }
+
+    /// Whether the value is any of what this may be.
+    fn fits(self, value: &Value) -> bool {
+        self.choices().iter().any(|choice| choice.is_met_by(value))
+    }
+
+    /// Whether the value is exactly what this says; of lists, with what is in them.
+    fn is_met_by(&self, value: &Value) -> bool {
+        let is_kind = match self.kind() {
+            Some("string") => value.is_string(),
+            Some("integer") => value.is_i64() || value.is_u64(),
+            Some("number") => value.is_number(),
+            Some("boolean") => value.is_boolean(),
+            Some("null") => value.is_null(),
+            Some("object") => value.is_object(),
+            Some("array") => value.as_array().is_some_and(|list| {
+                self.element().is_none_or(|element| list.iter().all(|value| element.fits(value)))
+            }),
+            _ => true,
+        };
+        is_kind && self.allows(value)
     }
 
     /// Whether the value is among those it lists, if it lists any.
@@ -206,10 +225,6 @@ impl<'a> Schema<'a> {
     }
 }
 
-fn is_list(text: &str) -> bool {
-    text.trim_start().starts_with('[')
-}
-
 fn invalid(message: String) -> Error {
     Error::at(Code::InvalidArgument, Phase::Encode, message)
 }
@@ -232,6 +247,9 @@ mod tests {
                 "note": { "anyOf": [{ "type": "string" }, { "type": "null" }] },
                 "limit": { "type": ["integer", "null"] },
                 "tags": { "type": "array", "items": { "type": "string" } },
+                "labels": { "type": ["array", "null"], "items": { "type": "string" } },
+                "rows": { "type": "array", "items": { "$ref": "#/$defs/Sizes" } },
+                "pair": { "type": "array", "prefixItems": [{ "type": "string" }, {}] },
                 "sizes": { "$ref": "#/$defs/Sizes" },
                 "to": { "type": "object" },
                 "speed": { "type": "string", "enum": ["Slow", "Fast"] },
@@ -261,6 +279,18 @@ mod tests {
             (&[("tags", "1"), ("tags", "b")], json!({ "tags": ["1", "b"] })),
             (&[("tags", r#"["a", "b"]"#)], json!({ "tags": ["a", "b"] })),
             (&[("sizes", "1"), ("sizes", "2")], json!({ "sizes": [1, 2] })),
+            (&[("tags", "[hot]")], json!({ "tags": ["[hot]"] })),
+            (&[("tags", "[1]"), ("tags", "b")], json!({ "tags": ["[1]", "b"] })),
+            (&[("tags", "null")], json!({ "tags": ["null"] })),
+            (&[("labels", "null")], json!({ "labels": null })),
+            (&[("labels", "null"), ("labels", "b")], json!({ "labels": ["null", "b"] })),
+            (&[("labels", "a")], json!({ "labels": ["a"] })),
+            (&[("labels", r#"["a"]"#)], json!({ "labels": ["a"] })),
+            (&[("rows", "[[1, 2], [3]]")], json!({ "rows": [[1, 2], [3]] })),
+            (&[("rows", "[1, 2]"), ("rows", "[]")], json!({ "rows": [[1, 2], []] })),
+            (&[("rows", "[1, 2]")], json!({ "rows": [[1, 2]] })),
+            (&[("rows", "[]")], json!({ "rows": [] })),
+            (&[("pair", r#"["a", 1]"#)], json!({ "pair": ["a", 1] })),
             (&[("to", r#"{"city": "Ulm"}"#)], json!({ "to": { "city": "Ulm" } })),
             (&[("speed", "Fast")], json!({ "speed": "Fast" })),
             (&[("any", "5")], json!({ "any": 5 })),
@@ -289,6 +319,8 @@ mod tests {
             (&[("to", "Ulm")], "expected a map in JSON"),
             (&[("speed", "Fats")], "expected \"Slow\", \"Fast\""),
             (&[("sizes", "x")], "argument `sizes` of \"x\" does not fit: expected a whole number"),
+            (&[("sizes", r#"[1, "x"]"#)], "does not fit: expected a whole number"),
+            (&[("rows", "[x]")], "does not fit: expected a list in JSON"),
             (&[("cuont", "1")], "the method has no argument `cuont`: did you mean `count`?"),
             (&[("zzzzzzzz", "1")], "the method has no argument `zzzzzzzz`: expected any, count"),
             (&[("thing", "a"), ("thing", "b")], "argument `thing` is given twice"),
@@ -296,5 +328,9 @@ mod tests {
             let error = read(pairs).unwrap_err();
             assert!(error.contains(expected), "{pairs:?}: {error}");
         }
+        let mut idle = Endpoint::new("shop", "close");
+        idle.request = Some(json!({ "type": "object", "properties": {} }));
+        let error = arguments(&idle, [("x", "1")]).unwrap_err().to_string();
+        assert!(error.contains("the method has no argument `x`: it takes none"), "{error}");
     }
 }

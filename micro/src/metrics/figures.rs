@@ -103,8 +103,9 @@ impl Collector for Figures {
             };
             let mut metric = encoder.encode_descriptor(name, help, unit, kind)?;
             for (values, value) in series {
-                let labels: Vec<_> =
-                    labels.iter().copied().zip(values.iter().map(|value| &**value)).collect();
+                let labels = labels.iter().copied().zip(values.iter().map(|value| &**value));
+                // One without a value is the same as none.
+                let labels: Vec<_> = labels.filter(|(_, value)| !value.is_empty()).collect();
                 match labels.is_empty() {
                     true => value.encode(&mut metric)?,
                     false => value.encode(&mut metric.encode_family(&labels)?)?,
@@ -138,7 +139,7 @@ mod tests {
             tally.read().next().map(|(_, took)| took).unwrap_or_default()
         };
         let served = |figures: &mut Figures, count| {
-            figures.add(table::SERVED, &["micro", "a/b", "ok"], Seconds(took(count)));
+            figures.add(table::SERVED, &["micro", "a/b", "ok", ""], Seconds(took(count)));
         };
         let one = text(|figures| {
             figures.add("micro_client_retries", &["b"], Counter(1));

@@ -14,9 +14,9 @@ pub(crate) use self::figures::Figures;
 pub(crate) use self::figures::TYPE;
 use self::figures::Value::{Counter, Gauge, Seconds};
 use self::table::{CALLED, SERVED};
-use crate::Client;
 use crate::client::Inner;
 use crate::running::Wellbeing;
+use crate::{Client, spans};
 
 /// The clients whose figures a service shows; it does not keep them.
 #[derive(Clone, Debug, Default)]
@@ -77,7 +77,8 @@ impl Figures {
         for method in &stats.methods {
             let name = method_name(method);
             for (end, took) in &method.ends {
-                self.add(SERVED, &[SYSTEM, &name, code(*end)], Seconds(took.clone()));
+                let error = error_type(*end, spans::is_of_server);
+                self.add(SERVED, &[SYSTEM, &name, code(*end), error], Seconds(took.clone()));
             }
         }
     }
@@ -90,7 +91,8 @@ impl Figures {
                 contract => format!("{contract}/{}", series.method),
             };
             for (end, took) in series.tally.read() {
-                let labels = [SYSTEM, &*series.service, &*name, code(end)];
+                let error = error_type(end, |_| true);
+                let labels = [SYSTEM, &*series.service, &*name, code(end), error];
                 self.add(CALLED, &labels, Seconds(took));
             }
         }
@@ -142,4 +144,9 @@ fn method_name(method: &MethodStats) -> String {
 
 fn code(end: Result<(), Code>) -> &'static str {
     end.map_or_else(Code::as_str, |()| "ok")
+}
+
+/// Which error a failure is, and nothing for a call that is none of those who show it, as in its span.
+fn error_type(end: Result<(), Code>, is_fault: impl Fn(Code) -> bool) -> &'static str {
+    end.err().filter(|code| is_fault(*code)).map_or("", Code::as_str)
 }

@@ -53,13 +53,19 @@ pub(super) const FAMILIES: [Family; 24] = [
     Family {
         name: SERVED,
         kind: Kind::Seconds,
-        labels: &["rpc_system_name", "rpc_method", "rpc_response_status_code"],
+        labels: &["rpc_system_name", "rpc_method", "rpc_response_status_code", "error_type"],
         help: "How long calls took that were served, from when they had been read",
     },
     Family {
         name: CALLED,
         kind: Kind::Seconds,
-        labels: &["rpc_system_name", "server_address", "rpc_method", "rpc_response_status_code"],
+        labels: &[
+            "rpc_system_name",
+            "server_address",
+            "rpc_method",
+            "rpc_response_status_code",
+            "error_type",
+        ],
         help: "How long calls took that were made, with all of their attempts",
     },
     Family {
@@ -149,7 +155,7 @@ pub(super) const FAMILIES: [Family; 24] = [
 ];
 
 /// The calls a service serves, and those a client makes: named and labelled by OpenTelemetry's
-/// conventions for RPC, where a `.` is an underscore in this format.
+/// conventions for RPC, as of their version 1.40, where a `.` is an underscore in this format.
 pub(super) const SERVED: &str = "rpc_server_call_duration";
 pub(super) const CALLED: &str = "rpc_client_call_duration";
 

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::form::{anything, member, object};
 use super::probe::{Probe, Unreadable};
-use super::{Study, Type};
+use super::study::{Study, Type};
 
 /// The elements of a list, each with its schema or all with one.
 pub(super) struct Elements<'a> {
@@ -28,7 +28,7 @@ impl<'de> SeqAccess<'de> for Elements<'_> {
         let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
         let index = self.schemas.len().saturating_sub(self.left);
         self.left = left;
-        let schema = self.schemas.get_mut(index).ok_or(Unreadable)?;
+        let schema = self.schemas.get_mut(index).ok_or(Unreadable::Refused)?;
         self.study.descend(schema, |probe| seed.deserialize(probe)).map(Some)
     }
 }
@@ -66,7 +66,8 @@ pub(super) struct Fields<'a> {
     pub(super) study: &'a mut Study,
     pub(super) of: Type,
     pub(super) names: std::vec::IntoIter<&'static str>,
-    pub(super) next: Option<&'static str>,
+    /// The name that was offered last.
+    pub(super) last: &'a mut Option<&'static str>,
     pub(super) properties: &'a mut Map<String, Value>,
 }
 
@@ -77,8 +78,8 @@ impl<'de> MapAccess<'de> for Fields<'_> {
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, Unreadable> {
-        self.next = self.names.next();
-        let Some(name) = self.next else { return Ok(None) };
+        let Some(name) = self.names.next() else { return Ok(None) };
+        *self.last = Some(name);
         let name: StrDeserializer<'_, Unreadable> = name.into_deserializer();
         seed.deserialize(name).map(Some)
     }
@@ -87,11 +88,13 @@ impl<'de> MapAccess<'de> for Fields<'_> {
         &mut self,
         seed: V,
     ) -> Result<V::Value, Unreadable> {
-        let name = self.next.ok_or(Unreadable)?;
+        let name = self.last.ok_or(Unreadable::Refused)?;
         let schema = self.properties.entry(name).or_insert_with(anything);
+        let known = self.study.learned();
         let read = self.study.descend(schema, |probe| seed.deserialize(probe));
-        if read.is_err() {
-            self.study.refuse(self.of, name);
+        // The next round reads what it learned of in another way.
+        if read.is_err() && self.study.learned() == known {
+            self.study.refuse((self.of, name));
         }
         read
     }
@@ -162,7 +165,7 @@ impl<'de> VariantAccess<'de> for Variant<'_> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Unreadable> {
-        let of = (self.name, fields);
+        let of = Type::read_by::<V>(self.name, fields);
         self.read(|probe| probe.read_fields(of, visitor))
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::access::{Elements, Fields, Pairs, Variant};
 use super::form::{anything, member, nullable, object, one_of, some};
-use super::{Study, Type};
+use super::study::{Study, Type, VariantEnd};
 
 /// The source of one value.
 pub(super) struct Probe<'a> {
@@ -31,25 +31,22 @@ impl<'a> Probe<'a> {
         of: Type,
         read: impl FnOnce(Probe<'_>) -> Result<T, Unreadable>,
     ) -> Result<T, Unreadable> {
-        let again = self.study.within.contains(&of);
-        self.study.within.push(of);
-        // What contains itself is open there; the value that is needed is made up all the same.
-        let mut open = anything();
-        let schema = if again { &mut open } else { self.schema };
-        let read = read(Probe::new(self.study, schema));
-        self.study.within.pop();
-        read
-    }
-
-    fn is_within_itself(&self) -> bool {
-        let Some((last, others)) = self.study.within.split_last() else { return false };
-        others.contains(last)
+        let Self { study, schema } = self;
+        study.enter(of, |study, again| {
+            // What contains itself is open there; the value that is needed is made up all the same.
+            let mut open = anything();
+            read(Probe::new(study, if again { &mut open } else { schema }))
+        })
     }
 }
 
 /// Some type refuses what is made up for it.
 #[derive(Debug)]
-pub(super) struct Unreadable;
+pub(super) enum Unreadable {
+    Refused,
+    /// This field was there already, by this name or another.
+    Twice(&'static str),
+}
 
 impl fmt::Display for Unreadable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -61,7 +58,11 @@ impl std::error::Error for Unreadable {}
 
 impl serde::de::Error for Unreadable {
     fn custom<T: fmt::Display>(_: T) -> Self {
-        Self
+        Self::Refused
+    }
+
+    fn duplicate_field(field: &'static str) -> Self {
+        Self::Twice(field)
     }
 }
 
@@ -129,13 +130,13 @@ impl<'de> Deserializer<'de> for Probe<'_> {
         name: &'static str,
         visitor: V,
     ) -> Result<V::Value, Unreadable> {
-        self.enter((name, &[]), |Probe { study, schema }| {
+        self.enter(Type::read_by::<V>(name, &[]), |Probe { study, schema }| {
             study.descend(schema, |probe| visitor.visit_newtype_struct(probe))
         })
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Unreadable> {
-        if self.is_within_itself() {
+        if self.study.is_within_itself() {
             return visitor.visit_none();
         }
         let mut inner = some(self.schema.take());
@@ -145,7 +146,7 @@ impl<'de> Deserializer<'de> for Probe<'_> {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Unreadable> {
-        let left = usize::from(!self.is_within_itself());
+        let left = usize::from(!self.study.is_within_itself());
         let mut items = member(self.schema, "items");
         let elements =
             Elements { study: self.study, schemas: std::slice::from_mut(&mut items), left };
@@ -178,7 +179,7 @@ impl<'de> Deserializer<'de> for Probe<'_> {
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Unreadable> {
-        let left = usize::from(!self.is_within_itself());
+        let left = usize::from(!self.study.is_within_itself());
         let mut values = member(self.schema, "additionalProperties");
         let read = visitor.visit_map(Pairs { study: self.study, values: &mut values, left });
         *self.schema = json!({ "type": "object", "additionalProperties": values });
@@ -191,7 +192,7 @@ impl<'de> Deserializer<'de> for Probe<'_> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Unreadable> {
-        let of = (name, fields);
+        let of = Type::read_by::<V>(name, fields);
         self.enter(of, |probe| probe.read_fields(of, visitor))
     }
 
@@ -201,7 +202,7 @@ impl<'de> Deserializer<'de> for Probe<'_> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Unreadable> {
-        let of = (name, variants);
+        let of = Type::read_by::<V>(name, variants);
         self.enter(of, |probe| probe.read_variant(of, visitor))
     }
 }
@@ -213,17 +214,23 @@ impl Probe<'_> {
         visitor: V,
     ) -> Result<V::Value, Unreadable> {
         let Self { study, schema } = self;
-        study.fields.extend(of.1.iter().map(|field| (of, *field)));
         let mut properties = match member(schema, "properties") {
             Value::Object(known) if !known.is_empty() => known,
-            _ => of.1.iter().map(|field| ((*field).to_owned(), anything())).collect(),
+            _ => of.members.iter().map(|field| ((*field).to_owned(), anything())).collect(),
         };
-        let names = study.offered(of).into_iter();
+        let (names, mut last) = (study.offered(of).into_iter(), None);
         let fields =
-            Fields { study: &mut *study, of, names, next: None, properties: &mut properties };
+            Fields { study: &mut *study, of, names, last: &mut last, properties: &mut properties };
         let read = visitor.visit_map(fields);
+        if let (Err(Unreadable::Twice(field)), Some(last)) = (&read, last) {
+            study.note_alias(of, last, field);
+        }
+        for alias in study.aliases_of(of) {
+            properties.remove(alias);
+        }
         *schema = object(properties, &study.required_of(of));
-        read
+        // Whoever reads this as a field has it once.
+        read.map_err(|_| Unreadable::Refused)
     }
 
     fn read_variant<'de, V: Visitor<'de>>(
@@ -232,15 +239,17 @@ impl Probe<'_> {
         visitor: V,
     ) -> Result<V::Value, Unreadable> {
         let Self { study, schema } = self;
-        let index = study.variant(of).ok_or(Unreadable)?;
-        let known = study.variants.get_mut(&of).and_then(|known| known[index].replace(anything()));
-        let mut inside = known.unwrap_or_else(anything);
-        let chosen = Variant { study: &mut *study, name: of.1[index], schema: &mut inside };
-        let read = visitor.visit_enum(chosen);
-        if let Some(known) = study.variants.get_mut(&of) {
-            known[index] = Some(inside);
-            *schema = one_of(known.iter().flatten().cloned().collect());
-        }
+        let (index, mut inside) = study.choose(of).ok_or(Unreadable::Refused)?;
+        let known = study.learned();
+        let name = of.members[index];
+        let read = visitor.visit_enum(Variant { study: &mut *study, name, schema: &mut inside });
+        let end = match &read {
+            _ if study.learned() != known => VariantEnd::Learned,
+            Ok(_) => VariantEnd::Read,
+            Err(_) => VariantEnd::Refused,
+        };
+        // What some variants are missing from would refuse those.
+        *schema = study.note_variant(of, index, inside, end).map_or_else(anything, one_of);
         read
     }
 }

@@ -34,15 +34,21 @@ async fn calls_are_shown_on_both_sides() {
         let _ = shop.price(thing).await;
     }
     shop.wait(30).timeout(Duration::from_millis(20)).await.unwrap_err();
+    shop.panic().await.unwrap_err();
     let (server, ours) = (town.http("a", "/metrics").await, client.metrics());
     assert_eq!(server.0, 200);
     for (method, code, calls) in [("price", "ok", 2.0), ("price", "not_found", 1.0)] {
         let method = format!("rpc_method=\"shop/{method}\",rpc_response_status_code=\"{code}\"");
         assert_eq!(count(&server.1, "server", &method), calls, "{method}: {}", server.1);
-        let called = format!("server_address=\"shop\",{method}");
+        // What a caller did wrong is no failure of its server.
+        let failed = if code == "ok" { "" } else { ",error_type=\"not_found\"" };
+        let called = format!("server_address=\"shop\",{method}{failed}");
         assert_eq!(count(&ours, "client", &called), calls, "{method}: {ours}");
     }
-    let late = "server_address=\"shop\",rpc_method=\"shop/wait\",rpc_response_status_code=\"deadline_exceeded\"";
+    let panicked =
+        "rpc_method=\"shop/panic\",rpc_response_status_code=\"internal\",error_type=\"internal\"";
+    assert_eq!(count(&server.1, "server", panicked), 1.0, "{}", server.1);
+    let late = "server_address=\"shop\",rpc_method=\"shop/wait\",rpc_response_status_code=\"deadline_exceeded\",error_type=\"deadline_exceeded\"";
     assert_eq!(count(&ours, "client", late), 1.0, "{ours}");
     let (server, ours) = (samples(&server.1), samples(&ours));
     for (series, value) in [
@@ -54,7 +60,7 @@ async fn calls_are_shown_on_both_sides() {
         assert_eq!(server.get(series), Some(&value), "{series}");
     }
     for (series, value) in [
-        ("micro_client_attempts_total{service=\"shop\"}", 4.0),
+        ("micro_client_attempts_total{service=\"shop\"}", 5.0),
         ("micro_client_retries_total{service=\"shop\"}", 0.0),
         ("micro_client_nodes{service=\"shop\"}", 1.0),
         ("micro_client_connections{service=\"shop\"}", 1.0),

@@ -1,5 +1,6 @@
 //! What makes no sense is refused when a service or client is built, with advice.
 
+use micro::registry::Registry;
 use micro::rpc::Limits;
 
 use super::*;
@@ -11,6 +12,21 @@ async fn refusal(service: Service) -> String {
         Ok(_) => panic!("it started"),
         Err(error) => error.to_string(),
     }
+}
+
+/// A check refuses what a start would, in its words, and lets pass what is right; nothing begins.
+#[tokio::test]
+async fn a_check_is_a_start_that_begins_nothing() {
+    let town = Town::default();
+    let with = |ttl: &str| {
+        let settings = Settings::none().flag("register_ttl", ttl).unwrap();
+        let service = town.service("a").before_start(async || panic!("it begins"));
+        service.settings(settings).serve(ShopServer::new(Corner::default()))
+    };
+    let error = with("soon").check().await.unwrap_err().to_string();
+    assert_eq!(error, refusal(with("soon")).await);
+    with("30s").check().await.unwrap();
+    assert!(town.registry.list().await.unwrap().is_empty());
 }
 
 /// Every bad value is named with where it came from and what would be right.

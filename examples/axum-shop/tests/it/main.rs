@@ -69,7 +69,7 @@ async fn pages_and_contract() {
     let offer = "POST /api/catalogue/offer";
     let (status, body) = send(web, offer, OWN, r#"{"thing":"tea"}"#).await;
     assert_eq!((&*status, &*body), ("200", r#"{"thing":"tea","cents":350}"#));
-    let peer = async || process.stderr().contains("peer=Some(Tcp(127.0.0.1:").then_some(());
+    let peer = async || process.stderr().contains("\"peer\":\"Some(Tcp(127.0.0.1:").then_some(());
     eventually("the contract knows who called", peer).await;
     let (status, body) = send(web, offer, OWN, r#"{"thing":"gold"}"#).await;
     assert!(status == "404" && body.contains("gold is not sold"), "{status} {body}");

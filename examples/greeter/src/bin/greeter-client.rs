@@ -3,7 +3,6 @@
 //! Run it: `cargo run -p greeter --bin greeter-client -- --seconds 10 --concurrency 16`.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,11 +48,6 @@ struct Tally {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_env_filter(tracing_subscriber::EnvFilter::new("info"))
-        .init();
     let arguments = Arguments::parse();
     let mut settings = micro::Settings::from_process()?;
     for (key, value) in [("registry", &arguments.registry), ("selector", &arguments.selector)] {
@@ -61,6 +55,7 @@ async fn main() -> anyhow::Result<ExitCode> {
             settings = settings.flag(key, value)?;
         }
     }
+    let _telemetry = micro::telemetry::init(&settings)?;
     let client = micro::Client::connect().settings(settings).wait_for_ready(true).await?;
     let greeter = GreeterClient::new(&client);
 

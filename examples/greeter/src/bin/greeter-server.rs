@@ -2,7 +2,6 @@
 //!
 //! Run some of them: `cargo run -p greeter --bin greeter-server`, then `greeter-client`.
 
-use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::Parser;
@@ -50,11 +49,6 @@ impl Greeter for English {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_env_filter(tracing_subscriber::EnvFilter::new("info"))
-        .init();
     let arguments = Arguments::parse();
     let mut settings = micro::Settings::from_process()?;
     for (key, value) in [
@@ -67,6 +61,7 @@ async fn main() -> anyhow::Result<()> {
             settings = settings.flag(key, value)?;
         }
     }
+    let telemetry = micro::telemetry::init(&settings)?;
     let node = uuid::Uuid::now_v7().to_string();
     let delay = Duration::from_millis(arguments.delay_ms);
     let service = micro::Service::new()
@@ -79,5 +74,6 @@ async fn main() -> anyhow::Result<()> {
     let stopped = service.run();
     println!("node={} address={}", node.id, node.address);
     stopped.await?;
+    telemetry.shutdown().await;
     Ok(())
 }

@@ -127,6 +127,6 @@ async fn the_program() {
     assert_eq!(lines[..3], ["the diary of Ann"; 3]);
     assert!(lines[3..5].iter().all(|line| line.contains("too many calls")), "{printed}");
     assert!(lines[5].contains("no valid token"), "{printed}");
-    assert_eq!(log.matches(" answered ").count(), 3, "{log}");
-    assert_eq!(log.matches(" served ").count(), 6, "{log}");
+    assert_eq!(log.matches("\"answered\"").count(), 3, "{log}");
+    assert_eq!(log.matches("\"served\"").count(), 6, "{log}");
 }

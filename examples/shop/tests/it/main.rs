@@ -17,7 +17,7 @@ fn middle(scene: &Scene) -> [Process; 2] {
 /// A stock that has registered, and who it is: id and address.
 async fn stock(scene: &Scene, name: &str, delay_ms: &str) -> (Process, [String; 2]) {
     let process = scene.run(SHOP, name, &["stock", "--delay-ms", delay_ms]);
-    let line = logged(&process, &[" registered ", "service=\"stock\""]).await;
+    let line = logged(&process, &["\"registered\"", "\"service\":\"stock\""]).await;
     let node = [field(&line, "node"), field(&line, "address")];
     (process, node)
 }
@@ -34,8 +34,8 @@ async fn logged(process: &Process, parts: &[&str]) -> String {
 
 /// The value of a field in a line of a log.
 fn field(line: &str, key: &str) -> String {
-    let (_, value) = line.split_once(&format!("{key}=")).expect("the field is there");
-    value.split([' ', '}']).next().unwrap_or_default().trim_matches('"').to_owned()
+    let (_, value) = line.split_once(&format!("\"{key}\":")).expect("the field is there");
+    value.split([',', '}']).next().unwrap_or_default().trim_matches('"').to_owned()
 }
 
 async fn storefront(scene: &Scene) -> StorefrontClient {
@@ -73,7 +73,9 @@ async fn travels(scene: &Scene) {
     let receipt = call.metadata("baggage.tenant", "acme").await.expect("there is tea");
     let expected = Receipt { tenant: "acme".to_owned(), thing: "tea".to_owned(), count: 2 };
     assert_eq!(receipt, expected);
-    let line = logged(&leaf, &["taking", "tenant=\"acme\"", "method=\"take\"", "trace="]).await;
+    let line =
+        logged(&leaf, &["taking", "\"tenant\":\"acme\"", "\"method\":\"take\"", "\"trace\":"])
+            .await;
     let remaining: u128 = field(&line, "remaining_ms").parse().expect("a number");
     // It is the customer's: the services in the middle set a minute.
     assert!(remaining <= timeout.as_millis(), "{line}");
@@ -141,7 +143,7 @@ const FOREVER_MS: &str = "3600000";
 
 /// The trace of the call that this stock counts for.
 async fn trace_in(stock: &Process) -> String {
-    field(&logged(stock, &["counting", "method=\"count\"", "trace="]).await, "trace")
+    field(&logged(stock, &["counting", "\"method\":\"count\"", "\"trace\":"]).await, "trace")
 }
 
 /// The customer's program prints what it bought, and why it could not.
