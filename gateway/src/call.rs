@@ -51,7 +51,7 @@ pub(crate) async fn answer(head: &Parts, body: Incoming, state: &State) -> Resul
     if let Some(trace) = web::trace(&head.headers) {
         call = call.trace(trace);
     }
-    if let Some(filter) = filter(&head.headers)? {
+    if let Some(filter) = filter(&head.headers, path.service, state)? {
         call = call.filter(filter);
     }
     let replied = call.encoded_reply().await;
@@ -271,12 +271,23 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>
     }
 }
 
-/// Which versions come into question, by the header `micro-version`.
-fn filter(headers: &HeaderMap) -> Result<Option<Filter>, Refusal> {
+/// Which versions come into question, by the header `micro-version`. One that nobody has registered
+/// is the caller's mistake, as a service is that nobody has; one that wants no traffic now is not.
+fn filter(headers: &HeaderMap, service: &str, state: &State) -> Result<Option<Filter>, Refusal> {
     let Some(version) = headers.get("micro-version") else { return Ok(None) };
-    let filter = Filter::default().version(version.to_str().unwrap_or_default());
+    let version = version.to_str().unwrap_or_default();
+    let filter = Filter::default().version(version);
     let filter = filter.map_err(|error| Status::new(Code::InvalidArgument, error.to_string()))?;
-    Ok(Some(filter))
+    let services = state.services();
+    let registered: Vec<_> = services.get(service).iter().flat_map(|known| known.names()).collect();
+    // Of a service that has left nobody knows its versions, and the call says that it has.
+    if registered.is_empty() || registered.iter().any(|one| filter.allows_version(one)) {
+        return Ok(Some(filter));
+    }
+    let registered = registered.join(", ");
+    let message =
+        format!("no node of service `{service}` has version `{version}`: there is {registered}");
+    Err(Status::new(Code::NotFound, message).into())
 }
 
 fn answered(replied: Replied<Encoded>) -> Result<Reply, Refusal> {

@@ -329,6 +329,11 @@ impl Known {
         }
     }
 
+    /// Its versions that have nodes, by name.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.versions.iter().map(|version| &*version.version)
+    }
+
     /// All its methods, by name.
     pub(crate) fn methods(&self) -> impl Iterator<Item = &Method> {
         let mut names: Vec<_> = self.methods.keys().collect();

@@ -293,10 +293,14 @@ async fn what_goes_along() {
     assert_eq!(answer.header("micro-meta-shop"), Some("corner"));
 }
 
-/// A call goes to the versions that it asks for.
+/// A call goes to the versions that it asks for: one that nobody has is not found, one whose nodes
+/// want no traffic is unavailable.
 #[tokio::test]
 async fn versions() {
     let town = Town::default();
+    let mut starting = micro::registry::Node::new("starting", "127.0.0.1:1");
+    starting.state = micro::registry::NodeState::Starting;
+    look::register(&town, "shop", "4.0.0", starting).await;
     let shop = |id: &str| ShopServer::new(Corner(id.to_owned()));
     let _old = registered(town.service("old").version("1.2.0").serve(shop("old"))).await;
     let _new = registered(town.service("new").version("2.0.0").serve(shop("new"))).await;
@@ -310,7 +314,10 @@ async fn versions() {
             assert_eq!(ask(version).await.json()["node"], node, "{version}");
         }
     }
-    assert_eq!((ask("3").await.status, &*ask("3").await.code()), (503, "unavailable"));
+    assert_eq!((ask("4").await.status, &*ask("4").await.code()), (503, "unavailable"));
+    let nobody = ask("3").await;
+    assert_eq!((nobody.status, &*nobody.code()), (404, "not_found"));
+    assert!(nobody.body.contains("`3`: there is 1.2.0, 2.0.0, 4.0.0"), "{}", nobody.body);
     assert_eq!((ask("new").await.status, &*ask("new").await.code()), (400, "invalid_argument"));
 }
 

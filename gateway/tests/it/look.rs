@@ -128,12 +128,12 @@ async fn nothing_is_kept() {
     assert_eq!(get(&gateway, "/").await.header("cache-control"), Some("no-cache"));
 }
 
-/// The document names each method under the shortest path that leads to it, with what can go wrong,
-/// and refers to nothing that is not in it.
+/// The document names each method under the shortest path that leads to it, with the versions there
+/// are and the statuses of what can go wrong, and refers to nothing that is not in it.
 #[tokio::test]
 async fn openapi() {
     let town = Town::default();
-    let _shop = town.open("a").await;
+    let shop = town.open("a").await;
     let gateway = town.gateway().await;
     let document = get(&gateway, "/openapi.json").await.json();
     assert_eq!(document["openapi"], "3.1.0");
@@ -146,11 +146,19 @@ async fn openapi() {
     assert!(paths["/shop/order"].get("get").is_none());
     for (path, operations) in paths {
         for (verb, operation) in operations.as_object().unwrap() {
+            if verb == "parameters" {
+                continue;
+            }
             let responses = operation["responses"].as_object().unwrap();
-            assert!(responses.contains_key("200") && responses.contains_key("default"), "{path}");
+            for status in ["200", "400", "404", "429", "503", "504", "default"] {
+                assert!(responses.contains_key(status), "{path} {status}");
+            }
             assert_eq!(operation.get("requestBody").is_some(), verb == "post", "{path}");
         }
     }
+    let version = &price["parameters"].as_array().unwrap()[3];
+    assert_eq!(version["name"], "micro-version");
+    assert_eq!(version["schema"]["examples"], json!([shop.registration().version]));
     references(&document, &mut |reference| {
         let pointer = reference.strip_prefix('#').expect("it stays in the document");
         assert!(document.pointer(pointer).is_some(), "{reference}");
@@ -179,7 +187,12 @@ fn references(value: &Value, found: &mut impl FnMut(&str)) {
 }
 
 /// Registers a node that leaves out what it serves.
-async fn register(town: &Town, service: &str, version: &str, node: micro::registry::Node) {
+pub(crate) async fn register(
+    town: &Town,
+    service: &str,
+    version: &str,
+    node: micro::registry::Node,
+) {
     let mut silent = micro::registry::Registration::new(service, version, node);
     silent.endpoints = micro::registry::Endpoints::Omitted;
     let ttl = Duration::from_secs(3_600);
