@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::{
     CACHE_CONTROL, CONNECTION, HeaderValue, ORIGIN, TRANSFER_ENCODING, WWW_AUTHENTICATE,
 };
@@ -14,9 +15,10 @@ use micro::rpc::web::{Refusal, check_source};
 use tokio::sync::{Semaphore, broadcast, watch};
 
 use crate::body::{Body, Reply, reply, text};
-use crate::catalogue::{Change, Services};
+use crate::catalogue::Services;
 use crate::figures::{self, Figures};
-use crate::{Access, Config, call, cors, look, openapi, page};
+use crate::openapi::Document;
+use crate::{Access, Config, call, cors, events, look, page};
 
 /// What all requests have in common.
 #[derive(Debug)]
@@ -24,8 +26,9 @@ pub(crate) struct State {
     pub(crate) config: Config,
     pub(crate) client: Client,
     pub(crate) services: watch::Receiver<Arc<Services>>,
-    pub(crate) events: broadcast::Sender<Change>,
+    pub(crate) events: broadcast::Sender<Bytes>,
     pub(crate) figures: Figures,
+    document: Document,
     /// Those who listen to events leave room for those who call.
     pub(crate) listeners: Arc<Semaphore>,
     /// Changes, by its end, when the gateway is to stop.
@@ -37,12 +40,13 @@ impl State {
         config: Config,
         client: Client,
         services: watch::Receiver<Arc<Services>>,
-        events: broadcast::Sender<Change>,
+        events: broadcast::Sender<Bytes>,
         stopping: watch::Receiver<()>,
     ) -> Self {
         let listeners = (config.max_connections / 4).clamp(1, Semaphore::MAX_PERMITS);
         let listeners = Arc::new(Semaphore::new(listeners));
-        Self { config, client, services, events, figures: Figures::default(), listeners, stopping }
+        let (figures, document) = (Figures::default(), Document::default());
+        Self { config, client, services, events, figures, document, listeners, stopping }
     }
 
     /// The services as they are now.
@@ -99,8 +103,8 @@ async fn route(request: Request<Incoming>, state: &Arc<State>) -> Result<Reply, 
         "/metrics" => reply(figures::TYPE, state.metrics()),
         "/services" => look::services(state),
         "/describe" => look::describe(head.uri.query(), state)?,
-        "/events" => look::events(state)?,
-        _ => reply("application/json", openapi::document(state).to_string()),
+        "/events" => events::events(state)?,
+        _ => reply("application/json", state.document.of(&state.services(), &config.access)),
     };
     to_look_at(&head, reply)
 }

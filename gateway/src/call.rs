@@ -18,7 +18,8 @@ use crate::Config;
 use crate::access::{Called, token};
 use crate::answer::State;
 use crate::body::{Reply, reply};
-use crate::catalogue::{Found, Known, Method};
+use crate::catalogue::Known;
+use crate::interface::{Found, Method};
 
 /// Makes the call that a request is, and answers it.
 pub(crate) async fn answer(head: &Parts, body: Incoming, state: &State) -> Result<Reply, Refusal> {

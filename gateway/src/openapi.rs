@@ -1,7 +1,9 @@
 //! OpenAPI 3.1 of what can be called now.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
+use bytes::Bytes;
 use micro::Code;
 use micro::dynamic::Description;
 use micro::registry::Endpoint;
@@ -9,8 +11,8 @@ use micro::rpc::Criticality;
 use serde_json::{Map, Value, json};
 
 use crate::Access;
-use crate::answer::State;
-use crate::catalogue::{Found, Known, Method};
+use crate::catalogue::Services;
+use crate::interface::{Found, Interface, Method};
 
 /// Describes what the versions of a service serve in OpenAPI 3.1, as `/openapi.json` of a gateway does
 /// that has no other service behind it.
@@ -18,15 +20,32 @@ use crate::catalogue::{Found, Known, Method};
 /// The versions are those of one service, the latest last, as `micro::Client::describe` has them.
 pub fn openapi(versions: Vec<Description>) -> Value {
     let name = versions.first().map(|version| version.service.clone()).unwrap_or_default();
-    let known = Known::of(versions);
-    description(&[(&name, &known)])
+    description(&[(&name, &Interface::of(versions))])
 }
 
-/// The description of all that can be called.
-pub(crate) fn document(state: &State) -> Value {
-    let services = state.services();
-    let mut document = description(&services.iter().collect::<Vec<_>>());
-    if matches!(state.config.access, Access::Bearer(_)) {
+/// The description of all that can be called, kept until something else can.
+#[derive(Debug, Default)]
+pub(crate) struct Document(Mutex<Option<(u64, Bytes)>>);
+
+impl Document {
+    /// The description of these services. Whoever asks while it is made waits for it.
+    pub(crate) fn of(&self, services: &Services, access: &Access) -> Bytes {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*kept {
+            Some((edition, document)) if *edition == services.edition => document.clone(),
+            _ => {
+                let document = Bytes::from(document(services, access).to_string());
+                *kept = Some((services.edition, document.clone()));
+                document
+            }
+        }
+    }
+}
+
+fn document(services: &Services, access: &Access) -> Value {
+    let services: Vec<_> = services.iter().map(|(name, known)| (name, &*known.interface)).collect();
+    let mut document = description(&services);
+    if matches!(access, Access::Bearer(_)) {
         document["components"]["securitySchemes"] =
             json!({ "token": { "type": "http", "scheme": "bearer" } });
         document["security"] = json!([{ "token": [] }]);
@@ -34,7 +53,7 @@ pub(crate) fn document(state: &State) -> Value {
     document
 }
 
-fn description(services: &[(&str, &Known)]) -> Value {
+fn description(services: &[(&str, &Interface)]) -> Value {
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -58,37 +77,37 @@ const INTRODUCTION: &str = "Every method is called with POST and a map of its ar
     idempotent one with GET and a query as well. Headers micro-meta-KEY and authorization go along \
     as metadata; answers have headers micro-meta-KEY in turn.";
 
-fn tags(services: &[(&str, &Known)]) -> Value {
+fn tags(services: &[(&str, &Interface)]) -> Value {
     services
         .iter()
-        .map(|(name, known)| json!({ "name": name, "description": doc(known) }))
+        .map(|(name, interface)| json!({ "name": name, "description": doc(interface) }))
         .collect()
 }
 
 /// What its contracts are for.
-fn doc(known: &Known) -> String {
-    let contracts = known.descriptions.iter().rev().flat_map(|version| &version.contracts);
+fn doc(interface: &Interface) -> String {
+    let contracts = interface.descriptions.iter().rev().flat_map(|version| &version.contracts);
     let docs: Vec<_> =
         contracts.map(|contract| &*contract.doc).filter(|doc| !doc.is_empty()).collect();
     docs.first().copied().unwrap_or_default().to_owned()
 }
 
-fn paths(services: &[(&str, &Known)]) -> Value {
+fn paths(services: &[(&str, &Interface)]) -> Value {
     let mut paths = BTreeMap::new();
-    for (service, known) in services {
-        for method in known.methods() {
+    for (service, interface) in services {
+        for method in interface.methods() {
             let mut item = operations(service, method);
-            item.insert("parameters".to_owned(), headers_of(known));
-            paths.insert(path(service, known, method), item);
+            item.insert("parameters".to_owned(), headers_of(interface));
+            paths.insert(path(service, interface, method), item);
         }
     }
     json!(paths)
 }
 
 /// The shortest path that leads to the method.
-fn path(service: &str, known: &Known, method: &Method) -> String {
+fn path(service: &str, interface: &Interface, method: &Method) -> String {
     let Method { contract, name, .. } = method;
-    match known.find(service, None, name) {
+    match interface.find(service, None, name) {
         Found::Method(found) if found.contract == *contract => format!("/{service}/{name}"),
         _ => format!("/{service}/{contract}/{name}"),
     }
@@ -196,10 +215,10 @@ fn is_plain(schema: &Value) -> bool {
 }
 
 /// The headers that every call to a service may have.
-fn headers_of(known: &Known) -> Value {
+fn headers_of(interface: &Interface) -> Value {
     let mut all = parameters();
     let mut version = all["version"].take();
-    let mut versions: Vec<_> = known.descriptions.iter().map(|one| &*one.version).collect();
+    let mut versions: Vec<_> = interface.descriptions.iter().map(|one| &*one.version).collect();
     versions.dedup();
     if !versions.is_empty() {
         version["schema"]["examples"] = json!(versions);
@@ -297,4 +316,35 @@ fn response(description: &str) -> Value {
         "headers": { "retry-after": { "$ref": "#/components/headers/retry-after" } },
         "content": { "application/json": { "schema": { "$ref": "#/components/schemas/Error" } } },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use micro::registry::{EmptyReason, Endpoints, Node, Registration, Update};
+
+    use super::*;
+    use crate::Config;
+    use crate::catalogue::Catalogue;
+
+    fn node(id: &str, method: &str) -> Arc<Registration> {
+        let mut registration = Registration::new("s", "1.0.0", Node::new(id, "127.0.0.1:1"));
+        registration.endpoints = Endpoints::Listed(vec![Endpoint::new("c", method)]);
+        Arc::new(registration)
+    }
+
+    /// The document is made once for all who ask, until something else can be called.
+    #[test]
+    fn the_document_is_kept() {
+        let (document, mut catalogue) = (Document::default(), Catalogue::new(Config::default()));
+        let of = |catalogue: &Catalogue| document.of(catalogue.services(), &Access::Anybody);
+        catalogue.apply(&[Update::reset(vec![node("a", "x")], EmptyReason::Unknown)]);
+        let first = of(&catalogue);
+        catalogue.apply(&[Update::Put(node("b", "x"))]);
+        assert_eq!(of(&catalogue).as_ptr(), first.as_ptr());
+        catalogue.apply(&[Update::reset(vec![node("a", "y")], EmptyReason::Unknown)]);
+        let second = of(&catalogue);
+        assert!(second != first && String::from_utf8_lossy(&second).contains("/s/y"));
+    }
 }
