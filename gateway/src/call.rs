@@ -11,7 +11,7 @@ use hyper::body::{Body as _, Incoming};
 use micro::dynamic::{Encoded, arguments};
 use micro::rpc::web::{self, Refusal};
 use micro::rpc::{Codec, Metadata, Status};
-use micro::{Code, Error, Filter, Reply as Replied};
+use micro::{Code, Error, Filter, Phase, Reply as Replied};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::Config;
@@ -311,14 +311,23 @@ const NODE: HeaderName = HeaderName::from_static("micro-node");
 /// How many attempts there were, if more than one.
 const ATTEMPTS: HeaderName = HeaderName::from_static("micro-attempts");
 
-/// The error of a call; an unknown method is one of the path.
+/// The error of a call; an unknown method is one of the path. Where nodes are is told to the log
+/// alone.
 fn refusal(error: &Error, is_listed: bool, service: &str, state: &State) -> Refusal {
+    if error.attempts() > 1 || error.phase() == Phase::Connect {
+        tracing::info!(%error, "a call failed");
+    }
+    let status = error.to_status();
+    if error.phase() == Phase::Connect {
+        let message = format!("no node of service `{service}` can be reached");
+        return Status::new(status.code(), message).into();
+    }
     if error.code() != Code::Unimplemented || is_listed {
-        return error.to_status().into();
+        return status.into();
     }
     let message = match is_undescribed(service, state) {
-        true => format!("{}; {}", error.message(), undescribed(service)),
-        false => format!("{}; GET /openapi.json lists what there is", error.message()),
+        true => format!("{}; {}", status.message(), undescribed(service)),
+        false => format!("{}; GET /openapi.json lists what there is", status.message()),
     };
     Refusal::new(StatusCode::NOT_FOUND, Status::new(error.code(), message))
 }

@@ -353,3 +353,21 @@ async fn services_come_and_go() {
     let gone = async || (post(&gateway, "/shop/price", tea).await.status == 404).then_some(());
     testbed::eventually("the shop is gone", gone).await;
 }
+
+/// Where nodes are is told to no caller, however many failed before.
+#[tokio::test]
+async fn addresses_stay_inside() {
+    let town = Town::default();
+    let _shops = [town.open("a").await, town.open("b").await];
+    for id in ["c", "d"] {
+        let nobody = micro::registry::Node::new(id, "127.0.0.1:1");
+        look::register(&town, "gone", "1.0.0", nobody).await;
+    }
+    let gateway = town.gateway().await;
+    let busy = post_to("price", r#"{"thing":"tea"}"#).with("micro-meta-overloaded", "1");
+    let busy = busy.with("micro-timeout", "2s").of(gateway.address()).await;
+    assert_eq!((busy.status, &busy.json()["message"]), (429, &json!("too much to do")));
+    let gone = Asked::post("/gone/gone/price", "{}").of(gateway.address()).await;
+    assert_eq!((gone.status, &*gone.code()), (503, "unavailable"), "{}", gone.body);
+    assert!(!gone.body.contains("127.0.0.1"), "{}", gone.body);
+}
