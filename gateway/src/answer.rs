@@ -49,6 +49,18 @@ impl State {
         Self { config, client, services, events, figures, document, listeners, stopping }
     }
 
+    /// One of a gateway for itself, in front of nothing, and what is to be held while it is used.
+    #[cfg(test)]
+    pub(crate) async fn alone() -> (Self, Held) {
+        let client = Client::connect().settings(micro::Settings::none());
+        let client = client.registry(micro::registry::MemoryRegistry::new()).await;
+        let client = client.expect("nothing is in the way");
+        let (services, seen) = watch::channel(Arc::default());
+        let ((stop, stopping), (events, _)) = (watch::channel(()), broadcast::channel(1));
+        let state = Self::new(Config::default(), client, seen, events, stopping);
+        (state, (services, stop))
+    }
+
     /// The services as they are now.
     pub(crate) fn services(&self) -> Arc<Services> {
         self.services.borrow().clone()
@@ -62,6 +74,10 @@ impl State {
         self.stopping.has_changed().is_err()
     }
 }
+
+/// What says which services there are, and that it is to stop.
+#[cfg(test)]
+pub(crate) type Held = (watch::Sender<Arc<Services>>, watch::Sender<()>);
 
 /// Answers a request.
 pub(crate) async fn answer(request: Request<Incoming>, state: &Arc<State>) -> Reply {
@@ -153,8 +169,7 @@ fn denied(status: Status, access: &Access) -> Reply {
 
 #[cfg(test)]
 mod tests {
-    use micro::Settings;
-    use micro::registry::{EmptyReason, MemoryRegistry, Update};
+    use micro::registry::{EmptyReason, Update};
 
     use super::*;
     use crate::catalogue::Catalogue;
@@ -162,12 +177,7 @@ mod tests {
     /// It is ready while it knows what there is, and not any more once nobody tells it.
     #[tokio::test]
     async fn readiness() {
-        let client = Client::connect().settings(Settings::none()).registry(MemoryRegistry::new());
-        let (services, seen) = watch::channel(Arc::default());
-        let (stop, stopping) = watch::channel(());
-        let client = client.await.expect("nothing is in the way");
-        let (events, _) = broadcast::channel(1);
-        let state = State::new(Config::default(), client, seen, events, stopping);
+        let (state, (services, _stop)) = State::alone().await;
         assert_eq!(ready(&state).status(), 503);
         let mut catalogue = Catalogue::new(Config::default());
         catalogue.apply(&[Update::reset(Vec::new(), EmptyReason::Unknown)]);
@@ -175,6 +185,5 @@ mod tests {
         assert_eq!(ready(&state).status(), 200);
         drop(services);
         assert_eq!(ready(&state).status(), 503);
-        drop(stop);
     }
 }
