@@ -1,6 +1,6 @@
 // The services, their nodes as they come and go, and a form for each method.
 
-import { $, ask, example, h, nullable, onLogin, onSearch, pretty, status, words } from "./common.js";
+import { $, ask, example, h, nullable, onLinks, onLogin, onSearch, pretty, status, words } from "./common.js";
 
 const cards = new Map();
 const search = onSearch(() => [...cards.values()].map((card) => [card.element, card.service.name]));
@@ -367,5 +367,6 @@ async function follow() {
   }
 }
 
+onLinks();
 onLogin(follow);
 follow();

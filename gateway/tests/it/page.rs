@@ -91,7 +91,7 @@ async fn methods_that_come_later() {
     assert_eq!(browser.evaluate(nodes).await, 3);
 }
 
-/// The page asks for a token where one is needed, and works with it.
+/// The page asks for a token where one is needed, and works with it, its links too.
 #[tokio::test]
 async fn the_page_with_a_token() {
     let scene = Scene::new();
@@ -116,6 +116,18 @@ async fn the_page_with_a_token() {
     let curl = curl.as_str().unwrap();
     assert!(curl.contains(r#"-H "authorization: Bearer $TOKEN""#), "{curl}");
     assert!(!curl.contains("sesame"), "{curl}");
+
+    for (link, expected) in [("openapi.json", "/shop/price"), ("metrics", "micro_gateway_requests")]
+    {
+        browser.go(&format!("http://{}/", gateway.address())).await;
+        let click = format!(
+            "document.getElementById('status').className === 'good' && \
+             (document.querySelector('a[href=\"{link}\"]').click(), true)"
+        );
+        browser.until("the link is there", &click).await;
+        let shown = format!("document.body.textContent.includes('{expected}')");
+        browser.until("what it leads to is shown", &shown).await;
+    }
 }
 
 /// The description of the API is shown, with what each method takes.
