@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use micro::registry::MemoryRegistry;
-use micro::{Client, Code, Context, Error, RunningService, Service, Settings};
+use micro::{Client, Code, Error, RunningService, Service, Settings};
 use serde::{Deserialize, Serialize};
 
 /// Greets people.
@@ -40,7 +40,7 @@ pub trait Stock {
     #[rpc(idempotent)]
     async fn all(&self) -> BTreeMap<String, u32>;
     /// Puts things there; takes a while.
-    async fn add(&self, cx: &Context, things: BTreeMap<String, u32>, wait_ms: u16) -> u32;
+    async fn add(&self, things: BTreeMap<String, u32>) -> u32;
 }
 
 /// What somebody wants.
@@ -114,8 +114,8 @@ impl Stock for Town {
         BTreeMap::from([("tea".to_owned(), 9), ("cups".to_owned(), 4)])
     }
 
-    async fn add(&self, _: &Context, things: BTreeMap<String, u32>, wait_ms: u16) -> u32 {
-        tokio::time::sleep(Duration::from_millis(wait_ms.into())).await;
+    async fn add(&self, things: BTreeMap<String, u32>) -> u32 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
         things.values().fold(0, |sum, more| sum.wrapping_add(*more))
     }
 }

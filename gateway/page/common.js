@@ -40,6 +40,25 @@ export function onLogin(begin) {
   });
 }
 
+/** Follows links of the head with the token, which a browser by itself sends with none. */
+export function onLinks() {
+  document.querySelector("nav").addEventListener("click", (event) => {
+    const link = event.target.closest("a[data-ask]");
+    if (!link || (!sessionStorage.getItem("token") && $("login").hidden)) return;
+    event.preventDefault();
+    open(link.getAttribute("href")).catch((error) => status(error.message, "bad"));
+  });
+}
+
+async function open(path) {
+  const answer = await ask(path);
+  const text = await answer.text();
+  if (!answer.ok) throw new Error(JSON.parse(text).message);
+  // A type that browsers show: figures under their own would be saved as a file.
+  const type = path === "metrics" ? "text/plain;charset=utf-8" : "application/json";
+  location.assign(URL.createObjectURL(new Blob([text], { type })));
+}
+
 /** Hides what the filter does not find: elements with the texts to look through. */
 export function onSearch(entries) {
   const apply = () => {

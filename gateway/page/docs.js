@@ -1,6 +1,6 @@
 // What can be called now, by the OpenAPI document.
 
-import { $, ask, h, onLogin, onSearch, status, words } from "./common.js";
+import { $, ask, h, onLinks, onLogin, onSearch, status, words } from "./common.js";
 
 let shown = [];
 onSearch(() => shown);
@@ -60,5 +60,6 @@ function table(heads, rows) {
 }
 
 const begin = () => load().catch((error) => status(error.message, "bad"));
+onLinks();
 onLogin(begin);
 begin();

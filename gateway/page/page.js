@@ -1,6 +1,6 @@
 // The services, their nodes as they come and go, and a form for each method.
 
-import { $, ask, example, h, nullable, onLogin, onSearch, pretty, status, words } from "./common.js";
+import { $, ask, example, h, nullable, onLinks, onLogin, onSearch, pretty, status, words } from "./common.js";
 
 const cards = new Map();
 const search = onSearch(() => [...cards.values()].map((card) => [card.element, card.service.name]));
@@ -11,11 +11,14 @@ const MAX_EVENTS = 100;
 function showAll(services) {
   const names = new Set(services.map((service) => service.name));
   for (const name of [...cards.keys()].filter((name) => !names.has(name))) drop(name);
-  services.forEach(show);
+  for (const service of services) {
+    show(service);
+    cards.get(service.name).serve(service.methods);
+  }
   count();
 }
 
-/** Shows a service as it is now; forms that are being filled in stay. */
+/** Shows a service as it is now; forms of methods that are the same stay as they are filled in. */
 function show(service) {
   let card = cards.get(service.name);
   if (!card) {
@@ -26,6 +29,26 @@ function show(service) {
   }
   card.update(service);
 }
+
+/** Shows a node as it is now, wherever it was before; without a version it has left. */
+function place(name, id, now) {
+  const service = cards.get(name)?.service ?? { name, versions: [], methods: [] };
+  for (const version of service.versions) version.nodes = version.nodes.filter((node) => node.id !== id);
+  if (now) {
+    let version = service.versions.find((known) => known.version === now.version);
+    if (!version) service.versions.push((version = { version: now.version, nodes: [] }));
+    version.metadata = now.metadata;
+    version.nodes.push(...now.nodes);
+    version.nodes.sort((a, b) => compare(a.id, b.id));
+  }
+  service.versions = service.versions.filter((version) => version.nodes.length > 0);
+  service.versions.sort((a, b) => compare(a.version, b.version));
+  if (service.versions.length > 0) show(service);
+  else drop(name);
+}
+
+/** Compares as people do: 10 comes after 9. */
+const compare = new Intl.Collator("en", { numeric: true }).compare;
 
 function drop(name) {
   cards.get(name)?.element.remove();
@@ -49,6 +72,9 @@ class Card {
     this.title = h("span", { class: "row" });
     this.table = h("div", { class: "scroll" });
     this.methods = h("div", { class: "methods" });
+    this.forms = new Map();
+    this.isDescribed = false;
+    this.asked = 0;
     const inside = h("div", { class: "inside" }, h("h3", {}, "Nodes"), this.table, h("h3", {}, "Methods"), this.methods);
     this.element = h("details", { class: "card", "data-name": service.name, toggle: () => this.fill() },
       h("summary", {}, this.title), inside);
@@ -72,25 +98,40 @@ class Card {
     this.fill();
   }
 
+  /** Shows the methods there are now; of those of the same name something else may have changed. */
+  serve(methods) {
+    this.isDescribed = false;
+    this.update({ ...this.service, methods });
+  }
+
   fill() {
     if (!this.element.open) return;
     this.table.replaceChildren(nodesTable(this.nodes));
-    const methods = JSON.stringify(this.service.methods);
-    if (this.filledFor === methods) return;
-    this.filledFor = methods;
+    if (this.isDescribed) return;
+    this.isDescribed = true;
     this.describe();
   }
 
   async describe() {
+    const asked = ++this.asked;
     const answer = await ask(`describe?service=${encodeURIComponent(this.service.name)}`);
-    if (!answer.ok) return this.methods.replaceChildren(h("p", { class: "bad" }, (await answer.json()).message));
+    const described = await answer.json();
+    // What was asked later is newer, and may be there already.
+    if (asked !== this.asked) return;
+    if (!answer.ok) return this.methods.replaceChildren(h("p", { class: "bad" }, described.message));
     const latest = new Map();
-    for (const version of await answer.json()) {
+    for (const version of described) {
       for (const contract of version.contracts) {
         for (const method of contract.methods) latest.set(`${contract.name}/${method.name}`, method);
       }
     }
-    this.methods.replaceChildren(...[...latest.values()].map((method) => methodForm(this.service.name, method)));
+    const forms = new Map();
+    for (const method of latest.values()) {
+      const key = JSON.stringify(method);
+      forms.set(key, this.forms.get(key) ?? methodForm(this.service.name, method));
+    }
+    this.forms = forms;
+    this.methods.replaceChildren(...forms.values());
   }
 }
 
@@ -278,9 +319,9 @@ function note({ what, service, node, reason }) {
 
 function hear(name, data) {
   if (name === "services") return showAll(data);
-  note(data.change);
-  if (data.service) show(data.service);
-  else drop(data.change.service);
+  if (name === "methods") return cards.get(data.service)?.serve(data.methods);
+  note(data);
+  place(data.service, data.node, data.now);
   count();
 }
 
@@ -326,5 +367,6 @@ async function follow() {
   }
 }
 
+onLinks();
 onLogin(follow);
 follow();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::{
     CACHE_CONTROL, CONNECTION, HeaderValue, ORIGIN, TRANSFER_ENCODING, WWW_AUTHENTICATE,
 };
@@ -14,9 +15,10 @@ use micro::rpc::web::{Refusal, check_source};
 use tokio::sync::{Semaphore, broadcast, watch};
 
 use crate::body::{Body, Reply, reply, text};
-use crate::catalogue::{Change, Services};
+use crate::catalogue::Services;
 use crate::figures::{self, Figures};
-use crate::{Access, Config, call, cors, look, openapi, page};
+use crate::openapi::Document;
+use crate::{Access, Config, call, cors, events, look, page};
 
 /// What all requests have in common.
 #[derive(Debug)]
@@ -24,8 +26,9 @@ pub(crate) struct State {
     pub(crate) config: Config,
     pub(crate) client: Client,
     pub(crate) services: watch::Receiver<Arc<Services>>,
-    pub(crate) events: broadcast::Sender<Change>,
+    pub(crate) events: broadcast::Sender<Bytes>,
     pub(crate) figures: Figures,
+    document: Document,
     /// Those who listen to events leave room for those who call.
     pub(crate) listeners: Arc<Semaphore>,
     /// Changes, by its end, when the gateway is to stop.
@@ -37,12 +40,25 @@ impl State {
         config: Config,
         client: Client,
         services: watch::Receiver<Arc<Services>>,
-        events: broadcast::Sender<Change>,
+        events: broadcast::Sender<Bytes>,
         stopping: watch::Receiver<()>,
     ) -> Self {
         let listeners = (config.max_connections / 4).clamp(1, Semaphore::MAX_PERMITS);
         let listeners = Arc::new(Semaphore::new(listeners));
-        Self { config, client, services, events, figures: Figures::default(), listeners, stopping }
+        let (figures, document) = (Figures::default(), Document::default());
+        Self { config, client, services, events, figures, document, listeners, stopping }
+    }
+
+    /// One of a gateway for itself, in front of nothing, and what is to be held while it is used.
+    #[cfg(test)]
+    pub(crate) async fn alone() -> (Self, Held) {
+        let client = Client::connect().settings(micro::Settings::none());
+        let client = client.registry(micro::registry::MemoryRegistry::new()).await;
+        let client = client.expect("nothing is in the way");
+        let (services, seen) = watch::channel(Arc::default());
+        let ((stop, stopping), (events, _)) = (watch::channel(()), broadcast::channel(1));
+        let state = Self::new(Config::default(), client, seen, events, stopping);
+        (state, (services, stop))
     }
 
     /// The services as they are now.
@@ -58,6 +74,10 @@ impl State {
         self.stopping.has_changed().is_err()
     }
 }
+
+/// What says which services there are, and that it is to stop.
+#[cfg(test)]
+pub(crate) type Held = (watch::Sender<Arc<Services>>, watch::Sender<()>);
 
 /// Answers a request.
 pub(crate) async fn answer(request: Request<Incoming>, state: &Arc<State>) -> Reply {
@@ -99,8 +119,8 @@ async fn route(request: Request<Incoming>, state: &Arc<State>) -> Result<Reply, 
         "/metrics" => reply(figures::TYPE, state.metrics()),
         "/services" => look::services(state),
         "/describe" => look::describe(head.uri.query(), state)?,
-        "/events" => look::events(state)?,
-        _ => reply("application/json", openapi::document(state).to_string()),
+        "/events" => events::events(state)?,
+        _ => reply("application/json", state.document.of(&state.services(), &config.access)),
     };
     to_look_at(&head, reply)
 }
@@ -149,8 +169,7 @@ fn denied(status: Status, access: &Access) -> Reply {
 
 #[cfg(test)]
 mod tests {
-    use micro::Settings;
-    use micro::registry::{EmptyReason, MemoryRegistry, Update};
+    use micro::registry::{EmptyReason, Update};
 
     use super::*;
     use crate::catalogue::Catalogue;
@@ -158,12 +177,7 @@ mod tests {
     /// It is ready while it knows what there is, and not any more once nobody tells it.
     #[tokio::test]
     async fn readiness() {
-        let client = Client::connect().settings(Settings::none()).registry(MemoryRegistry::new());
-        let (services, seen) = watch::channel(Arc::default());
-        let (stop, stopping) = watch::channel(());
-        let client = client.await.expect("nothing is in the way");
-        let (events, _) = broadcast::channel(1);
-        let state = State::new(Config::default(), client, seen, events, stopping);
+        let (state, (services, _stop)) = State::alone().await;
         assert_eq!(ready(&state).status(), 503);
         let mut catalogue = Catalogue::new(Config::default());
         catalogue.apply(&[Update::reset(Vec::new(), EmptyReason::Unknown)]);
@@ -171,6 +185,5 @@ mod tests {
         assert_eq!(ready(&state).status(), 200);
         drop(services);
         assert_eq!(ready(&state).status(), 503);
-        drop(stop);
     }
 }

@@ -11,14 +11,15 @@ use hyper::body::{Body as _, Incoming};
 use micro::dynamic::{Encoded, arguments};
 use micro::rpc::web::{self, Refusal};
 use micro::rpc::{Codec, Metadata, Status};
-use micro::{Code, Error, Filter, Reply as Replied};
+use micro::{Code, Error, Filter, Phase, Reply as Replied};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::Config;
 use crate::access::{Called, token};
 use crate::answer::State;
 use crate::body::{Reply, reply};
-use crate::catalogue::{Found, Known, Method};
+use crate::catalogue::Known;
+use crate::interface::{Found, Method};
 
 /// Makes the call that a request is, and answers it.
 pub(crate) async fn answer(head: &Parts, body: Incoming, state: &State) -> Result<Reply, Refusal> {
@@ -51,7 +52,7 @@ pub(crate) async fn answer(head: &Parts, body: Incoming, state: &State) -> Resul
     if let Some(trace) = web::trace(&head.headers) {
         call = call.trace(trace);
     }
-    if let Some(filter) = filter(&head.headers)? {
+    if let Some(filter) = filter(&head.headers, path.service, state)? {
         call = call.filter(filter);
     }
     let replied = call.encoded_reply().await;
@@ -271,12 +272,23 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>
     }
 }
 
-/// Which versions come into question, by the header `micro-version`.
-fn filter(headers: &HeaderMap) -> Result<Option<Filter>, Refusal> {
+/// Which versions come into question, by the header `micro-version`. One that nobody has registered
+/// is the caller's mistake, as a service is that nobody has; one that wants no traffic now is not.
+fn filter(headers: &HeaderMap, service: &str, state: &State) -> Result<Option<Filter>, Refusal> {
     let Some(version) = headers.get("micro-version") else { return Ok(None) };
-    let filter = Filter::default().version(version.to_str().unwrap_or_default());
+    let version = version.to_str().unwrap_or_default();
+    let filter = Filter::default().version(version);
     let filter = filter.map_err(|error| Status::new(Code::InvalidArgument, error.to_string()))?;
-    Ok(Some(filter))
+    let services = state.services();
+    let registered: Vec<_> = services.get(service).iter().flat_map(|known| known.names()).collect();
+    // Of a service that has left nobody knows its versions, and the call says that it has.
+    if registered.is_empty() || registered.iter().any(|one| filter.allows_version(one)) {
+        return Ok(Some(filter));
+    }
+    let registered = registered.join(", ");
+    let message =
+        format!("no node of service `{service}` has version `{version}`: there is {registered}");
+    Err(Status::new(Code::NotFound, message).into())
 }
 
 fn answered(replied: Replied<Encoded>) -> Result<Reply, Refusal> {
@@ -299,14 +311,23 @@ const NODE: HeaderName = HeaderName::from_static("micro-node");
 /// How many attempts there were, if more than one.
 const ATTEMPTS: HeaderName = HeaderName::from_static("micro-attempts");
 
-/// The error of a call; an unknown method is one of the path.
+/// The error of a call; an unknown method is one of the path. Where nodes are is told to the log
+/// alone.
 fn refusal(error: &Error, is_listed: bool, service: &str, state: &State) -> Refusal {
+    if error.attempts() > 1 || error.phase() == Phase::Connect {
+        tracing::info!(%error, "a call failed");
+    }
+    let status = error.to_status();
+    if error.phase() == Phase::Connect {
+        let message = format!("no node of service `{service}` can be reached");
+        return Status::new(status.code(), message).into();
+    }
     if error.code() != Code::Unimplemented || is_listed {
-        return error.to_status().into();
+        return status.into();
     }
     let message = match is_undescribed(service, state) {
-        true => format!("{}; {}", error.message(), undescribed(service)),
-        false => format!("{}; GET /openapi.json lists what there is", error.message()),
+        true => format!("{}; {}", status.message(), undescribed(service)),
+        false => format!("{}; GET /openapi.json lists what there is", status.message()),
     };
     Refusal::new(StatusCode::NOT_FOUND, Status::new(error.code(), message))
 }

@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use micro::dynamic::Description;
-use micro::registry::{Endpoint, RemoveReason, Service, Update, View};
-use micro::rpc::Name;
-use serde::Serialize;
+use micro::registry::{Registration, RemoveReason, Service, Update, View};
 
 use crate::Config;
+use crate::interface::{Found, Interface, Method};
 
 /// Takes in what happens, and says what there is.
 #[derive(Debug)]
@@ -28,6 +27,8 @@ pub(crate) struct Catalogue {
 pub(crate) struct Services {
     /// Whether the registry has said yet what there is.
     pub(crate) has_answered: bool,
+    /// Grows whenever something else can be called.
+    pub(crate) edition: u64,
     by_name: BTreeMap<Arc<str>, Arc<Known>>,
 }
 
@@ -36,25 +37,12 @@ pub(crate) struct Services {
 pub(crate) struct Known {
     /// Its nodes by version; empty when all have left, whose methods are remembered.
     pub(crate) versions: Vec<Service>,
-    /// What each of the versions serves, as far as that is known.
-    pub(crate) descriptions: Vec<Description>,
+    /// What they serve; the same as long as nobody says something else.
+    pub(crate) interface: Arc<Interface>,
     /// Whether the methods of each are known, as its newest node has them.
     pub(crate) is_described: bool,
     /// Whether they are, or nodes were asked in vain.
     pub(crate) is_settled: bool,
-    methods: HashMap<String, Vec<Method>>,
-    contracts: Vec<Name>,
-}
-
-/// A method that can be called.
-#[derive(Clone, Debug)]
-pub(crate) struct Method {
-    pub(crate) contract: Name,
-    pub(crate) name: Name,
-    /// Whether it is in all versions that have it.
-    pub(crate) idempotent: bool,
-    /// As the latest version has it; `None` if nobody lists it.
-    pub(crate) endpoint: Option<Arc<Endpoint>>,
 }
 
 /// A service and one of its versions.
@@ -70,22 +58,23 @@ struct Told {
     description: Option<Description>,
 }
 
-/// Something that happened to a node.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct Change {
-    pub(crate) what: What,
-    pub(crate) service: String,
-    pub(crate) node: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) reason: Option<&'static str>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum What {
-    Joined,
-    Changed,
-    Left,
+/// Something that happened to a service.
+#[derive(Clone, Debug)]
+pub(crate) enum Change {
+    /// A node.
+    Joined(Arc<Registration>),
+    /// What a node says of itself.
+    Changed(Arc<Registration>),
+    Left {
+        service: String,
+        node: String,
+        reason: RemoveReason,
+    },
+    /// What it serves, as far as that is known.
+    Described {
+        service: Arc<str>,
+        interface: Arc<Interface>,
+    },
 }
 
 /// Services without nodes whose methods are remembered, so that a call says what the client knows: a
@@ -105,20 +94,20 @@ impl Catalogue {
 
     /// Takes updates in, and says what they changed. Each service is worked out once.
     pub(crate) fn apply(&mut self, updates: &[Update]) -> Vec<Change> {
-        let changes: Vec<_> = updates.iter().flat_map(|update| self.take_in(update)).collect();
-        let names: BTreeSet<_> = changes.iter().map(|change| &change.service).collect();
-        names.into_iter().for_each(|name| self.renew(name));
+        let mut changes: Vec<_> = updates.iter().flat_map(|update| self.take_in(update)).collect();
+        let names: BTreeSet<_> = changes.iter().map(|change| change.service().to_owned()).collect();
+        changes.extend(names.iter().filter_map(|name| self.renew(name)));
         changes
     }
 
     /// Takes in what came of asking a version's nodes, whose newest had started then: what the node
-    /// said that answered, and when that had started.
+    /// said that answered, and when that had started. Says what it changed.
     pub(crate) fn describe(
         &mut self,
         (service, version): VersionOf,
         asked: u64,
         answer: Option<(u64, Description)>,
-    ) {
+    ) -> Option<Change> {
         let told = self.told.entry(service.clone()).or_default().entry(version).or_default();
         told.asked = told.asked.max(asked);
         if let Some((epoch, description)) = answer
@@ -126,7 +115,7 @@ impl Catalogue {
         {
             (told.epoch, told.description) = (epoch, Some(description));
         }
-        self.renew(&service);
+        self.renew(&service)
     }
 
     /// The versions of which no node has told what they serve as the newest has it.
@@ -148,28 +137,25 @@ impl Catalogue {
     }
 
     fn change(&mut self, update: &Update) -> Option<Change> {
-        let (service, node, what, reason) = match update {
-            Update::Put(new) => {
-                let known = self.view.node(&new.service, &new.node.id);
-                let what = if known.is_some() { What::Changed } else { What::Joined };
-                (&new.service, &new.node.id, what, None)
-            }
+        let change = match update {
+            Update::Put(new) => match self.view.node(&new.service, &new.node.id) {
+                Some(_) => Change::Changed(new.clone()),
+                None => Change::Joined(new.clone()),
+            },
             Update::Remove { service, id, reason, .. } => {
-                (service, id, What::Left, Some(words(*reason)))
+                Change::Left { service: service.clone(), node: id.clone(), reason: *reason }
             }
             _ => return None,
         };
-        if !self.config.allows(service) || !self.view.apply(update) {
-            return None;
-        }
-        Some(Change { what, service: service.clone(), node: node.clone(), reason })
+        (self.config.allows(change.service()) && self.view.apply(update)).then_some(change)
     }
 
-    /// Works out anew what is known of a service.
-    fn renew(&mut self, name: &str) {
+    /// Works out anew what is known of a service, and says if it serves something else.
+    fn renew(&mut self, name: &str) -> Option<Change> {
         let mut versions = self.view.service(name);
         if versions.is_empty() {
-            return self.leave(name);
+            self.leave(name);
+            return None;
         }
         versions.sort_by_cached_key(|version| Precedence::of(&version.version));
         if let Some(told) = self.told.get_mut(name) {
@@ -185,11 +171,20 @@ impl Catalogue {
             is_settled &= is_current || listed.is_some() || was_asked;
             descriptions.extend(listed.or_else(|| told?.description.clone()));
         }
-        let known = Known { versions, is_described, is_settled, ..Known::of(descriptions) };
-        let before = self.services.by_name.insert(name.into(), Arc::new(known));
-        if before.is_some_and(|before| before.versions.is_empty()) {
+        let before = self.services.by_name.get(name);
+        let same = before.filter(|before| before.interface.descriptions == descriptions);
+        let same = same.map(|before| Arc::clone(&before.interface));
+        let was_gone = before.is_some_and(|before| before.versions.is_empty());
+        let is_new = same.is_none() || was_gone;
+        let interface = same.unwrap_or_else(|| Arc::new(Interface::of(descriptions)));
+        let known = Known { versions, interface: interface.clone(), is_described, is_settled };
+        let service = Arc::<str>::from(name);
+        self.services.by_name.insert(service.clone(), Arc::new(known));
+        if was_gone {
             self.gone.retain(|gone| **gone != *name);
         }
+        self.services.edition += u64::from(is_new);
+        is_new.then_some(Change::Described { service, interface })
     }
 
     fn leave(&mut self, name: &str) {
@@ -198,10 +193,9 @@ impl Catalogue {
         if known.versions.is_empty() {
             return;
         }
-        let (methods, contracts) = (known.methods.clone(), known.contracts.clone());
-        let known = Known { methods, contracts, ..Known::default() };
-        let known = Known { is_described: true, is_settled: true, ..known };
-        let name = name.clone();
+        let (name, interface) = (name.clone(), known.interface.clone());
+        let known = Known { versions: Vec::new(), interface, is_described: true, is_settled: true };
+        self.services.edition += 1;
         self.services.by_name.insert(name.clone(), Arc::new(known));
         self.gone.push_back(name);
         if self.gone.len() > MAX_GONE
@@ -213,6 +207,16 @@ impl Catalogue {
 
     fn told(&self, version: &Service) -> Option<&Told> {
         self.told.get(&version.name)?.get(&version.version)
+    }
+}
+
+impl Change {
+    fn service(&self) -> &str {
+        match self {
+            Self::Joined(node) | Self::Changed(node) => &node.service,
+            Self::Left { service, .. } => service,
+            Self::Described { service, .. } => service,
+        }
     }
 }
 
@@ -278,96 +282,20 @@ impl Services {
 }
 
 impl Known {
-    /// What its versions serve, summed up.
-    pub(crate) fn of(descriptions: Vec<Description>) -> Self {
-        let mut known = Self { descriptions, ..Self::default() };
-        known.learn();
-        known
-    }
-
-    fn learn(&mut self) {
-        for contract in self.descriptions.iter().flat_map(|version| &version.contracts) {
-            let name = Name::from(contract.name.clone());
-            if !self.contracts.contains(&name) {
-                self.contracts.push(name);
-            }
-        }
-        for endpoint in self.descriptions.iter().flat_map(Description::methods) {
-            let methods = self.methods.entry(endpoint.name.clone()).or_default();
-            let known = methods.iter_mut().find(|method| *method.contract == *endpoint.contract);
-            match known {
-                Some(method) => {
-                    method.idempotent &= endpoint.idempotent;
-                    method.endpoint = Some(Arc::new(endpoint.clone()));
-                }
-                None => methods.push(Method::listed(endpoint)),
-            }
-        }
-    }
-
-    /// The method of that name: of the contract that is named, or else of the one that has it, where
-    /// several have it of the one that is called as the service is. One that nobody lists is called
-    /// all the same as long as it is clear where, or nobody says what there is: a node knows better.
+    /// The method of that name, as [`Interface::find`] says; while nobody says what there is, that of
+    /// the contract that is called as the service is.
     pub(crate) fn find(&self, service: &str, contract: Option<&str>, name: &str) -> Found {
-        let listed = self.methods.get(name).map(Vec::as_slice).unwrap_or_default();
-        let of = |contract: &str| listed.iter().find(|method| *method.contract == *contract);
-        if let Some(contract) = contract {
-            let unlisted = || Method::unlisted(contract.to_owned().into(), name);
-            return Found::Method(of(contract).cloned().unwrap_or_else(unlisted));
-        }
-        match (listed, of(service), &*self.contracts) {
-            ([only], _, _) => Found::Method(only.clone()),
-            (_, Some(namesake), _) => Found::Method(namesake.clone()),
-            ([], _, [only]) => Found::Method(Method::unlisted(only.clone(), name)),
-            ([], _, []) if !self.is_described => {
+        match self.interface.find(service, contract, name) {
+            Found::Nothing if self.interface.is_empty() && !self.is_described => {
                 Found::Method(Method::unlisted(service.to_owned().into(), name))
             }
-            ([], ..) => Found::Nothing,
-            (several, ..) => {
-                Found::Several(several.iter().map(|one| one.contract.clone()).collect())
-            }
+            found => found,
         }
     }
 
-    /// All its methods, by name.
-    pub(crate) fn methods(&self) -> impl Iterator<Item = &Method> {
-        let mut names: Vec<_> = self.methods.keys().collect();
-        names.sort();
-        names.into_iter().flat_map(|name| &self.methods[name])
-    }
-}
-
-/// What a method's name leads to.
-#[derive(Debug)]
-pub(crate) enum Found {
-    Method(Method),
-    /// The contracts that have one of the name.
-    Several(Vec<Name>),
-    Nothing,
-}
-
-impl Method {
-    fn listed(endpoint: &Endpoint) -> Self {
-        Self {
-            contract: endpoint.contract.clone().into(),
-            name: endpoint.name.clone().into(),
-            idempotent: endpoint.idempotent,
-            endpoint: Some(Arc::new(endpoint.clone())),
-        }
-    }
-
-    fn unlisted(contract: Name, name: &str) -> Self {
-        Self { contract, name: name.to_owned().into(), idempotent: false, endpoint: None }
-    }
-}
-
-fn words(reason: RemoveReason) -> &'static str {
-    match reason {
-        RemoveReason::Deregistered => "said goodbye",
-        RemoveReason::Expired => "died or was not renewed",
-        RemoveReason::Fenced => "a newer one took its place",
-        RemoveReason::Policy => "taken out by a rule",
-        _ => "nobody knows why",
+    /// Its versions that have nodes, by name.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.versions.iter().map(|version| &*version.version)
     }
 }
 
@@ -376,7 +304,7 @@ mod tests {
     use std::time::SystemTime;
 
     use micro::dynamic::ContractDescription;
-    use micro::registry::{EmptyReason, Endpoints, Node, Registration};
+    use micro::registry::{EmptyReason, Endpoint, Endpoints, Node};
 
     use super::*;
 
@@ -404,31 +332,61 @@ mod tests {
         }
     }
 
-    /// What changes is told once: who joined, who changed, who left and why; a reset tells the
-    /// difference.
+    /// What changes is told once: who joined, who changed, who left and why, and what a service
+    /// serves; a reset tells the difference.
     #[test]
     fn changes() {
         let mut catalogue = Catalogue::new(Config::default());
         let (a, b) = (node("1.0.0", "a", &["x"]), node("1.0.0", "b", &["x"]));
         assert!(!catalogue.services().has_answered);
-        let whats = |changes: Vec<Change>| {
-            let what = |change: Change| (change.what, change.node, change.reason);
-            changes.into_iter().map(what).collect::<Vec<_>>()
-        };
-        let told = whats(catalogue.apply(&[reset(std::slice::from_ref(&a))]));
-        assert_eq!(told, [(What::Joined, "a".into(), None)]);
+        let told = told(&catalogue.apply(&[reset(std::slice::from_ref(&a))]));
+        assert_eq!(told, ["joined a", "s serves x"]);
         assert!(catalogue.services().has_answered);
-        assert_eq!(whats(catalogue.apply(&[Update::Put(a.clone())])), []);
+        let mut tells = |update: Update| self::told(&catalogue.apply(&[update]));
+        assert!(tells(Update::Put(a.clone())).is_empty());
         let mut draining = Registration::clone(&a);
         draining.node.weight = 0;
-        let told = whats(catalogue.apply(&[Update::Put(draining.into())]));
-        assert_eq!(told, [(What::Changed, "a".into(), None)]);
-        let told = whats(catalogue.apply(&[reset(std::slice::from_ref(&b))]));
-        let left = (What::Left, "a".into(), Some("nobody knows why"));
-        assert_eq!(told, [left, (What::Joined, "b".into(), None)]);
-        assert_eq!(whats(catalogue.apply(&[Update::stale(SystemTime::now(), "down")])), []);
-        let told = whats(catalogue.apply(&[Update::remove(&b, RemoveReason::Expired)]));
-        assert_eq!(told, [(What::Left, "b".into(), Some("died or was not renewed"))]);
+        assert_eq!(tells(Update::Put(draining.into())), ["changed a"]);
+        let told = tells(reset(std::slice::from_ref(&b)));
+        assert_eq!(told, ["left a: Unknown", "joined b"]);
+        assert!(tells(Update::stale(SystemTime::now(), "down")).is_empty());
+        assert_eq!(tells(Update::remove(&b, RemoveReason::Expired)), ["left b: Expired"]);
+        assert_eq!(tells(Update::Put(b)), ["joined b", "s serves x"]);
+        let more = node("2.0.0", "c", &["y"]);
+        assert_eq!(tells(Update::Put(more)), ["joined c", "s serves x y"]);
+    }
+
+    fn told(changes: &[Change]) -> Vec<String> {
+        let one = |change: &Change| match change {
+            Change::Joined(node) => format!("joined {}", node.node.id),
+            Change::Changed(node) => format!("changed {}", node.node.id),
+            Change::Left { node, reason, .. } => format!("left {node}: {reason:?}"),
+            Change::Described { service, interface } => {
+                let methods: Vec<_> = interface.methods().map(|method| &*method.name).collect();
+                format!("{service} serves {}", methods.join(" "))
+            }
+        };
+        changes.iter().map(one).collect()
+    }
+
+    /// A new edition is one in which something else can be called, and no other.
+    #[test]
+    fn editions() {
+        let mut catalogue = Catalogue::new(Config::default());
+        let a = node("1.0.0", "a", &["x"]);
+        let mut edition = |update: Update| {
+            catalogue.apply(&[update]);
+            catalogue.services().edition
+        };
+        let first = edition(reset(std::slice::from_ref(&a)));
+        let mut draining = Registration::clone(&a);
+        draining.node.weight = 0;
+        assert_eq!(edition(Update::Put(draining.into())), first);
+        assert_eq!(edition(Update::Put(node("1.0.0", "b", &["x"]))), first);
+        let second = edition(Update::Put(node("2.0.0", "c", &["x"])));
+        assert!(second > first);
+        let gone = edition(reset(&[]));
+        assert!(gone > second && edition(Update::Put(a)) > gone);
     }
 
     /// A method is idempotent if it is in every version that has it.
@@ -476,7 +434,9 @@ mod tests {
         contract.methods = vec![Endpoint::new("c", "x")];
         let mut told = Description::default();
         told.contracts = vec![contract];
-        catalogue.describe(version(), 0, Some((0, told.clone())));
+        let change = catalogue.describe(version(), 0, Some((0, told.clone())));
+        assert_eq!(self::told(&[change.expect("it is news")]), ["s serves x"]);
+        assert!(catalogue.describe(version(), 0, Some((0, told.clone()))).is_none());
         assert_eq!(catalogue.undescribed().count(), 0);
         assert!(found(&catalogue, "x").endpoint.is_some());
         assert!(catalogue.services().get("s").is_some_and(|known| known.is_described));

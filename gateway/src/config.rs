@@ -44,7 +44,8 @@ pub struct Config {
     pub max_connections: usize,
     /// How long the head of a request may take, and its body, and how long nobody may read of an
     /// answer: who reads less than 64 KiB of one that waits is dropped after one to two times as
-    /// long. More than zero. Default: 10 s.
+    /// long. Between two requests a caller may rest for 90 s, or for this time if it is longer. More
+    /// than zero. Default: 10 s.
     pub stall_timeout: Duration,
 }
 

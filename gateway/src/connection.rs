@@ -11,8 +11,8 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use micro::rpc::web::Impatient;
-use tokio::net::TcpStream;
+use micro::rpc::web::{Impatient, rest};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
@@ -20,11 +20,12 @@ use crate::answer::{State, answer};
 
 /// Answers its requests until it closes, its client does not read, or the gateway stops and the answer
 /// that is being made is written. The place is free again then.
-pub(crate) async fn serve(stream: TcpStream, place: OwnedSemaphorePermit, state: Arc<State>) {
+pub(crate) async fn serve<S>(stream: S, place: OwnedSemaphorePermit, state: Arc<State>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let _place = place;
     let _connected = state.figures.connected();
-    // It only costs time if it cannot be set.
-    let _ = stream.set_nodelay(true);
     let patience = state.config.stall_timeout;
     let is_answering = Arc::<AtomicBool>::default();
     let service = service_fn(|request| {
@@ -35,11 +36,14 @@ pub(crate) async fn serve(stream: TcpStream, place: OwnedSemaphorePermit, state:
             Ok::<_, Infallible>(answer(request, &state).await)
         }
     });
+    let answering = Arc::clone(&is_answering);
+    let stream = Impatient::new(stream, patience, move || answering.load(Relaxed));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(patience)
+        // From the answer before; the stream sees to it that a head which has begun comes in time.
+        .header_read_timeout(rest(patience))
         .max_buf_size(MAX_HEADERS)
-        .serve_connection(TokioIo::new(Impatient::new(stream, patience)), service);
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     let mut stopping = state.stopping.clone();
     let ended = tokio::select! {
@@ -97,3 +101,51 @@ impl Drop for Answering {
 
 /// Bytes buffered of a request's head, and of its body while it is read.
 const MAX_HEADERS: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::sync::Semaphore;
+    use tokio::time::sleep;
+
+    use super::*;
+
+    async fn ask(stream: &mut DuplexStream) {
+        stream
+            .write_all(b"GET /health/live HTTP/1.1\r\nhost: a\r\n\r\n")
+            .await
+            .expect("it is read");
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\nok") {
+            answer.push(stream.read_u8().await.expect("it is answered"));
+        }
+    }
+
+    /// Who calls may rest between calls for longer than proxies keep connections, though not for
+    /// ever, not before the first, and not in the middle of a head.
+    #[tokio::test(start_paused = true)]
+    async fn pauses() {
+        let (state, _held) = State::alone().await;
+        let state = Arc::new(state);
+        let mut tasks = tokio::task::JoinSet::new();
+        let mut connect = || {
+            let (ours, theirs) = duplex(4096);
+            let place = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("it is free");
+            tasks.spawn(serve(theirs, place, Arc::clone(&state)));
+            ours
+        };
+        let mut rests = connect();
+        for _ in 0..3 {
+            ask(&mut rests).await;
+            sleep(Duration::from_secs(80)).await;
+        }
+        for begun in [&b""[..], b"GET /health/li"] {
+            let mut stops = connect();
+            stops.write_all(begun).await.expect("it is read");
+            let ended = timeout(Duration::from_secs(30), stops.read_to_end(&mut Vec::new())).await;
+            ended.expect("it is given up").expect("it ends");
+        }
+        let rest = timeout(Duration::from_secs(60), rests.read_to_end(&mut Vec::new())).await;
+        rest.expect("it is given up").expect("it ends");
+    }
+}

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
 use micro::Client;
 use micro::dynamic::Description;
@@ -14,13 +15,14 @@ use tokio::time::sleep;
 
 use crate::Config;
 use crate::catalogue::{Catalogue, Change, Services, VersionOf, newest};
+use crate::events;
 
 /// A follower that has not begun, and where it tells what there is and what happens.
 pub(crate) fn new(
     updates: Watch,
     config: &Config,
     client: Client,
-) -> (Follower, watch::Receiver<Arc<Services>>, broadcast::Sender<Change>) {
+) -> (Follower, watch::Receiver<Arc<Services>>, broadcast::Sender<Bytes>) {
     let (services, seen) = watch::channel(Arc::default());
     let (events, _) = broadcast::channel(MAX_EVENTS);
     let catalogue = Catalogue::new(config.clone());
@@ -55,7 +57,7 @@ pub(crate) struct Follower {
     catalogue: Catalogue,
     client: Client,
     services: watch::Sender<Arc<Services>>,
-    events: broadcast::Sender<Change>,
+    events: broadcast::Sender<Bytes>,
     /// Of which versions nodes are being asked, or were in vain a moment ago.
     asking: HashSet<Question>,
     asked: JoinSet<Heard>,
@@ -87,16 +89,23 @@ impl Follower {
                     None => return tracing::error!("the registry is gone"),
                 },
                 Some(heard) = self.asked.join_next_with_id() => {
-                    self.hear(heard);
-                    Vec::new()
+                    self.hear(heard).into_iter().collect()
                 }
             };
             self.ask();
             self.services.send_replace(Arc::new(self.catalogue.services().clone()));
-            for change in changes {
-                // Nobody may be listening.
-                let _ = self.events.send(change);
-            }
+            self.tell(&changes);
+        }
+    }
+
+    /// Tells those who listen. Who begins to listen now sees the changes in what there is.
+    fn tell(&self, changes: &[Change]) {
+        if self.events.receiver_count() == 0 {
+            return;
+        }
+        for change in changes {
+            // The last of them may have left meanwhile.
+            let _ = self.events.send(events::told(change));
         }
     }
 
@@ -111,27 +120,31 @@ impl Follower {
         self.catalogue.apply(&updates)
     }
 
-    fn hear(&mut self, heard: Result<(Id, Heard), JoinError>) {
+    /// Takes in what came of a question, and says what it changed.
+    fn hear(&mut self, heard: Result<(Id, Heard), JoinError>) -> Option<Change> {
         let (id, heard) = heard.unwrap_or_else(|error| {
             tracing::error!(%error, "asking a node panicked");
             (error.id(), Heard::Nothing)
         });
-        let Some(question) = self.questions.remove(&id) else { return };
+        let question = self.questions.remove(&id)?;
         let (version, newest) = question.clone();
         match heard {
-            Heard::Rested => drop(self.asking.remove(&question)),
+            Heard::Rested => {
+                self.asking.remove(&question);
+                None
+            }
             Heard::Told(epoch, description) => {
-                self.catalogue.describe(version, newest, Some((epoch, description)));
                 // The newest may not want traffic yet, and says later what it serves.
                 match epoch >= newest {
                     true => drop(self.asking.remove(&question)),
                     false => self.spawn(question, rest()),
                 }
+                self.catalogue.describe(version, newest, Some((epoch, description)))
             }
             Heard::Nothing => {
                 tracing::debug!(service = version.0, version = version.1, "no node describes it");
-                self.catalogue.describe(version, newest, None);
                 self.spawn(question, rest());
+                self.catalogue.describe(version, newest, None)
             }
         }
     }

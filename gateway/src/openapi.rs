@@ -1,7 +1,9 @@
 //! OpenAPI 3.1 of what can be called now.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
+use bytes::Bytes;
 use micro::Code;
 use micro::dynamic::Description;
 use micro::registry::Endpoint;
@@ -9,8 +11,8 @@ use micro::rpc::Criticality;
 use serde_json::{Map, Value, json};
 
 use crate::Access;
-use crate::answer::State;
-use crate::catalogue::{Found, Known, Method};
+use crate::catalogue::Services;
+use crate::interface::{Found, Interface, Method};
 
 /// Describes what the versions of a service serve in OpenAPI 3.1, as `/openapi.json` of a gateway does
 /// that has no other service behind it.
@@ -18,15 +20,32 @@ use crate::catalogue::{Found, Known, Method};
 /// The versions are those of one service, the latest last, as `micro::Client::describe` has them.
 pub fn openapi(versions: Vec<Description>) -> Value {
     let name = versions.first().map(|version| version.service.clone()).unwrap_or_default();
-    let known = Known::of(versions);
-    description(&[(&name, &known)])
+    description(&[(&name, &Interface::of(versions))])
 }
 
-/// The description of all that can be called.
-pub(crate) fn document(state: &State) -> Value {
-    let services = state.services();
-    let mut document = description(&services.iter().collect::<Vec<_>>());
-    if matches!(state.config.access, Access::Bearer(_)) {
+/// The description of all that can be called, kept until something else can.
+#[derive(Debug, Default)]
+pub(crate) struct Document(Mutex<Option<(u64, Bytes)>>);
+
+impl Document {
+    /// The description of these services. Whoever asks while it is made waits for it.
+    pub(crate) fn of(&self, services: &Services, access: &Access) -> Bytes {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*kept {
+            Some((edition, document)) if *edition == services.edition => document.clone(),
+            _ => {
+                let document = Bytes::from(document(services, access).to_string());
+                *kept = Some((services.edition, document.clone()));
+                document
+            }
+        }
+    }
+}
+
+fn document(services: &Services, access: &Access) -> Value {
+    let services: Vec<_> = services.iter().map(|(name, known)| (name, &*known.interface)).collect();
+    let mut document = description(&services);
+    if matches!(access, Access::Bearer(_)) {
         document["components"]["securitySchemes"] =
             json!({ "token": { "type": "http", "scheme": "bearer" } });
         document["security"] = json!([{ "token": [] }]);
@@ -34,7 +53,7 @@ pub(crate) fn document(state: &State) -> Value {
     document
 }
 
-fn description(services: &[(&str, &Known)]) -> Value {
+fn description(services: &[(&str, &Interface)]) -> Value {
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -58,41 +77,43 @@ const INTRODUCTION: &str = "Every method is called with POST and a map of its ar
     idempotent one with GET and a query as well. Headers micro-meta-KEY and authorization go along \
     as metadata; answers have headers micro-meta-KEY in turn.";
 
-fn tags(services: &[(&str, &Known)]) -> Value {
+fn tags(services: &[(&str, &Interface)]) -> Value {
     services
         .iter()
-        .map(|(name, known)| json!({ "name": name, "description": doc(known) }))
+        .map(|(name, interface)| json!({ "name": name, "description": doc(interface) }))
         .collect()
 }
 
 /// What its contracts are for.
-fn doc(known: &Known) -> String {
-    let contracts = known.descriptions.iter().rev().flat_map(|version| &version.contracts);
+fn doc(interface: &Interface) -> String {
+    let contracts = interface.descriptions.iter().rev().flat_map(|version| &version.contracts);
     let docs: Vec<_> =
         contracts.map(|contract| &*contract.doc).filter(|doc| !doc.is_empty()).collect();
     docs.first().copied().unwrap_or_default().to_owned()
 }
 
-fn paths(services: &[(&str, &Known)]) -> Value {
+fn paths(services: &[(&str, &Interface)]) -> Value {
     let mut paths = BTreeMap::new();
-    for (service, known) in services {
-        for method in known.methods() {
-            paths.insert(path(service, known, method), operations(service, method));
+    for (service, interface) in services {
+        for method in interface.methods() {
+            let mut item = operations(service, method);
+            item.insert("parameters".to_owned(), headers_of(interface));
+            paths.insert(path(service, interface, method), item);
         }
     }
     json!(paths)
 }
 
 /// The shortest path that leads to the method.
-fn path(service: &str, known: &Known, method: &Method) -> String {
+fn path(service: &str, interface: &Interface, method: &Method) -> String {
     let Method { contract, name, .. } = method;
-    match known.find(service, None, name) {
+    match interface.find(service, None, name) {
         Found::Method(found) if found.contract == *contract => format!("/{service}/{name}"),
         _ => format!("/{service}/{contract}/{name}"),
     }
 }
 
-fn operations(service: &str, method: &Method) -> Value {
+fn operations(service: &str, method: &Method) -> Map<String, Value> {
     let mut operations = Map::new();
     let endpoint = method.endpoint.as_deref();
     let mut post = operation(service, method, "");
@@ -102,15 +123,13 @@ fn operations(service: &str, method: &Method) -> Value {
         "required": is_needed,
         "content": { "application/json": { "schema": schema.unwrap_or_else(arguments) } },
     });
-    post["parameters"] = json!(common());
     operations.insert("post".to_owned(), post);
     if method.idempotent {
         let mut get = operation(service, method, ".get");
-        let query = endpoint.map(query).unwrap_or_default();
-        get["parameters"] = query.into_iter().chain(common()).collect();
+        get["parameters"] = endpoint.map(query).unwrap_or_default().into();
         operations.insert("get".to_owned(), get);
     }
-    Value::Object(operations)
+    operations
 }
 
 /// What both ways to call a method have in common.
@@ -120,28 +139,46 @@ fn operation(service: &str, method: &Method, suffix: &str) -> Value {
     let answer =
         endpoint.and_then(|endpoint| endpoint.response.clone()).unwrap_or_else(|| json!({}));
     let Method { contract, name, idempotent, .. } = method;
+    let mut responses = json!({
+        "200": {
+            "description": "What the method returns.",
+            "headers": { "micro-node": { "$ref": "#/components/headers/micro-node" } },
+            "content": { "application/json": { "schema": answer } },
+        },
+        "default": failure(endpoint.and_then(|endpoint| endpoint.error.as_ref())),
+    });
+    for (status, _) in FAILURES {
+        responses[status] = json!({ "$ref": format!("#/components/responses/{status}") });
+    }
     json!({
         "operationId": format!("{service}.{contract}.{name}{suffix}"),
         "tags": [service],
         "summary": doc.lines().next().unwrap_or_default(),
         "description": doc,
         "x-idempotent": idempotent,
-        "responses": {
-            "200": {
-                "description": "What the method returns.",
-                "headers": { "micro-node": { "$ref": "#/components/headers/micro-node" } },
-                "content": { "application/json": { "schema": answer } },
-            },
-            "default": failure(endpoint.and_then(|endpoint| endpoint.error.as_ref())),
-        },
+        "responses": responses,
     })
 }
+
+/// What a call ends with that does not reach the method, or no further, whatever the method is.
+const FAILURES: [(&str, &str); 10] = [
+    ("400", "The arguments, or a header, are not what the method or the gateway takes."),
+    ("401", "The gateway, or the service, wants to know who asks."),
+    ("403", "Whoever asks may not call this, or a page of another site asks."),
+    ("404", "No node of the service is registered, or none of the version that was asked for."),
+    ("408", "The body did not come in time."),
+    ("413", "The body is longer than the gateway takes."),
+    ("429", "The service has too much to do; `retry-after` may say when it is worth another try."),
+    ("500", "The method failed where nobody expects it."),
+    ("503", "No node of the service can be reached, or none takes calls now."),
+    ("504", "The time of `micro-timeout`, or what the gateway grants, was not enough."),
+];
 
 /// What goes wrong, with the method's own error if it has one.
 fn failure(own: Option<&Value>) -> Value {
     let Some(own) = own else { return json!({ "$ref": "#/components/responses/Error" }) };
     let details = json!({ "properties": { "details": own } });
-    let mut failure = responses()["Error"].take();
+    let mut failure = any();
     let schema = &mut failure["content"]["application/json"]["schema"];
     *schema = json!({ "allOf": [schema.take(), details] });
     failure
@@ -177,11 +214,18 @@ fn is_plain(schema: &Value) -> bool {
     matches!(kind, Some("string" | "integer" | "number" | "boolean"))
 }
 
-/// The headers that every call may have.
-fn common() -> Vec<Value> {
-    let names = parameters();
-    let names = names.as_object().into_iter().flat_map(Map::keys);
-    names.map(|name| json!({ "$ref": format!("#/components/parameters/{name}") })).collect()
+/// The headers that every call to a service may have.
+fn headers_of(interface: &Interface) -> Value {
+    let mut all = parameters();
+    let mut version = all["version"].take();
+    let mut versions: Vec<_> = interface.descriptions.iter().map(|one| &*one.version).collect();
+    versions.dedup();
+    if !versions.is_empty() {
+        version["schema"]["examples"] = json!(versions);
+    }
+    let names = all.as_object().into_iter().flat_map(Map::keys).filter(|name| *name != "version");
+    let shared = names.map(|name| json!({ "$ref": format!("#/components/parameters/{name}") }));
+    shared.chain([version]).collect()
 }
 
 fn parameters() -> Value {
@@ -195,8 +239,13 @@ fn parameters() -> Value {
         ),
         "timeout": header(
             "micro-timeout",
-            "How long the call may take, its retries included: a whole number of us, ms or s.",
-            json!({ "type": "string", "pattern": "^[1-9][0-9]{0,8}(us|ms|s)$", "examples": ["200ms"] }),
+            "How long the call may take, its retries included: a whole number of ms or s. Less than \
+             100 ms, in us too, is taken as well, but hardly any call keeps it.",
+            json!({
+                "type": "string",
+                "pattern": "^([1-9][0-9]{2,6}ms|[1-9][0-9]{0,4}s)$",
+                "examples": ["200ms", "5s"],
+            }),
         ),
         "trace": header(
             "traceparent",
@@ -239,25 +288,63 @@ fn error() -> Value {
         "properties": {
             "code": { "type": "string", "enum": codes },
             "message": { "type": "string", "description": "For people." },
-            "details": { "description": "The method's own error, if it has one." },
+            "details": { "description": "The method's own error, if it has one: its `default` says what that is." },
         },
     })
 }
 
+/// The failures that several methods have, by status, and that of any status.
 fn responses() -> Value {
+    let failures = FAILURES.iter().map(|(status, description)| (*status, response(description)));
+    failures.chain([("Error", any())]).collect()
+}
+
+fn any() -> Value {
     let codes = (1..=16).filter_map(Code::from_u8);
     let codes: Vec<_> =
         codes.map(|code| format!("{} {}", code.http_status(), code.as_str())).collect();
-    let description = format!(
+    response(&format!(
         "What went wrong. The status is that of the code ({}), but for an unknown path or method \
          (404), a wrong verb (405), a body above the limit (413) or one that is late (408).",
         codes.join(", ")
-    );
+    ))
+}
+
+fn response(description: &str) -> Value {
     json!({
-        "Error": {
-            "description": description,
-            "headers": { "retry-after": { "$ref": "#/components/headers/retry-after" } },
-            "content": { "application/json": { "schema": { "$ref": "#/components/schemas/Error" } } },
-        },
+        "description": description,
+        "headers": { "retry-after": { "$ref": "#/components/headers/retry-after" } },
+        "content": { "application/json": { "schema": { "$ref": "#/components/schemas/Error" } } },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use micro::registry::{EmptyReason, Endpoints, Node, Registration, Update};
+
+    use super::*;
+    use crate::Config;
+    use crate::catalogue::Catalogue;
+
+    fn node(id: &str, method: &str) -> Arc<Registration> {
+        let mut registration = Registration::new("s", "1.0.0", Node::new(id, "127.0.0.1:1"));
+        registration.endpoints = Endpoints::Listed(vec![Endpoint::new("c", method)]);
+        Arc::new(registration)
+    }
+
+    /// The document is made once for all who ask, until something else can be called.
+    #[test]
+    fn the_document_is_kept() {
+        let (document, mut catalogue) = (Document::default(), Catalogue::new(Config::default()));
+        let of = |catalogue: &Catalogue| document.of(catalogue.services(), &Access::Anybody);
+        catalogue.apply(&[Update::reset(vec![node("a", "x")], EmptyReason::Unknown)]);
+        let first = of(&catalogue);
+        catalogue.apply(&[Update::Put(node("b", "x"))]);
+        assert_eq!(of(&catalogue).as_ptr(), first.as_ptr());
+        catalogue.apply(&[Update::reset(vec![node("a", "y")], EmptyReason::Unknown)]);
+        let second = of(&catalogue);
+        assert!(second != first && String::from_utf8_lossy(&second).contains("/s/y"));
+    }
 }

@@ -126,7 +126,11 @@ async fn accept(
     let place = Arc::clone(places).acquire_owned().await.expect("it is never closed");
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return (stream, place),
+            Ok((stream, _)) => {
+                // It only costs time if it cannot be set.
+                let _ = stream.set_nodelay(true);
+                return (stream, place);
+            }
             // Too many open files, for example, which gets better or not, but not at once.
             Err(error) => {
                 tracing::warn!(%error, "a connection was not accepted");

@@ -87,6 +87,8 @@ pub struct Error(Box<Inner>);
 struct Inner {
     code: Code,
     message: String,
+    /// How much of the message is about the last attempt; the rest is about those before.
+    last: usize,
     phase: Phase,
     execution: Execution,
     /// The method's own error, as encoded.
@@ -233,10 +235,10 @@ impl Error {
     }
 
     /// The same as a status, for who passes the call on and has nothing to add: its code, message and
-    /// details, and what the server sent along.
+    /// details, and what the server sent along. Of several attempts it tells of the last alone.
     pub fn to_status(&self) -> Status {
-        let Inner { code, message, details, metadata, retry_after, .. } = &*self.0;
-        let mut status = Status::new(*code, message.clone()).with_metadata(metadata.clone());
+        let Inner { code, message, last, details, metadata, retry_after, .. } = &*self.0;
+        let mut status = Status::new(*code, &message[..*last]).with_metadata(metadata.clone());
         if let Some(wait) = retry_after {
             status = status.with_retry_after(*wait);
         }
@@ -260,9 +262,11 @@ impl Error {
     }
 
     pub(crate) fn at(code: Code, phase: Phase, message: impl Into<String>) -> Self {
+        let message = message.into();
         Self(Box::new(Inner {
             code,
-            message: message.into(),
+            last: message.len(),
+            message,
             phase,
             execution: Execution::NotSent,
             details: None,
@@ -297,9 +301,9 @@ impl Error {
         })
     }
 
-    /// Adds to the message.
-    pub(crate) fn and(mut self, more: &str) -> Self {
-        self.0.message += more;
+    /// Adds to the message what happened before the last attempt.
+    pub(crate) fn after(mut self, earlier: &str) -> Self {
+        self.0.message += earlier;
         self
     }
 

@@ -326,10 +326,11 @@ fn failed(failure: Failure<AttemptError>, mut site: CallSite) -> Error {
                 return Error::at(Code::Internal, Phase::Resolve, "no attempt");
             };
             site.node = Some((node.node.id.clone(), node.node.address.clone()));
-            match error {
-                AttemptError::Engine(error) => of_engine(error, &earlier),
-                AttemptError::Layer(error) | AttemptError::Unsent(error) => error.and(&earlier),
-            }
+            let error = match error {
+                AttemptError::Engine(error) => of_engine(error),
+                AttemptError::Layer(error) | AttemptError::Unsent(error) => error,
+            };
+            error.after(&earlier)
         }
         Failure::NotFound => {
             let message = format!("no node of service `{}` is registered", site.service);
@@ -359,7 +360,7 @@ fn earlier(attempts: &[Attempted<AttemptError>]) -> String {
     attempts[..before].iter().map(one).collect()
 }
 
-fn of_engine(error: micro_rpc::Error, earlier: &str) -> Error {
+fn of_engine(error: micro_rpc::Error) -> Error {
     let phase = match error.phase() {
         micro_rpc::Phase::Connect => Phase::Connect,
         micro_rpc::Phase::Send => Phase::Send,
@@ -367,7 +368,7 @@ fn of_engine(error: micro_rpc::Error, earlier: &str) -> Error {
     };
     let (code, execution) = (error.code(), error.execution());
     let details = error.details().map(|(codec, details)| (codec, details.clone()));
-    let (message, wait) = (format!("{}{earlier}", error.message()), error.retry_after());
+    let (message, wait) = (error.message().to_owned(), error.retry_after());
     let metadata = error.metadata().clone();
     let same = Error::of(code, phase, message, error).with_execution(execution);
     same.with_details(details).with_metadata(metadata).with_retry_after(wait)
@@ -386,7 +387,7 @@ fn of_call_layer(error: BoxError, passage: &Passage, site: CallSite) -> Error {
 fn of_attempt_layer(error: BoxError, passage: &Passage) -> Error {
     match (Ended::from(error), passage.end()) {
         // From behind the layers: it says itself what is known.
-        (Ended::Engine(error), true) => of_engine(error, ""),
+        (Ended::Engine(error), true) => of_engine(error),
         (ended, passed) => of_layer(ended, passed),
     }
 }

@@ -3,5 +3,5 @@
 
 pub use crate::server::http::timeout_of as timeout;
 pub use crate::server::http::{
-    Impatient, Refusal, check_source, criticality, metadata, put_metadata, to_json, trace,
+    Impatient, Refusal, check_source, criticality, metadata, put_metadata, rest, to_json, trace,
 };

@@ -80,9 +80,25 @@ impl Filter {
         }
     }
 
+    /// Whether nodes of this version come into question, as far as the version goes.
+    ///
+    /// ```
+    /// # use micro_selector::Filter;
+    /// let filter = Filter::default().version("^1.4")?;
+    /// assert!(filter.allows_version("1.5.0") && !filter.allows_version("2.0.0"));
+    /// # Ok::<(), micro_selector::Invalid>(())
+    /// ```
+    #[must_use]
+    pub fn allows_version(&self, version: &str) -> bool {
+        let has =
+            |versions: &Versions| versions.has(version, Version::parse(version).ok().as_ref());
+        self.versions.as_ref().is_none_or(has)
+    }
+
     pub(crate) fn allows<T>(&self, member: &Member<T>) -> bool {
         let registration: &Registration = member.registration();
-        self.versions.as_ref().is_none_or(|versions| versions.has(member))
+        let has = |versions: &Versions| versions.has(&registration.version, member.version());
+        self.versions.as_ref().is_none_or(has)
             && (self.zone.is_none() || self.zone == registration.node.zone)
             && self.labels.iter().all(|(key, value)| label(registration, key) == Some(value))
     }
@@ -125,10 +141,11 @@ pub(crate) const ZONE: &str = "a zone: 1 to 128 of A-Z a-z 0-9 . _ - (not only d
 const LABEL: &str = "a label with a key of 1 to 128 bytes";
 
 impl Versions {
-    fn has<T>(&self, member: &Member<T>) -> bool {
+    /// Whether it is among them, by its text and as it is read.
+    fn has(&self, text: &str, version: Option<&Version>) -> bool {
         match self {
-            Self::Exactly(version) => member.registration().version == *version,
-            Self::Matching(range) => match member.version() {
+            Self::Exactly(exactly) => text == exactly,
+            Self::Matching(range) => match version {
                 Some(version) => range.matches(version),
                 None => *range == VersionReq::STAR,
             },

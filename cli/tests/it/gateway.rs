@@ -38,22 +38,26 @@ async fn from_its_start_to_its_end() {
     assert_eq!(gateway.stdout(), "");
 }
 
-/// A call that runs when it is told to stop is answered.
+/// A call that runs when it is told to stop, by either signal, is answered, and the process ends.
 #[tokio::test]
 async fn what_runs_is_answered() {
     let town = Town::new();
     let shop = town.open("a").await;
-    let (mut gateway, address) = started(&town, &[]).await;
-    let wait =
-        tokio::spawn(async move { post(&address, "/shop/wait", "", r#"{"millis":1000}"#).await });
-    eventually("the call runs", async || {
-        let figures = shop.metrics();
-        figures.contains("micro_server_calls_running 1\n").then_some(())
-    })
-    .await;
-    gateway.signal(Signal::INT);
-    assert_eq!(wait.await.unwrap(), (200, json!(null)));
-    assert_eq!(gateway.ended().await.code(), Some(0), "{}", gateway.stderr());
+    for signal in [Signal::INT, Signal::TERM] {
+        let (mut gateway, address) = started(&town, &[]).await;
+        let wait =
+            tokio::spawn(
+                async move { post(&address, "/shop/wait", "", r#"{"millis":1000}"#).await },
+            );
+        eventually("the call runs", async || {
+            let figures = shop.metrics();
+            figures.contains("micro_server_calls_running 1\n").then_some(())
+        })
+        .await;
+        gateway.signal(signal);
+        assert_eq!(wait.await.unwrap(), (200, json!(null)));
+        assert_eq!(gateway.ended().await.code(), Some(0), "{}", gateway.stderr());
+    }
 }
 
 /// Flags reach it: who brings no token is told so, and services that are not on the list are not

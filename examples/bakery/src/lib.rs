@@ -25,7 +25,7 @@ pub enum KitchenError {
 #[micro::service]
 pub trait Till {
     /// Adds a sale and returns the takings so far.
-    async fn ring_up(&self, cents: u64) -> u64;
+    async fn ring_up(&self, cents: u32) -> u64;
 }
 
 /// Serves customers.

@@ -293,10 +293,14 @@ async fn what_goes_along() {
     assert_eq!(answer.header("micro-meta-shop"), Some("corner"));
 }
 
-/// A call goes to the versions that it asks for.
+/// A call goes to the versions that it asks for: one that nobody has is not found, one whose nodes
+/// want no traffic is unavailable.
 #[tokio::test]
 async fn versions() {
     let town = Town::default();
+    let mut starting = micro::registry::Node::new("starting", "127.0.0.1:1");
+    starting.state = micro::registry::NodeState::Starting;
+    look::register(&town, "shop", "4.0.0", starting).await;
     let shop = |id: &str| ShopServer::new(Corner(id.to_owned()));
     let _old = registered(town.service("old").version("1.2.0").serve(shop("old"))).await;
     let _new = registered(town.service("new").version("2.0.0").serve(shop("new"))).await;
@@ -310,7 +314,10 @@ async fn versions() {
             assert_eq!(ask(version).await.json()["node"], node, "{version}");
         }
     }
-    assert_eq!((ask("3").await.status, &*ask("3").await.code()), (503, "unavailable"));
+    assert_eq!((ask("4").await.status, &*ask("4").await.code()), (503, "unavailable"));
+    let nobody = ask("3").await;
+    assert_eq!((nobody.status, &*nobody.code()), (404, "not_found"));
+    assert!(nobody.body.contains("`3`: there is 1.2.0, 2.0.0, 4.0.0"), "{}", nobody.body);
     assert_eq!((ask("new").await.status, &*ask("new").await.code()), (400, "invalid_argument"));
 }
 
@@ -345,4 +352,22 @@ async fn services_come_and_go() {
     shop.shutdown().await;
     let gone = async || (post(&gateway, "/shop/price", tea).await.status == 404).then_some(());
     testbed::eventually("the shop is gone", gone).await;
+}
+
+/// Where nodes are is told to no caller, however many failed before.
+#[tokio::test]
+async fn addresses_stay_inside() {
+    let town = Town::default();
+    let _shops = [town.open("a").await, town.open("b").await];
+    for id in ["c", "d"] {
+        let nobody = micro::registry::Node::new(id, "127.0.0.1:1");
+        look::register(&town, "gone", "1.0.0", nobody).await;
+    }
+    let gateway = town.gateway().await;
+    let busy = post_to("price", r#"{"thing":"tea"}"#).with("micro-meta-overloaded", "1");
+    let busy = busy.with("micro-timeout", "2s").of(gateway.address()).await;
+    assert_eq!((busy.status, &busy.json()["message"]), (429, &json!("too much to do")));
+    let gone = Asked::post("/gone/gone/price", "{}").of(gateway.address()).await;
+    assert_eq!((gone.status, &*gone.code()), (503, "unavailable"), "{}", gone.body);
+    assert!(!gone.body.contains("127.0.0.1"), "{}", gone.body);
 }

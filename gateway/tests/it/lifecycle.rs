@@ -97,6 +97,56 @@ async fn what_runs_is_answered() {
     assert!(TcpStream::connect(address).await.is_err());
 }
 
+/// When it stops, who keeps a connection is answered, told that it is the last answer, and let go at
+/// once: nobody waits until it has rested long enough.
+#[tokio::test]
+async fn kept_connections_end() {
+    let town = Town::default();
+    let shop = town.open("a").await;
+    let gateway = town.gateway_with(|config| config.stall_timeout = HOUR).await;
+    let mut kept = TcpStream::connect(gateway.address()).await.unwrap();
+    let mut asked = Asked::post("/shop/wait", r#"{"millis":300}"#).to_text();
+    asked = asked.replace("connection: close\r\n", "");
+    kept.write_all(asked.as_bytes()).await.unwrap();
+    running(&shop, 1).await;
+    let mut answer = String::new();
+    let end = async { tokio::join!(kept.read_to_string(&mut answer), gateway.shutdown()) };
+    let (read, ()) = tokio::time::timeout(testbed::PATIENCE, end).await.expect("it ends");
+    read.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("300"), "{answer}");
+    assert!(answer.contains("connection: close"), "{answer}");
+}
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// A caller that leaves gives its call up: the node that runs it ends it.
+#[tokio::test]
+async fn who_leaves_cancels() {
+    let town = Town::default();
+    let shop = town.open("a").await;
+    let gateway = town.gateway().await;
+    let mut leaves = TcpStream::connect(gateway.address()).await.unwrap();
+    let asked = Asked::post("/shop/wait", r#"{"millis":3600000}"#).with("micro-timeout", "3600s");
+    leaves.write_all(asked.to_text().as_bytes()).await.unwrap();
+    running(&shop, 1).await;
+    drop(leaves);
+    running(&shop, 0).await;
+    let figures = shop.metrics();
+    let cancelled = figures.lines().any(|line| {
+        line.starts_with("rpc_server_call_duration_seconds_count{")
+            && line.contains(r#"rpc_response_status_code="cancelled""#)
+            && line.ends_with(" 1")
+    });
+    assert!(cancelled, "{figures}");
+}
+
+/// Waits until the service runs so many calls.
+async fn running(shop: &RunningService, count: usize) {
+    let line = format!("micro_server_calls_running {count}\n");
+    let runs = async || shop.metrics().contains(&line).then_some(());
+    testbed::eventually("so many calls run", runs).await;
+}
+
 /// A client that asks a lot and reads nothing.
 async fn deaf(gateway: &Gateway) -> TcpStream {
     let mut deaf = TcpStream::connect(gateway.address()).await.unwrap();

@@ -44,10 +44,12 @@ impl Events {
 
     /// The next event's name and data; none at the end of the stream.
     async fn next(&mut self) -> Option<(String, Value)> {
+        timeout(testbed::PATIENCE, self.read()).await.expect("something happens")
+    }
+
+    async fn read(&mut self) -> Option<(String, Value)> {
         let mut name = String::new();
-        while let Some(line) =
-            timeout(testbed::PATIENCE, self.0.next_line()).await.unwrap().unwrap()
-        {
+        while let Some(line) = self.0.next_line().await.unwrap() {
             if let Some(event) = line.strip_prefix("event: ") {
                 name = event.to_owned();
             }
@@ -60,9 +62,23 @@ impl Events {
 
     /// The next thing that happened to a node.
     async fn happened(&mut self) -> Option<Value> {
-        let (name, mut data) = self.next().await?;
-        assert_eq!(name, "change");
-        Some(data["change"].take())
+        loop {
+            match self.next().await? {
+                (name, data) if name == "change" => return Some(data),
+                (name, _) => assert_eq!(name, "methods"),
+            }
+        }
+    }
+
+    /// The methods of a service, once it has one of this name.
+    async fn has_method(&mut self, method: &str) -> Value {
+        loop {
+            let (name, data) = self.next().await.expect("it goes on");
+            let methods = data["methods"].as_array().cloned().unwrap_or_default();
+            if name == "methods" && methods.iter().any(|known| known["name"] == method) {
+                return data;
+            }
+        }
     }
 }
 
@@ -74,8 +90,10 @@ async fn events() {
     let mut events = Events::of(&gateway).await;
     assert_eq!(events.next().await.unwrap(), ("services".to_owned(), json!([])));
     let shop = town.open("a").await;
-    let joined = json!({ "what": "joined", "service": "shop", "node": "a" });
-    assert_eq!(events.happened().await.unwrap(), joined);
+    let joined = events.happened().await.unwrap();
+    for (field, expected) in [("what", "joined"), ("service", "shop"), ("node", "a")] {
+        assert_eq!(joined[field], expected);
+    }
     shop.shutdown().await;
     loop {
         let happened = events.happened().await.unwrap();
@@ -88,6 +106,48 @@ async fn events() {
     let end = async { tokio::join!(gateway.shutdown(), events.next()) };
     let ((), end) = timeout(testbed::PATIENCE, end).await.expect("the stream ends");
     assert_eq!(end, None);
+}
+
+/// An event has the node that changed, as the list has it, and none of the others.
+#[tokio::test]
+async fn events_are_what_changed() {
+    let town = Town::default();
+    let _first = town.open("a").await;
+    let gateway = town.gateway().await;
+    let mut events = Events::of(&gateway).await;
+    assert_eq!(events.next().await.unwrap().0, "services");
+    let second = micro::registry::Node::new("b", "127.0.0.1:1");
+    register(&town, "shop", "7.0.0", second).await;
+    let joined = loop {
+        let happened = events.happened().await.unwrap();
+        if happened["node"] == "b" {
+            break happened;
+        }
+    };
+    let listed = get(&gateway, "/services").await.json();
+    let versions = listed[0]["versions"].as_array().unwrap();
+    assert_eq!(versions.len(), 2);
+    let seventh = versions.iter().find(|version| version["version"] == "7.0.0").unwrap();
+    assert_eq!(&joined["now"], seventh);
+    assert!(!joined.to_string().contains(r#""id":"a""#), "{joined}");
+}
+
+/// Who listens is told of the methods that a registration leaves out, once a node has told of them.
+#[tokio::test]
+async fn methods_that_are_told_later() {
+    let elsewhere = Town::default();
+    let shop = elsewhere.open("a").await;
+    let town = Town::default();
+    let gateway = town.gateway().await;
+    let mut events = Events::of(&gateway).await;
+    assert_eq!(events.next().await.unwrap().0, "services");
+    let registration = shop.registration();
+    register(&town, "shop", &registration.version, registration.node.clone()).await;
+    assert_eq!(events.happened().await.unwrap()["what"], "joined");
+    let described = events.has_method("price").await;
+    assert_eq!(described["service"], "shop");
+    let listed = get(&gateway, "/services").await.json();
+    assert_eq!(described["methods"], listed[0]["methods"]);
 }
 
 /// Those who listen take a quarter of the places at most, and give them back.
@@ -128,12 +188,12 @@ async fn nothing_is_kept() {
     assert_eq!(get(&gateway, "/").await.header("cache-control"), Some("no-cache"));
 }
 
-/// The document names each method under the shortest path that leads to it, with what can go wrong,
-/// and refers to nothing that is not in it.
+/// The document names each method under the shortest path that leads to it, with the versions there
+/// are and the statuses of what can go wrong, and refers to nothing that is not in it.
 #[tokio::test]
 async fn openapi() {
     let town = Town::default();
-    let _shop = town.open("a").await;
+    let shop = town.open("a").await;
     let gateway = town.gateway().await;
     let document = get(&gateway, "/openapi.json").await.json();
     assert_eq!(document["openapi"], "3.1.0");
@@ -146,11 +206,19 @@ async fn openapi() {
     assert!(paths["/shop/order"].get("get").is_none());
     for (path, operations) in paths {
         for (verb, operation) in operations.as_object().unwrap() {
+            if verb == "parameters" {
+                continue;
+            }
             let responses = operation["responses"].as_object().unwrap();
-            assert!(responses.contains_key("200") && responses.contains_key("default"), "{path}");
+            for status in ["200", "400", "404", "429", "503", "504", "default"] {
+                assert!(responses.contains_key(status), "{path} {status}");
+            }
             assert_eq!(operation.get("requestBody").is_some(), verb == "post", "{path}");
         }
     }
+    let version = &price["parameters"].as_array().unwrap()[3];
+    assert_eq!(version["name"], "micro-version");
+    assert_eq!(version["schema"]["examples"], json!([shop.registration().version]));
     references(&document, &mut |reference| {
         let pointer = reference.strip_prefix('#').expect("it stays in the document");
         assert!(document.pointer(pointer).is_some(), "{reference}");
@@ -179,11 +247,21 @@ fn references(value: &Value, found: &mut impl FnMut(&str)) {
 }
 
 /// Registers a node that leaves out what it serves.
-async fn register(town: &Town, service: &str, version: &str, node: micro::registry::Node) {
+pub(crate) async fn register(
+    town: &Town,
+    service: &str,
+    version: &str,
+    node: micro::registry::Node,
+) {
     let mut silent = micro::registry::Registration::new(service, version, node);
     silent.endpoints = micro::registry::Endpoints::Omitted;
+    put(town, &silent).await;
+}
+
+/// Registers a node.
+pub(crate) async fn put(town: &Town, registration: &micro::registry::Registration) {
     let ttl = Duration::from_secs(3_600);
-    micro::registry::Registry::register(&town.registry, &silent, ttl).await.unwrap();
+    micro::registry::Registry::register(&town.registry, registration, ttl).await.unwrap();
 }
 
 /// A service whose registration leaves its methods out is described, and called, by the word of its

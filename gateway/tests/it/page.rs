@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::browser::Browser;
+use crate::look::put;
+use micro::registry::{Endpoint, Endpoints, Node, Registration};
 use micro_gateway::Access;
 use serde_json::json;
 use testbed::Scene;
@@ -56,7 +58,40 @@ async fn the_page() {
     }
 }
 
-/// The page asks for a token where one is needed, and works with it.
+/// Methods that are known later appear in a service that is open, and what was filled in meanwhile
+/// stays.
+#[tokio::test]
+async fn methods_that_come_later() {
+    let scene = Scene::new();
+    let Some(mut browser) = Browser::open(&scene.directory().join("profile")).await else { return };
+    let (elsewhere, town) = (Town::default(), Town::default());
+    let shop = elsewhere.open("a").await;
+    let gateway = town.gateway().await;
+    browser.go(&format!("http://{}/", gateway.address())).await;
+    let live = "document.getElementById('status').className === 'good'";
+    browser.until("the page listens", live).await;
+    let nobody = Node::new("nobody", "127.0.0.1:1");
+    look::register(&town, "shop", "0.1.0", nobody).await;
+    let card = "(window.card = document.querySelector('[data-name=shop]')) && (card.open = true)";
+    browser.until("the shop is listed", card).await;
+
+    let registration = shop.registration();
+    look::register(&town, "shop", &registration.version, registration.node.clone()).await;
+    let form = "!!(window.form = card.querySelector('[data-method=price] form'))";
+    browser.until("the method has a form", form).await;
+    browser.evaluate("form.elements.thing.value = 'tea'").await;
+
+    let mut more = Registration::new("shop", "0.2.0", Node::new("more", "127.0.0.1:1"));
+    more.endpoints = Endpoints::Listed(vec![Endpoint::new("shop", "more")]);
+    put(&town, &more).await;
+    browser.until("there is more", "!!card.querySelector('[data-method=more]')").await;
+    let kept = "card.querySelector('[data-method=price] form').elements.thing.value";
+    assert_eq!(browser.evaluate(kept).await, "tea");
+    let nodes = "card.querySelectorAll('tbody tr').length";
+    assert_eq!(browser.evaluate(nodes).await, 3);
+}
+
+/// The page asks for a token where one is needed, and works with it, its links too.
 #[tokio::test]
 async fn the_page_with_a_token() {
     let scene = Scene::new();
@@ -81,6 +116,18 @@ async fn the_page_with_a_token() {
     let curl = curl.as_str().unwrap();
     assert!(curl.contains(r#"-H "authorization: Bearer $TOKEN""#), "{curl}");
     assert!(!curl.contains("sesame"), "{curl}");
+
+    for (link, expected) in [("openapi.json", "/shop/price"), ("metrics", "micro_gateway_requests")]
+    {
+        browser.go(&format!("http://{}/", gateway.address())).await;
+        let click = format!(
+            "document.getElementById('status').className === 'good' && \
+             (document.querySelector('a[href=\"{link}\"]').click(), true)"
+        );
+        browser.until("the link is there", &click).await;
+        let shown = format!("document.body.textContent.includes('{expected}')");
+        browser.until("what it leads to is shown", &shown).await;
+    }
 }
 
 /// The description of the API is shown, with what each method takes.

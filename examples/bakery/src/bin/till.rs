@@ -10,7 +10,8 @@ struct Drawer {
 }
 
 impl Till for Drawer {
-    async fn ring_up(&self, cents: u64) -> u64 {
+    async fn ring_up(&self, cents: u32) -> u64 {
+        let cents = u64::from(cents);
         self.cents.fetch_add(cents, Ordering::Relaxed) + cents
     }
 }

@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
@@ -13,6 +12,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::{Instant, timeout_at};
 
+use super::impatient::rest;
 use super::stream::HttpStream;
 use super::{Caller, Reply, answer};
 use crate::Peer;
@@ -45,7 +45,7 @@ pub(in crate::server) async fn serve(
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         // From the answer before; the stream sees to it that a head which has begun comes in time.
-        .header_read_timeout(IDLE.max(shared.limits.stall_timeout))
+        .header_read_timeout(rest(shared.limits.stall_timeout))
         .max_buf_size(MAX_HEADERS)
         .serve_connection(TokioIo::new(stream), service);
     let mut phases = shared.phases();
@@ -83,10 +83,6 @@ impl Drop for Answering {
         self.0.ended();
     }
 }
-
-/// How long a client may rest between two requests. Proxies keep connections for up to 75 s; were the
-/// server the first to close, it would do so just when a request is on its way.
-const IDLE: Duration = Duration::from_secs(90);
 
 /// Bytes buffered of a request's head, and of its body while it is read.
 const MAX_HEADERS: usize = 64 * 1024;

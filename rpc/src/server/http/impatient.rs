@@ -1,4 +1,4 @@
-//! A stream that does not wait for ever until its peer reads.
+//! A stream that does not wait for ever until its peer sends a request, or reads an answer.
 
 use std::io;
 use std::pin::Pin;
@@ -9,19 +9,61 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::server::stall::{Owed, Stall};
 
-/// A stream whose writes fail with [`TimedOut`](io::ErrorKind::TimedOut) once the peer has hardly
-/// read for one to two times as long as it may. Its reads wait as long as they do.
+/// How long a client may rest between two requests, of those that wait so long for anything else.
+/// Proxies keep connections for up to 75 s; were the server the first to close, it would do so just
+/// when a request is on its way.
+pub fn rest(patience: Duration) -> Duration {
+    Duration::from_secs(90).max(patience)
+}
+
+/// A stream of requests and answers that fails with [`TimedOut`](io::ErrorKind::TimedOut) once the
+/// peer has hardly read for one to two times as long as it may, or a head has not come in that time:
+/// the first from the beginning, others from their first byte on. Bodies may take as long as they do.
 pub struct Impatient<S> {
     stream: S,
+    is_answering: Box<dyn Fn() -> bool + Send + Sync>,
+    /// Heads that have come so far, and whether another may be on its way.
+    heads: u64,
+    is_head: bool,
+    sending: Stall,
     /// Bytes written so far.
     written: u64,
-    stall: Stall,
+    reading: Stall,
 }
 
 impl<S> Impatient<S> {
-    /// A stream whose peer may read nothing for so long.
-    pub fn new(stream: S, patience: Duration) -> Self {
-        Self { stream, written: 0, stall: Stall::new(patience) }
+    /// A stream whose peer may take so long. While a request is answered it is its body that comes,
+    /// for which this does not wait: `is_answering` says so.
+    pub fn new(
+        stream: S,
+        patience: Duration,
+        is_answering: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            stream,
+            is_answering: Box::new(is_answering),
+            heads: 0,
+            is_head: true,
+            sending: Stall::new(patience),
+            written: 0,
+            reading: Stall::new(patience),
+        }
+    }
+
+    /// Notes that something has come, or that there was nothing to read.
+    fn read(&mut self, has_come: bool) {
+        let is_answering = (self.is_answering)();
+        if has_come && !is_answering && !self.is_head {
+            self.heads += 1;
+        }
+        self.is_head = !is_answering && (self.is_head || has_come);
+    }
+
+    /// Whether the peer sends no more of a head.
+    fn sends_nothing(&mut self, cx: &mut Context<'_>) -> bool {
+        // How much of it has come does not matter: a head is smaller than what has to come in time.
+        let frame = self.is_head.then_some((self.heads, 0));
+        self.sending.has_come(cx, Owed { frame, reading: None })
     }
 
     /// Counts what was written, or fails when the peer reads nothing for too long.
@@ -30,9 +72,11 @@ impl<S> Impatient<S> {
         cx: &mut Context<'_>,
         written: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
+        // What is written is an answer, so the head has come.
+        self.is_head = false;
         match written {
             Poll::Ready(Ok(count)) => self.written += count as u64,
-            Poll::Pending if self.is_stalled(cx, true) => {
+            Poll::Pending if self.reads_nothing(cx, true) => {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
             _ => {}
@@ -41,9 +85,9 @@ impl<S> Impatient<S> {
     }
 
     /// Whether the peer reads too little of what waits to be written.
-    fn is_stalled(&mut self, cx: &mut Context<'_>, blocked: bool) -> bool {
+    fn reads_nothing(&mut self, cx: &mut Context<'_>, blocked: bool) -> bool {
         let reading = blocked.then_some(self.written);
-        self.stall.has_come(cx, Owed { frame: None, reading })
+        self.reading.has_come(cx, Owed { frame: None, reading })
     }
 }
 
@@ -53,7 +97,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        self.read(buffer.filled().len() > before);
+        if read.is_pending() && self.sends_nothing(cx) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        read
     }
 }
 
@@ -85,7 +135,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         // Nothing is owed now; a timer that fires hears so, and what is written next begins a new
         // one.
-        self.is_stalled(cx, false);
+        self.reads_nothing(cx, false);
         Poll::Ready(Ok(()))
     }
 
@@ -102,8 +152,11 @@ impl<S> std::fmt::Debug for Impatient<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
-    use tokio::time::sleep;
+    use tokio::time::{sleep, timeout};
 
     use super::*;
 
@@ -113,7 +166,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nobody_reads() {
         let (ours, _theirs) = duplex(16);
-        let written = Impatient::new(ours, PATIENCE).write_all(&[0; 64]).await;
+        let written = Impatient::new(ours, PATIENCE, || true).write_all(&[0; 64]).await;
         assert_eq!(written.map_err(|error| error.kind()), Err(io::ErrorKind::TimedOut));
     }
 
@@ -122,7 +175,7 @@ mod tests {
     async fn somebody_reads_slowly() {
         const PIECE: usize = 64 * 1024;
         let (ours, mut theirs) = duplex(PIECE);
-        let mut impatient = Impatient::new(ours, PATIENCE);
+        let mut impatient = Impatient::new(ours, PATIENCE, || true);
         let read = async {
             for _ in 0..8 {
                 sleep(PATIENCE * 9 / 10).await;
@@ -132,5 +185,32 @@ mod tests {
         let whole = [0; 8 * PIECE];
         let (written, ()) = tokio::join!(impatient.write_all(&whole), read);
         written.expect("it was read");
+    }
+
+    /// The first head has to come in time, later ones once they have begun, and bodies as they like.
+    #[tokio::test(start_paused = true)]
+    async fn heads_come_in_time() {
+        let (ours, mut theirs) = duplex(16);
+        let is_answering = Arc::<AtomicBool>::default();
+        let asked = is_answering.clone();
+        let mut impatient = Impatient::new(ours, PATIENCE, move || asked.load(Relaxed));
+        let mut byte = [0];
+        theirs.write_all(b"a").await.expect("there is room");
+        impatient.read_exact(&mut byte).await.expect("it has come");
+        is_answering.store(true, Relaxed);
+        assert!(timeout(PATIENCE * 9, impatient.read_exact(&mut byte)).await.is_err());
+        impatient.write_all(b"a").await.expect("there is room");
+        is_answering.store(false, Relaxed);
+        assert!(timeout(PATIENCE * 9, impatient.read_exact(&mut byte)).await.is_err());
+        theirs.write_all(b"a").await.expect("there is room");
+        impatient.read_exact(&mut byte).await.expect("it has come");
+        let read = timeout(PATIENCE * 3, impatient.read_exact(&mut byte)).await;
+        let kind = read.expect("it fails").map_err(|error| error.kind());
+        assert_eq!(kind, Err(io::ErrorKind::TimedOut));
+
+        let (ours, _theirs) = duplex(16);
+        let mut impatient = Impatient::new(ours, PATIENCE, || false);
+        let read = timeout(PATIENCE * 3, impatient.read_exact(&mut byte)).await;
+        assert!(read.expect("it fails").is_err());
     }
 }

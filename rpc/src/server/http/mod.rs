@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout};
 pub(super) use self::connection::serve;
 pub use self::guard::check_source;
 pub use self::headers::{criticality, metadata, put_metadata, timeout as timeout_of, trace};
-pub use self::impatient::Impatient;
+pub use self::impatient::{Impatient, rest};
 pub(super) use self::mount::Mount;
 pub use self::mount::{HttpBody, HttpService};
 pub use self::page::{Asked, Page};

@@ -13,25 +13,21 @@ use tokio::time::timeout;
 use super::impatient::Impatient;
 use crate::server::LINGER;
 use crate::server::places::Pulse;
-use crate::server::stall::{Owed, Stall};
 use crate::transport::Stream;
 
-/// A stream that gives back what was read from it before it goes on, that fails when the client stops
-/// in the middle of a head or does not read its answers, and that says when it has.
+/// A stream that gives back what was read from it before it goes on, that is impatient, and that says
+/// when the client has read its answers.
 pub(super) struct HttpStream {
     read: Bytes,
     stream: Impatient<Stream>,
     pulse: Arc<Pulse>,
-    /// Heads that have begun so far, and whether the last may still be on its way.
-    heads: u64,
-    is_head: bool,
-    stall: Stall,
 }
 
 impl HttpStream {
     pub(super) fn new(read: Bytes, stream: Stream, pulse: Arc<Pulse>, patience: Duration) -> Self {
-        let (stream, stall) = (Impatient::new(stream, patience), Stall::new(patience));
-        Self { read, stream, pulse, heads: 0, is_head: false, stall }
+        let answering = Arc::clone(&pulse);
+        let stream = Impatient::new(stream, patience, move || answering.running() > 0);
+        Self { read, stream, pulse }
     }
 
     /// Says that nothing follows, then waits for the client to close: closing first, with a body
@@ -44,10 +40,12 @@ impl HttpStream {
         // Either way the connection ends here, and the client had its time.
         let _ = timeout(LINGER, closing).await;
     }
+}
 
+impl AsyncRead for HttpStream {
     /// Reads on, from what was read before first.
-    fn poll_next(
-        &mut self,
+    fn poll_read(
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
@@ -59,34 +57,6 @@ impl HttpStream {
         self.read.advance(count);
         Poll::Ready(Ok(()))
     }
-
-    /// Whether the client sends no more of a head.
-    fn is_stalled(&mut self, cx: &mut Context<'_>) -> bool {
-        // How much of it has come does not matter: a head is smaller than what has to come in time.
-        let frame = self.is_head.then_some((self.heads, 0));
-        self.stall.has_come(cx, Owed { frame, reading: None })
-    }
-}
-
-impl AsyncRead for HttpStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = self.poll_next(cx, buffer);
-        let (has_come, is_answering) = (buffer.filled().len() > before, self.pulse.running() > 0);
-        if has_come && !is_answering && !self.is_head {
-            self.heads += 1;
-        }
-        // While a request is answered it is its body that comes, which has a timeout of its own.
-        self.is_head = !is_answering && (self.is_head || has_come);
-        if read.is_pending() && self.is_stalled(cx) {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-        read
-    }
 }
 
 impl AsyncWrite for HttpStream {
@@ -95,8 +65,6 @@ impl AsyncWrite for HttpStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        // What is written is an answer, so the head has come.
-        self.is_head = false;
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
