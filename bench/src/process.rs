@@ -1,68 +1,16 @@
-//! Server and client processes: how they are started and stopped, and both ends of their pipes.
-//!
-//! A server prints its address, then answers every line `cpu` with the CPU time it has used, in
-//! microseconds, and exits when its input ends. A client connects and warms up, prints `ready`,
-//! waits for a line, measures, and prints a [`Window`] as JSON. Between `ready` and that line
-//! nothing is in flight, so the server's CPU time can be read at exactly the window's edges.
+//! Server and client processes of one contender: what is measured with a pair of them.
 
-use std::{
-    io::{BufRead, stdin},
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use clap::{Args, Subcommand};
-use tokio::runtime::Runtime;
+use tempfile::TempDir;
 
 use crate::{
     child::{PATIENCE, Process},
-    contender::{Contender, Name},
-    measure::{self, Window},
+    contender::Name,
+    measure::Window,
+    role::{CPU, Load, MEMORY, READY},
 };
-
-/// One cell of the comparison: the load a client puts on a server.
-#[derive(Args, Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Load {
-    /// Bytes of payload, both ways.
-    #[arg(long, default_value_t = 64)]
-    pub payload: usize,
-    /// Calls in flight, over all connections.
-    #[arg(long, default_value_t = 1)]
-    pub in_flight: usize,
-    /// Connections of the client.
-    #[arg(long, default_value_t = 1)]
-    pub connections: usize,
-    /// Length of the measured window in seconds.
-    #[arg(long, default_value = "3", value_parser = seconds)]
-    pub seconds: Duration,
-}
-
-/// What a process started by the comparison does.
-#[derive(Clone, Debug, Subcommand)]
-pub enum Role {
-    /// Serves and reports its CPU time.
-    #[command(hide = true)]
-    Server {
-        /// Who serves.
-        contender: Name,
-        /// An empty directory for this server alone.
-        #[arg(long)]
-        scratch: PathBuf,
-    },
-    /// Calls a server and reports what it measured.
-    #[command(hide = true)]
-    Client {
-        /// Who calls.
-        contender: Name,
-        /// The server's address.
-        #[arg(long)]
-        address: String,
-        /// What to measure.
-        #[command(flatten)]
-        load: Load,
-    },
-}
 
 /// A window seen from both sides.
 #[derive(Clone, Debug)]
@@ -78,6 +26,29 @@ impl Measured {
     pub fn calls_per_s(&self) -> f64 {
         self.client.calls as f64 / self.client.seconds
     }
+
+    /// CPU time per call of both sides, in microseconds.
+    pub fn cpu_us(&self) -> f64 {
+        self.client.cpu_us + self.server_cpu_us
+    }
+}
+
+/// Bytes of memory per idle connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// The server's.
+    pub server: f64,
+    /// The client's.
+    pub client: f64,
+}
+
+/// How long it takes to begin.
+#[derive(Clone, Copy, Debug)]
+pub struct StartUp {
+    /// From starting the server's process until it says where it is.
+    pub server: Duration,
+    /// From starting the client's process, which is then, until its first call is answered.
+    pub client: Duration,
 }
 
 /// Measures one contender under one load, with a fresh server and a fresh client.
@@ -90,35 +61,68 @@ impl Measured {
 ///
 /// Dropping the future kills both processes.
 pub async fn measure(contender: Name, load: Load) -> Result<Measured> {
-    // Made first, so that it is removed after the processes, also when one of them fails.
-    let scratch = tempfile::tempdir().context("cannot make a temporary directory")?;
-    let directory = scratch.path().to_str().context("the temporary directory is not UTF-8")?;
-    let directory = format!("--scratch={directory}");
-    let mut server = Process::start(["server", &contender.to_string(), &directory])?;
-    let address: String = server.read(PATIENCE).await?;
+    let mut server = Server::start(contender, load.connections, load.one_core).await?;
+    let said = format!("--load={}", serde_json::to_string(&load)?);
+    let mut client = server.client("client", contender, &[&said])?;
+    ready(&mut client, load.warm_up()).await?;
 
-    let mut client = Process::start([
-        "client",
-        &contender.to_string(),
-        &format!("--address={address}"),
-        &format!("--payload={}", load.payload),
-        &format!("--in-flight={}", load.in_flight),
-        &format!("--connections={}", load.connections),
-        &format!("--seconds={}", load.seconds.as_secs_f64()),
-    ])?;
-    let ready: String = client.read(warm_up(load.seconds) + PATIENCE).await?;
-    ensure!(ready == READY, "the client said {ready:?} instead of {READY:?}");
-
-    let before = cpu_of(&mut server).await?;
+    let before = server.ask(CPU).await?;
     client.write("go").await?;
-    let line: String = client.read(load.seconds + PATIENCE).await?;
-    let used = cpu_of(&mut server).await? - before;
+    let line: String = client.read(load.length() + PATIENCE).await?;
+    let used = server.ask(CPU).await? - before;
     client.stop().await?;
     server.stop().await?;
 
     let client: Window = serde_json::from_str(&line).context("the client's result")?;
     let server_cpu_us = used as f64 / client.calls as f64;
     Ok(Measured { client, server_cpu_us })
+}
+
+/// Measures what memory a contender's idle connections take, on both sides.
+///
+/// # Errors
+///
+/// As [`measure`].
+///
+/// # Cancel safety
+///
+/// Dropping the future kills both processes.
+pub async fn memory(contender: Name, connections: usize) -> Result<Memory> {
+    let mut server = Server::start(contender, connections, false).await?;
+    let said = format!("--connections={connections}");
+    let mut client = server.client("rest", contender, &[&said])?;
+    ready(&mut client, Duration::ZERO).await?;
+
+    let before = server.ask(MEMORY).await?;
+    client.write("go").await?;
+    let grown: u64 = client.read(6 * PATIENCE).await?;
+    let after = server.ask(MEMORY).await?;
+    client.stop().await?;
+    server.stop().await?;
+
+    let each = |bytes: u64| bytes as f64 / connections as f64;
+    Ok(Memory { server: each(after.saturating_sub(before)), client: each(grown) })
+}
+
+/// Measures how long a contender takes to begin.
+///
+/// # Errors
+///
+/// As [`measure`].
+///
+/// # Cancel safety
+///
+/// Dropping the future kills both processes.
+pub async fn start_up(contender: Name) -> Result<StartUp> {
+    let start = Instant::now();
+    let server = Server::start(contender, 1, false).await?;
+    let served = Instant::now();
+    let mut client = server.client("first", contender, &[])?;
+    ready(&mut client, Duration::ZERO).await?;
+    let answered = served.elapsed();
+    client.stop().await?;
+    server.stop().await?;
+    Ok(StartUp { server: served - start, client: answered })
 }
 
 /// Parses a positive number of seconds.
@@ -133,65 +137,47 @@ pub fn seconds(text: &str) -> Result<Duration> {
     Ok(duration)
 }
 
-impl Role {
-    /// Plays the role in this process, on tokio's multi-thread runtime as it comes.
-    ///
-    /// # Errors
-    ///
-    /// Whatever the role meets: binding, connecting, a failed call, a closed pipe.
-    pub fn play(self) -> Result<()> {
-        let (Self::Server { contender, .. } | Self::Client { contender, .. }) = &self;
-        contender.play(self)
+/// A server's process, killed when dropped.
+struct Server {
+    process: Process,
+    address: String,
+    /// Removed after the process, also when something fails.
+    _scratch: TempDir,
+}
+
+impl Server {
+    async fn start(contender: Name, connections: usize, one_core: bool) -> Result<Self> {
+        let scratch = tempfile::tempdir().context("cannot make a temporary directory")?;
+        let directory = scratch.path().to_str().context("the temporary directory is not UTF-8")?;
+        let mut arguments = vec![
+            "server".to_owned(),
+            contender.to_string(),
+            format!("--scratch={directory}"),
+            format!("--connections={connections}"),
+        ];
+        arguments.extend(one_core.then(|| "--one-core".to_owned()));
+        let mut process = Process::start(arguments)?;
+        let address = process.read(PATIENCE).await?;
+        Ok(Self { process, address, _scratch: scratch })
     }
 
-    /// Plays the role with contender `C`, the one it names.
-    pub(crate) fn play_as<C: Contender>(self) -> Result<()> {
-        let runtime = Runtime::new()?;
-        match self {
-            Self::Server { scratch, .. } => serve::<C>(&runtime, &scratch),
-            Self::Client { address, load, .. } => call::<C>(&runtime, &address, load),
-        }
+    fn client(&self, role: &str, contender: Name, more: &[&str]) -> Result<Process> {
+        let (name, address) = (contender.to_string(), format!("--address={}", self.address));
+        Process::start([role, &name, &address].iter().chain(more))
+    }
+
+    async fn ask(&mut self, what: &str) -> Result<u64> {
+        self.process.write(what).await?;
+        self.process.read(PATIENCE).await
+    }
+
+    async fn stop(self) -> Result<()> {
+        self.process.stop().await
     }
 }
 
-fn serve<C: Contender>(runtime: &Runtime, scratch: &Path) -> Result<()> {
-    let server = runtime.block_on(C::serve(scratch))?;
-    println!("{}", server.address);
-    for line in stdin().lock().lines() {
-        let line = line?;
-        ensure!(line == CPU, "unknown command {line:?}");
-        println!("{}", measure::process_cpu()?.as_micros());
-    }
+async fn ready(client: &mut Process, warm_up: Duration) -> Result<()> {
+    let ready: String = client.read(warm_up + PATIENCE).await?;
+    ensure!(ready == READY, "the client said {ready:?} instead of {READY:?}");
     Ok(())
 }
-
-fn call<C: Contender>(runtime: &Runtime, address: &str, load: Load) -> Result<()> {
-    let Load { payload, in_flight, connections, seconds } = load;
-    ensure!(in_flight > 0 && connections > 0, "nothing to do");
-    let callers = runtime.block_on(async {
-        let mut callers = Vec::new();
-        for _ in 0..connections {
-            callers.push(C::connect(address).await?);
-        }
-        measure::window(&callers, payload, in_flight, warm_up(seconds)).await?;
-        anyhow::Ok(callers)
-    })?;
-    println!("{READY}");
-    stdin().lock().read_line(&mut String::new())?;
-    let window = runtime.block_on(measure::window(&callers, payload, in_flight, seconds))?;
-    println!("{}", serde_json::to_string(&window)?);
-    Ok(())
-}
-
-fn warm_up(seconds: Duration) -> Duration {
-    (seconds / 10).max(Duration::from_millis(200))
-}
-
-/// The CPU time a server has used, in microseconds.
-async fn cpu_of(server: &mut Process) -> Result<u64> {
-    server.write(CPU).await?;
-    server.read(PATIENCE).await
-}
-
-const CPU: &str = "cpu";
-const READY: &str = "ready";

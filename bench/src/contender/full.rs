@@ -1,25 +1,32 @@
 //! What users of micro get: a service that registers itself, and a generated client that finds it,
 //! with the defaults of both: deadline, trace, retries, selection, one connection per node.
 //!
-//! The registry is `local:` in the server's scratch directory, whose path is this contender's address. The
-//! payload is a `ByteBuf`, which serde encodes as bytes; a `Vec<u8>` would be a list of numbers.
+//! The registry is `local:` in the server's scratch directory; this contender's address is the node's
+//! and that path. The payload is a `ByteBuf`, which serde encodes as bytes; a `Vec<u8>` would be a
+//! list of numbers.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
-use micro::registry::Registry;
-use micro::{Client, Service, Settings};
+use anyhow::{Context, Result};
+use micro::rpc::Limits;
+use micro::{Client, RunningService, Service, Settings};
 use micro_registry_local::{LocalConfig, LocalRegistry};
 use serde_bytes::ByteBuf;
-use tokio_util::task::AbortOnDropHandle;
 
-use super::{Caller, Contender, Server};
+use super::wide::Wide;
+use super::{Caller, Contender, Idle, Place, Server, rpc};
 
 /// Echoes.
 #[micro::service]
 pub(crate) trait Bench {
     /// Gives the payload back.
     async fn echo(&self, payload: ByteBuf) -> ByteBuf;
+
+    /// Gives a text back, which JSON can say.
+    async fn echo_text(&self, text: String) -> String;
+
+    /// Gives a struct of many fields back.
+    async fn echo_wide(&self, wide: Wide) -> Wide;
 }
 
 struct Echo;
@@ -27,6 +34,14 @@ struct Echo;
 impl Bench for Echo {
     async fn echo(&self, payload: ByteBuf) -> ByteBuf {
         payload
+    }
+
+    async fn echo_text(&self, text: String) -> String {
+        text
+    }
+
+    async fn echo_wide(&self, wide: Wide) -> Wide {
+        wide
     }
 }
 
@@ -37,38 +52,29 @@ pub(crate) struct Full;
 impl Contender for Full {
     type Caller = BenchClient;
 
-    async fn serve(scratch: &Path) -> Result<Server> {
-        let registry = scratch.join("registry");
-        serve(registry_in(&registry)?, registry.to_string_lossy().into_owned()).await
+    async fn serve(place: &Place) -> Result<Server> {
+        let service = start(place).await?;
+        let address =
+            format!("{} {}", service.registration().node.address, directory(place).display());
+        Ok(Server::keeping(address, service))
     }
 
-    async fn connect(address: &str) -> Result<BenchClient> {
-        connect(registry_in(Path::new(address))?).await
+    async fn connect(address: &str, connections: usize) -> Result<Vec<BenchClient>> {
+        let (_, directory) = address.split_once(' ').context("no path in the address")?;
+        let client = Client::connect()
+            .settings(Settings::none())
+            .registry(registry_in(Path::new(directory))?)
+            .connections_per_node(connections)
+            .wait_for_ready(true)
+            .await?;
+        Ok(vec![BenchClient::new(&client)])
     }
-}
 
-async fn serve(registry: impl Registry, address: String) -> Result<Server> {
-    let service = Service::new()
-        .settings(Settings::none())
-        .registry(registry)
-        .serve(BenchServer::new(Echo))
-        .start()
-        .await?;
-    let accepting = tokio::spawn(async move {
-        // Owned by this task, so that it ends with it.
-        let _service = service;
-        std::future::pending::<()>().await;
-    });
-    Ok(Server { address, accepting: AbortOnDropHandle::new(accepting) })
-}
-
-async fn connect(registry: impl Registry) -> Result<BenchClient> {
-    let client = Client::connect()
-        .settings(Settings::none())
-        .registry(registry)
-        .wait_for_ready(true)
-        .await?;
-    Ok(BenchClient::new(&client))
+    /// A thousand clients would be a thousand watches of the registry, so these are the engine's.
+    async fn rest(address: &str, connections: usize) -> Result<Idle> {
+        let (node, _) = address.split_once(' ').context("no path in the address")?;
+        rpc::rest(node, connections).await
+    }
 }
 
 impl Caller for BenchClient {
@@ -77,8 +83,30 @@ impl Caller for BenchClient {
     async fn call(&self, payload: &[u8]) -> Result<ByteBuf> {
         Ok(self.echo(ByteBuf::from(payload)).await?)
     }
+
+    async fn call_wide(&self, wide: &Wide) -> Result<Wide> {
+        Ok(self.echo_wide(wide.clone()).await?)
+    }
 }
 
-fn registry_in(directory: &Path) -> Result<LocalRegistry> {
+/// Starts the service, which registers itself.
+pub(super) async fn start(place: &Place) -> Result<RunningService> {
+    let mut limits = Limits::default();
+    rpc::make_room(&mut limits, place.connections);
+    let service = Service::new()
+        .settings(Settings::none())
+        .registry(registry_in(&directory(place))?)
+        .limits(limits)
+        .serve(BenchServer::new(Echo));
+    Ok(service.start().await?)
+}
+
+/// The registry that a service started at this place is in.
+pub(super) fn registry_in(directory: &Path) -> Result<LocalRegistry> {
     Ok(LocalRegistry::new(LocalConfig::new(directory))?)
+}
+
+/// Where that registry is.
+pub(super) fn directory(place: &Place) -> PathBuf {
+    place.scratch.join("registry")
 }

@@ -8,7 +8,6 @@
 use std::{
     future::poll_fn,
     io,
-    path::Path,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard},
     task::{Context, Poll, Waker, ready},
@@ -26,7 +25,7 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Caller, Contender, Server};
+use super::{Caller, Contender, Place, Server};
 
 /// The batched echo.
 #[derive(Debug)]
@@ -35,7 +34,7 @@ pub(crate) struct Raw;
 impl Contender for Raw {
     type Caller = RawCaller;
 
-    async fn serve(_: &Path) -> Result<Server> {
+    async fn serve(_: &Place) -> Result<Server> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?.to_string();
         let accepting = tokio::spawn(async move {
@@ -47,18 +46,12 @@ impl Contender for Raw {
         Ok(Server { address, accepting: AbortOnDropHandle::new(accepting) })
     }
 
-    async fn connect(address: &str) -> Result<RawCaller> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        let (reader, writer) = stream.into_split();
-        let shared = Arc::new(Shared { state: Mutex::default(), writer });
-        let mut driver = Driver::new(reader, shared.clone());
-        let driving = tokio::spawn(async move {
-            let result = poll_fn(|cx| driver.poll(cx)).await;
-            driver.shared.close(result);
-        });
-        let driver = Arc::new(AbortOnDropHandle::new(driving));
-        Ok(RawCaller { shared, _driver: driver })
+    async fn connect(address: &str, connections: usize) -> Result<Vec<RawCaller>> {
+        let mut callers = Vec::with_capacity(connections);
+        for _ in 0..connections {
+            callers.push(RawCaller::connect(address).await?);
+        }
+        Ok(callers)
     }
 }
 
@@ -69,8 +62,25 @@ pub(crate) struct RawCaller {
     _driver: Arc<AbortOnDropHandle<()>>,
 }
 
+impl RawCaller {
+    async fn connect(address: &str) -> Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let (reader, writer) = stream.into_split();
+        let shared = Arc::new(Shared { state: Mutex::default(), writer });
+        let mut driver = Driver::new(reader, shared.clone());
+        let driving = tokio::spawn(async move {
+            let result = poll_fn(|cx| driver.poll(cx)).await;
+            driver.shared.close(result);
+        });
+        let driver = Arc::new(AbortOnDropHandle::new(driving));
+        Ok(Self { shared, _driver: driver })
+    }
+}
+
 impl Caller for RawCaller {
     type Reply = Vec<u8>;
+    const TYPED: bool = false;
 
     async fn call(&self, payload: &[u8]) -> Result<Vec<u8>> {
         let mut call = Call { shared: &self.shared, id: None };
