@@ -74,6 +74,10 @@ pub(super) fn adopt_parent(span: &Span, request: &mut Request) {
     }
 }
 
+pub(super) fn status(span: &Span, code: &'static str) {
+    span.set_attribute("rpc.response.status_code", code);
+}
+
 pub(super) fn fail(span: &Span, code: Code) {
     span.set_status(Status::error(code.as_str()));
     span.set_attribute("error.type", code.as_str());

@@ -14,7 +14,7 @@ use micro_rpc::{Address, Code, Request, TraceContext};
 use tracing::{Span, field::display};
 
 pub(crate) use self::exported::begin_beneath;
-use self::exported::{Kind, adopt, adopt_parent, describe, fail, own};
+use self::exported::{Kind, adopt, adopt_parent, describe, fail, own, status};
 
 /// A span with what is known of it later: how it ended, and what only those see who export it.
 macro_rules! span {
@@ -74,7 +74,9 @@ fn heard(span: Span) -> Option<Span> {
 
 /// Notes how what a span is of ended; `is_fault` says whether an error is one of whom the span is of.
 pub(crate) fn ended(span: &Span, end: Result<(), Code>, is_fault: impl Fn(Code) -> bool) {
-    span.record("code", end.map_or_else(Code::as_str, |()| "ok"));
+    let code = end.map_or_else(Code::as_str, |()| "ok");
+    span.record("code", code);
+    status(span, code);
     if let Err(code) = end
         && is_fault(code)
     {

@@ -21,4 +21,6 @@ pub(super) fn adopt(_: &Span, _: Option<&TraceContext>) {}
 
 pub(super) fn adopt_parent(_: &Span, _: &mut Request) {}
 
+pub(super) fn status(_: &Span, _: &'static str) {}
+
 pub(super) fn fail(_: &Span, _: Code) {}

@@ -96,6 +96,28 @@ async fn a_call_through_two_services_is_one_trace() {
     assert_eq!(chain, [hop(ask), hop(context)].concat());
 }
 
+/// Each span says how its call ended, as OpenTelemetry's conventions name it; what a caller did wrong
+/// is an error of his alone.
+#[tokio::test]
+async fn spans_say_how_calls_ended() {
+    let spans = exported(async |town| {
+        let shop = ShopClient::named(&town.client().await, "shop");
+        shop.price("gold").await.unwrap_err();
+    });
+    let spans = spans.await;
+    assert_eq!(spans.len(), 3, "{spans:?}");
+    for span in spans {
+        let attributes = format!("{:?}", span.attributes);
+        let of = |name: &str| {
+            let attribute = span.attributes.iter().find(|attribute| attribute.key == name)?;
+            Some(format!("{:?}", attribute.value).contains("\"not_found\""))
+        };
+        assert_eq!(of("rpc.response.status_code"), Some(true), "{attributes}");
+        let is_client = span.kind == 3;
+        assert_eq!(of("error.type"), is_client.then_some(true), "{attributes}");
+    }
+}
+
 /// The trace of a caller, over HTTP or by name, goes on; one that is not recorded is not, and travels all the same.
 #[tokio::test]
 async fn callers_say_whether_it_is_recorded() {
