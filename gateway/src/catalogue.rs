@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use micro::dynamic::Description;
 use micro::registry::{Registration, RemoveReason, Service, Update, View};
+use semver::Version;
 
 use crate::Config;
 use crate::interface::{Found, Interface, Method};
@@ -151,7 +152,8 @@ impl Catalogue {
             self.leave(name);
             return None;
         }
-        versions.sort_by_cached_key(|version| Precedence::of(&version.version));
+        // What is no semantic version, as `latest`, comes first.
+        versions.sort_by_cached_key(|version| Version::parse(&version.version).ok());
         if let Some(told) = self.told.get_mut(name) {
             told.retain(|told, _| versions.iter().any(|version| version.version == *told));
         }
@@ -230,42 +232,6 @@ fn with_schemas(listed: Option<Description>, told: Option<&Description>) -> Opti
     match (listed, told) {
         (Some(listed), Some(told)) if methods(&listed) != methods(told) => Some(listed),
         (listed, told) => told.cloned().or(listed),
-    }
-}
-
-/// Where a version stands among others: what is none comes first, then as semantic versioning has it.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Precedence(Option<([u64; 3], Vec<Part>)>, String);
-
-/// A part of a version: of a pre-release, numbers come before words, and the end after both.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Part {
-    /// Nothing follows, but something could have.
-    Cut,
-    Number(u64),
-    Word(String),
-    Release,
-}
-
-impl Precedence {
-    fn of(version: &str) -> Self {
-        Self(Self::parse(version), version.to_owned())
-    }
-
-    fn parse(version: &str) -> Option<([u64; 3], Vec<Part>)> {
-        let version = version.split_once('+').map_or(version, |(version, _)| version);
-        let (core, pre) = match version.split_once('-') {
-            Some((core, pre)) => (core, Some(pre)),
-            None => (version, None),
-        };
-        let numbers: Result<Vec<u64>, _> = core.split('.').map(str::parse).collect();
-        let core = numbers.ok()?.try_into().ok()?;
-        let part = |text: &str| text.parse().map_or_else(|_| Part::Word(text.into()), Part::Number);
-        let parts = match pre {
-            Some(pre) => pre.split('.').map(part).chain([Part::Cut]).collect(),
-            None => vec![Part::Release],
-        };
-        Some((core, parts))
     }
 }
 
