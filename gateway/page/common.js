@@ -20,6 +20,9 @@ export function status(text, kind = "") {
   $("status").className = kind;
 }
 
+/** So many of a thing. */
+export const many = (count, thing) => `${count} ${thing}${count === 1 ? "" : "s"}`;
+
 /** A request with the token, if one was entered; who is asked for one gets the form for it. */
 export async function ask(path, options = {}) {
   const headers = new Headers(options.headers);

@@ -1,6 +1,6 @@
 // What can be called now, by the OpenAPI document.
 
-import { $, ask, h, onLinks, onLogin, onSearch, status, words } from "./common.js";
+import { $, ask, h, many, onLinks, onLogin, onSearch, status, words } from "./common.js";
 
 let shown = [];
 onSearch(() => shown);
@@ -13,7 +13,7 @@ async function load() {
   const services = Map.groupBy(Object.entries(document.paths), ([, operations]) => operations.post.tags[0]);
   shown = [...services].map(([name, paths]) => [section(name, docs.get(name), paths), name + paths.map(([path]) => path)]);
   $("operations").replaceChildren(general(document), ...shown.map(([element]) => element));
-  status(`${services.size} services, ${Object.keys(document.paths).length} methods`, "good");
+  status(`${many(services.size, "service")}, ${many(Object.keys(document.paths).length, "method")}`, "good");
 }
 
 /** What holds for every call. */

@@ -1,6 +1,6 @@
 // The services, their nodes as they come and go, and a form for each method.
 
-import { $, ask, example, h, nullable, onLinks, onLogin, onSearch, pretty, status, words } from "./common.js";
+import { $, ask, example, h, many, nullable, onLinks, onLogin, onSearch, pretty, status, words } from "./common.js";
 
 const cards = new Map();
 const search = onSearch(() => [...cards.values()].map((card) => [card.element, card.service.name]));
@@ -61,7 +61,7 @@ function count() {
     $("services").append(h("p", { class: "empty" }, "Nobody is registered yet. Start a service, and it appears here."));
   }
   const nodes = [...cards.values()].reduce((sum, card) => sum + card.nodes.length, 0);
-  status(`live: ${cards.size} services, ${nodes} nodes`, "good");
+  status(`live: ${many(cards.size, "service")}, ${many(nodes, "node")}`, "good");
   search();
 }
 
@@ -93,7 +93,7 @@ class Card {
       h("span", { class: "name" }, service.name),
       h("span", { class: "quiet" }, versions),
       h("span", { class: `push quiet ${serving === 0 ? "bad" : ""}` },
-        serving === all ? `${all} ${all === 1 ? "node" : "nodes"}` : `${serving} of ${all} nodes serve`),
+        serving === all ? many(all, "node") : `${serving} of ${all} nodes serve`),
       h("span", { class: "quiet whole" }, service.methods.map((method) => method.name).join(", ")));
     this.fill();
   }

@@ -12,14 +12,14 @@ use micro::dynamic::{Encoded, arguments};
 use micro::rpc::web::{self, Refusal};
 use micro::rpc::{Codec, Metadata, Status};
 use micro::{Code, Error, Filter, Phase, Reply as Replied};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use crate::Config;
-use crate::access::{Called, token};
+use crate::access::token;
 use crate::answer::State;
 use crate::body::{Reply, reply};
-use crate::catalogue::Known;
-use crate::interface::{Found, Method};
+use crate::interface::Method;
+use crate::target::resolve;
 
 /// Makes the call that a request is, and answers it.
 pub(crate) async fn answer(head: &Parts, body: Incoming, state: &State) -> Result<Reply, Refusal> {
@@ -67,112 +67,6 @@ fn until(head: &Parts, state: &State) -> Result<Instant, Refusal> {
     let Config { timeout, max_timeout, .. } = state.config;
     let timeout = web::timeout(&head.headers)?.unwrap_or(timeout);
     Ok(Instant::now() + timeout.min(max_timeout))
-}
-
-/// The method that a request calls, if it may.
-async fn resolve<'a>(
-    head: &'a Parts,
-    until: Instant,
-    state: &State,
-) -> Result<(Path<'a>, Method), Refusal> {
-    let access = &state.config.access;
-    let path = head.uri.path();
-    let found = match Path::of(path) {
-        Some(path) => find(&path, until, state).await.map(|method| (path, method)),
-        None => Err(nothing_at(path)),
-    };
-    // Who may not call is not told either what there is.
-    let called = found.as_ref().ok().map(|(path, method)| Called {
-        service: path.service,
-        contract: &method.contract,
-        method: &method.name,
-    });
-    access.check_rule(head, called)?;
-    found
-}
-
-/// What a call's path names.
-#[derive(Debug, PartialEq)]
-struct Path<'a> {
-    service: &'a str,
-    contract: Option<&'a str>,
-    method: &'a str,
-}
-
-impl<'a> Path<'a> {
-    /// `/service/method` or `/service/contract/method`.
-    fn of(path: &'a str) -> Option<Self> {
-        let (service, rest) = path.strip_prefix('/')?.split_once('/')?;
-        let (contract, method) = match rest.split_once('/') {
-            Some((contract, method)) => (Some(contract), method),
-            None => (None, rest),
-        };
-        let is_complete = !service.is_empty() && !method.is_empty() && !method.contains('/');
-        is_complete.then_some(Self { service, contract, method })
-    }
-}
-
-/// The method that is meant. Waits for the registry's first word, and for that of a node whose
-/// registration leaves its methods out, no longer than the call may take.
-async fn find(path: &Path<'_>, until: Instant, state: &State) -> Result<Method, Refusal> {
-    if !state.config.allows(path.service) {
-        return Err(no_service(path.service));
-    }
-    let now = state.services();
-    if let Some(known) = now.get(path.service).filter(|known| is_enough(known, path)) {
-        return look_up(known, path);
-    }
-    let mut services = state.services.clone();
-    let clear = services.wait_for(|services| match services.get(path.service) {
-        Some(known) => is_enough(known, path),
-        None => services.has_answered,
-    });
-    let services = match timeout_at(until, clear).await {
-        Err(_) => return Err(too_late(path.service, state).into()),
-        Ok(Err(_)) => return Err(Status::new(Code::Unavailable, "the registry is gone").into()),
-        Ok(Ok(services)) => services.clone(),
-    };
-    let known = services.get(path.service).ok_or_else(|| no_service(path.service))?;
-    look_up(known, path)
-}
-
-fn too_late(service: &str, state: &State) -> Status {
-    let message = match state.services().has_answered {
-        true => format!("no node of `{service}` said before the deadline what it serves"),
-        false => "the registry did not answer before the deadline".to_owned(),
-    };
-    Status::new(Code::DeadlineExceeded, message)
-}
-
-/// Whether the method can be told from what is known.
-fn is_enough(known: &Known, path: &Path<'_>) -> bool {
-    known.is_settled
-        || matches!(find_in(known, path), Found::Method(Method { endpoint: Some(_), .. }))
-}
-
-fn find_in(known: &Known, path: &Path<'_>) -> Found {
-    known.find(path.service, path.contract, path.method)
-}
-
-fn look_up(known: &Known, path: &Path<'_>) -> Result<Method, Refusal> {
-    let Path { service, method, .. } = path;
-    match find_in(known, path) {
-        Found::Method(method) => Ok(method),
-        Found::Several(contracts) => {
-            let paths: Vec<_> =
-                contracts.iter().map(|one| format!("/{service}/{one}/{method}")).collect();
-            let paths = paths.join(" or ");
-            let message = format!("several contracts of `{service}` have `{method}`: call {paths}");
-            Err(Status::new(Code::InvalidArgument, message).into())
-        }
-        Found::Nothing => {
-            let message = format!(
-                "service `{service}` has no method `{method}`; GET /openapi.json lists all"
-            );
-            let status = Status::new(Code::Unimplemented, message);
-            Err(Refusal::new(StatusCode::NOT_FOUND, status))
-        }
-    }
 }
 
 /// Reads the body; none at all stands for no arguments.
@@ -342,36 +236,7 @@ fn undescribed(service: &str) -> String {
     )
 }
 
-fn nothing_at(path: &str) -> Refusal {
-    let message = format!(
-        "nothing at `{path}`; call a method with POST /service/method, or see GET /openapi.json"
-    );
-    Status::new(Code::NotFound, message).into()
-}
-
-fn no_service(service: &str) -> Refusal {
-    let message = format!("no node of service `{service}` is registered");
-    Status::new(Code::NotFound, message).into()
-}
-
 fn wrong_verb(method: &Method, head: &Parts) -> Refusal {
     let allowed = if method.idempotent { "GET, POST" } else { "POST" };
     Refusal::method_not_allowed(allowed, head.uri.path())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Two names are a service and its method, three have the contract between them.
-    #[test]
-    fn paths() {
-        let path = |service, contract, method| Some(Path { service, contract, method });
-        assert_eq!(Path::of("/a/b"), path("a", None, "b"));
-        assert_eq!(Path::of("/a/b/c"), path("a", Some("b"), "c"));
-        assert_eq!(Path::of("/a//c"), path("a", Some(""), "c"));
-        for other in ["", "/", "/a", "/a/", "//b", "/a/b/", "/a/b/c/d", "a/b"] {
-            assert_eq!(Path::of(other), None, "{other}");
-        }
-    }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use micro::dynamic::Description;
 use micro::registry::{Registration, RemoveReason, Service, Update, View};
+use semver::Version;
 
 use crate::Config;
 use crate::interface::{Found, Interface, Method};
@@ -37,7 +38,7 @@ pub(crate) struct Services {
 pub(crate) struct Known {
     /// Its nodes by version; empty when all have left, whose methods are remembered.
     pub(crate) versions: Vec<Service>,
-    /// What they serve; the same as long as nobody says something else.
+    /// What they serve.
     pub(crate) interface: Arc<Interface>,
     /// Whether the methods of each are known, as its newest node has them.
     pub(crate) is_described: bool,
@@ -61,20 +62,14 @@ struct Told {
 /// Something that happened to a service.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
-    /// A node.
+    /// A node joined.
     Joined(Arc<Registration>),
-    /// What a node says of itself.
+    /// A node says something else of itself.
     Changed(Arc<Registration>),
-    Left {
-        service: String,
-        node: String,
-        reason: RemoveReason,
-    },
-    /// What it serves, as far as that is known.
-    Described {
-        service: Arc<str>,
-        interface: Arc<Interface>,
-    },
+    /// A node left.
+    Left { service: String, node: String, reason: RemoveReason },
+    /// This is what it serves now, as far as that is known.
+    Described { service: Arc<str>, interface: Arc<Interface> },
 }
 
 /// Services without nodes whose methods are remembered, so that a call says what the client knows: a
@@ -157,7 +152,8 @@ impl Catalogue {
             self.leave(name);
             return None;
         }
-        versions.sort_by_cached_key(|version| Precedence::of(&version.version));
+        // What is no semantic version, as `latest`, comes first.
+        versions.sort_by_cached_key(|version| Version::parse(&version.version).ok());
         if let Some(told) = self.told.get_mut(name) {
             told.retain(|told, _| versions.iter().any(|version| version.version == *told));
         }
@@ -169,14 +165,13 @@ impl Catalogue {
             let listed = (!is_current).then(|| Description::of(version)).flatten();
             is_described &= is_current || listed.is_some();
             is_settled &= is_current || listed.is_some() || was_asked;
-            descriptions.extend(listed.or_else(|| told?.description.clone()));
+            descriptions
+                .extend(with_schemas(listed, told.and_then(|told| told.description.as_ref())));
         }
+        let interface = Arc::new(Interface::of(descriptions));
         let before = self.services.by_name.get(name);
-        let same = before.filter(|before| before.interface.descriptions == descriptions);
-        let same = same.map(|before| Arc::clone(&before.interface));
         let was_gone = before.is_some_and(|before| before.versions.is_empty());
-        let is_new = same.is_none() || was_gone;
-        let interface = same.unwrap_or_else(|| Arc::new(Interface::of(descriptions)));
+        let is_new = was_gone || !before.is_some_and(|before| before.interface.is_same(&interface));
         let known = Known { versions, interface: interface.clone(), is_described, is_settled };
         let service = Arc::<str>::from(name);
         self.services.by_name.insert(service.clone(), Arc::new(known));
@@ -227,39 +222,16 @@ impl Told {
     }
 }
 
-/// Where a version stands among others: what is none comes first, then as semantic versioning has it.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Precedence(Option<([u64; 3], Vec<Part>)>, String);
-
-/// A part of a version: of a pre-release, numbers come before words, and the end after both.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Part {
-    /// Nothing follows, but something could have.
-    Cut,
-    Number(u64),
-    Word(String),
-    Release,
-}
-
-impl Precedence {
-    fn of(version: &str) -> Self {
-        Self(Self::parse(version), version.to_owned())
-    }
-
-    fn parse(version: &str) -> Option<([u64; 3], Vec<Part>)> {
-        let version = version.split_once('+').map_or(version, |(version, _)| version);
-        let (core, pre) = match version.split_once('-') {
-            Some((core, pre)) => (core, Some(pre)),
-            None => (version, None),
-        };
-        let numbers: Result<Vec<u64>, _> = core.split('.').map(str::parse).collect();
-        let core = numbers.ok()?.try_into().ok()?;
-        let part = |text: &str| text.parse().map_or_else(|_| Part::Word(text.into()), Part::Number);
-        let parts = match pre {
-            Some(pre) => pre.split('.').map(part).chain([Part::Cut]).collect(),
-            None => vec![Part::Release],
-        };
-        Some((core, parts))
+/// What a version serves: what is listed, with the schemas that an older node told as long as its
+/// methods are the same, or else what that told.
+fn with_schemas(listed: Option<Description>, told: Option<&Description>) -> Option<Description> {
+    let methods = |description: &Description| -> BTreeSet<_> {
+        let methods = description.methods();
+        methods.map(|one| (one.contract.clone(), one.name.clone(), one.idempotent)).collect()
+    };
+    match (listed, told) {
+        (Some(listed), Some(told)) if methods(&listed) != methods(told) => Some(listed),
+        (listed, told) => told.cloned().or(listed),
     }
 }
 
@@ -459,6 +431,42 @@ mod tests {
         catalogue.describe(version(), 1, Some((1, told)));
         assert!(catalogue.told.is_empty());
         assert_eq!(catalogue.gone.len(), 1);
+    }
+
+    /// While a newer node is asked, what an older one told of the same methods is kept; who told it is
+    /// no news, and other methods are.
+    #[test]
+    fn schemas_are_kept() {
+        let mut catalogue = Catalogue::new(Config::default());
+        let started = |epoch: u64, methods: &[&str]| {
+            let mut node = Registration::clone(&node("1.0.0", "a", methods));
+            node.node.epoch = epoch;
+            Update::Put(Arc::new(node))
+        };
+        let told = |teller: &str| {
+            let (mut method, mut contract) =
+                (Endpoint::new("c", "x"), ContractDescription::default());
+            (method.idempotent, method.doc) = (true, "does x".to_owned());
+            contract.methods = vec![method];
+            let mut told = Description::default();
+            (told.node, told.contracts) = (Some(teller.to_owned()), vec![contract]);
+            told
+        };
+        let doc = |catalogue: &Catalogue| {
+            found(catalogue, "x").endpoint.expect("it is listed").doc.clone()
+        };
+        catalogue.apply(&[started(1, &["x"])]);
+        assert!(catalogue.describe(version(), 1, Some((1, told("a")))).is_some());
+        let edition = catalogue.services().edition;
+        assert_eq!(self::told(&catalogue.apply(&[started(2, &["x"])])), ["changed a"]);
+        assert_eq!((catalogue.undescribed().count(), &*doc(&catalogue)), (1, "does x"));
+        assert!(catalogue.describe(version(), 2, Some((2, told("b")))).is_none());
+        assert_eq!(catalogue.services().edition, edition);
+        assert_eq!(
+            self::told(&catalogue.apply(&[started(3, &["x", "y"])])),
+            ["changed a", "s serves x y"]
+        );
+        assert_eq!(doc(&catalogue), "");
     }
 
     fn version() -> VersionOf {

@@ -71,6 +71,15 @@ impl Interface {
         names.into_iter().flat_map(|name| &self.methods[name])
     }
 
+    /// Whether the same is served, whoever says so.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let (these, those) = (&self.descriptions, &other.descriptions);
+        let same = |(this, that): (&Description, &Description)| {
+            this.version == that.version && this.contracts == that.contracts
+        };
+        these.len() == those.len() && these.iter().zip(those).all(same)
+    }
+
     /// Whether nobody says what there is.
     pub(crate) fn is_empty(&self) -> bool {
         self.contracts.is_empty()

@@ -45,6 +45,7 @@ mod look;
 mod openapi;
 mod page;
 mod serve;
+mod target;
 
 pub use access::{Access, Asked, Called, Rule};
 pub use config::{Config, Invalid};
