@@ -234,13 +234,25 @@ struct Inner {
 }
 
 impl Inner {
-    /// Makes the call on the connection whose turn it is, or on the next that is there when that one
-    /// is not and cannot be made.
+    /// Makes the call on the connection whose turn it is.
     async fn call(&self, now: Instant, request: &Request) -> Result<Bytes, Error> {
         let turn = self.turn();
+        let connection = lock(&self.links[turn]).clone();
+        if let Some(connection) = connection
+            && let Some(payload) = connection.call(now, request).await?
+        {
+            return Ok(payload);
+        }
+        // Boxed, so that calls whose connection is there do not carry room for it.
+        Box::pin(self.call_on_any(turn, request)).await
+    }
+
+    /// Makes the call on the connection whose turn it is, which has to be made, or on the next that is
+    /// there when that one cannot be.
+    async fn call_on_any(&self, turn: usize, request: &Request) -> Result<Bytes, Error> {
         let mut refusal = None;
         for link in self.links[turn..].iter().chain(&self.links[..turn]) {
-            match self.call_on(link, now, request).await? {
+            match self.call_on(link, request).await? {
                 Ok(payload) => return Ok(payload),
                 Err(refused) => refusal = refusal.or(Some(refused)),
             }
@@ -261,7 +273,6 @@ impl Inner {
     async fn call_on(
         &self,
         link: &Mutex<Option<Arc<Connection>>>,
-        mut now: Instant,
         request: &Request,
     ) -> Result<Result<Bytes, Error>, Error> {
         let mut gone = None;
@@ -270,9 +281,9 @@ impl Inner {
                 Ok(connection) => connection,
                 Err(refused) => return Ok(Err(refused)),
             };
-            match connection.call(now, request).await? {
+            match connection.call(Instant::now(), request).await? {
                 Some(payload) => return Ok(Ok(payload)),
-                None => (gone, now) = (Some(connection), Instant::now()),
+                None => gone = Some(connection),
             }
         }
     }
