@@ -1,6 +1,7 @@
 //! What was learned of the types, round after round.
 
 use std::any::type_name;
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
@@ -31,7 +32,7 @@ pub(super) struct Study {
 
 /// A type by its name, the names in it, and who reads it: of a generic one that differs with what
 /// it is made of.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy)]
 pub(super) struct Type {
     pub(super) name: &'static str,
     pub(super) members: &'static [&'static str],
@@ -57,6 +58,31 @@ impl Type {
         Self { name, members, reader: type_name::<V>() }
     }
 }
+
+impl Ord for Type {
+    fn cmp(&self, other: &Self) -> Ordering {
+        // Mostly it is the very same one, whose names may be hundreds.
+        if std::ptr::eq(self.members, other.members) && std::ptr::eq(self.reader, other.reader) {
+            return self.name.cmp(other.name);
+        }
+        let parts = |of: &Self| (of.reader, of.name, of.members);
+        parts(self).cmp(&parts(other))
+    }
+}
+
+impl PartialOrd for Type {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Type {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Type {}
 
 impl Study {
     /// Begins a round; how much is known before it.
