@@ -77,6 +77,7 @@ where
     let request = context.request();
     let codec = request.codec;
     let (variant, arguments) = open(shape, request, &body)?;
+    drop(body);
     match implementation(to_tarpc(&context), arguments).await {
         Ok(answer) => respond(codec, shape::encode(codec, variant, &answer), &Served(request)),
         Err(error) => Err(to_status(error)),

@@ -125,8 +125,9 @@ impl Channel {
         self.call_at(Instant::now(), request).await
     }
 
-    /// Makes a call as [`call`](Self::call) does, for who has just read the clock: `now` is when the
-    /// request is sent, if it need not wait.
+    /// Makes a call as [`call`](Self::call) does, for who has just read the clock and polls the future
+    /// at once. What is left until the deadline, which travels with the request, counts from `now`: with
+    /// one that lies further back the server takes longer than the caller waits.
     ///
     /// # Errors
     ///
