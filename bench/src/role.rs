@@ -63,6 +63,9 @@ pub enum Role {
         /// Whether it keeps to the first core.
         #[arg(long)]
         one_core: bool,
+        /// Whether it will be called with structs.
+        #[arg(long)]
+        wide: bool,
     },
     /// Calls a server and reports what it measured.
     #[command(hide = true)]
@@ -127,8 +130,8 @@ impl Role {
         }
         let runtime = Runtime::new()?;
         match self {
-            Self::Server { scratch, connections, .. } => {
-                serve::<C>(&runtime, Place { scratch, connections })
+            Self::Server { scratch, connections, wide: is_wide, .. } => {
+                serve::<C>(&runtime, Place { scratch, connections, is_wide })
             }
             Self::Client { whom, load } => call::<C>(&runtime, &whom.address, load),
             Self::Rest { whom, connections } => rest::<C>(&runtime, &whom.address, connections),

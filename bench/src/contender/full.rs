@@ -26,7 +26,11 @@ pub(crate) trait Bench {
 
     /// Gives a text back, which JSON can say.
     async fn echo_text(&self, text: String) -> String;
+}
 
+/// Echoes structs; a service of its own, as describing so many fields takes a second at its start.
+#[micro::service]
+pub(crate) trait Wides {
     /// Gives a struct of many fields back.
     async fn echo_wide(&self, wide: Wide) -> Wide;
 }
@@ -41,7 +45,9 @@ impl Bench for Echo {
     async fn echo_text(&self, text: String) -> String {
         text
     }
+}
 
+impl Wides for Echo {
     async fn echo_wide(&self, wide: Wide) -> Wide {
         wide
     }
@@ -52,7 +58,7 @@ impl Bench for Echo {
 pub(crate) struct Full;
 
 impl Contender for Full {
-    type Caller = BenchClient;
+    type Caller = FullCaller;
 
     async fn serve(place: &Place) -> Result<Server> {
         let service = start(place).await?;
@@ -61,7 +67,7 @@ impl Contender for Full {
         Ok(Server::keeping(address, service))
     }
 
-    async fn connect(address: &str, connections: usize) -> Result<Vec<BenchClient>> {
+    async fn connect(address: &str, connections: usize) -> Result<Vec<FullCaller>> {
         let (_, directory) = address.split_once(' ').context("no path in the address")?;
         connect_by(registry_in(Path::new(directory))?, connections).await
     }
@@ -69,7 +75,7 @@ impl Contender for Full {
     /// A thousand clients would be a thousand watches of the registry, so these are the engine's.
     async fn rest(address: &str, connections: usize) -> Result<Idle> {
         let (node, _) = address.split_once(' ').context("no path in the address")?;
-        rpc::rest(node, connections).await
+        rpc::rest(node, connections, "echo_text").await
     }
 }
 
@@ -80,27 +86,34 @@ pub(crate) struct FullAlone;
 static REGISTRY: LazyLock<MemoryRegistry> = LazyLock::new(MemoryRegistry::new);
 
 impl Contender for FullAlone {
-    type Caller = BenchClient;
+    type Caller = FullCaller;
 
     async fn serve(place: &Place) -> Result<Server> {
         let service = start_in(REGISTRY.clone(), place).await?;
         Ok(Server::keeping(String::new(), service))
     }
 
-    async fn connect(_: &str, connections: usize) -> Result<Vec<BenchClient>> {
+    async fn connect(_: &str, connections: usize) -> Result<Vec<FullCaller>> {
         connect_by(REGISTRY.clone(), connections).await
     }
 }
 
-impl Caller for BenchClient {
+/// A client of both; it looks for the service that is called.
+#[derive(Clone)]
+pub(crate) struct FullCaller {
+    bench: BenchClient,
+    wides: WidesClient,
+}
+
+impl Caller for FullCaller {
     type Reply = ByteBuf;
 
     async fn call(&self, payload: &[u8]) -> Result<ByteBuf> {
-        Ok(self.echo(ByteBuf::from(payload)).await?)
+        Ok(self.bench.echo(ByteBuf::from(payload)).await?)
     }
 
     async fn call_wide(&self, wide: &Wide) -> Result<Wide> {
-        Ok(self.echo_wide(wide.clone()).await?)
+        Ok(self.wides.echo_wide(wide.clone()).await?)
     }
 }
 
@@ -122,20 +135,20 @@ pub(super) fn directory(place: &Place) -> PathBuf {
 async fn start_in(registry: impl Registry, place: &Place) -> Result<RunningService> {
     let mut limits = Limits::default();
     rpc::make_room(&mut limits, place.connections);
-    let service = Service::new()
-        .settings(Settings::none())
-        .registry(registry)
-        .limits(limits)
-        .serve(BenchServer::new(Echo));
+    let service = Service::new().settings(Settings::none()).registry(registry).limits(limits);
+    let service = match place.is_wide {
+        true => service.serve(WidesServer::new(Echo)),
+        false => service.serve(BenchServer::new(Echo)),
+    };
     Ok(service.start().await?)
 }
 
-async fn connect_by(registry: impl Registry, connections: usize) -> Result<Vec<BenchClient>> {
+async fn connect_by(registry: impl Registry, connections: usize) -> Result<Vec<FullCaller>> {
     let client = Client::connect()
         .settings(Settings::none())
         .registry(registry)
         .connections_per_node(connections)
         .wait_for_ready(true)
         .await?;
-    Ok(vec![BenchClient::new(&client)])
+    Ok(vec![FullCaller { bench: BenchClient::new(&client), wides: WidesClient::new(&client) }])
 }

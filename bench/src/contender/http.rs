@@ -98,7 +98,7 @@ impl Caller for HttpCaller {
         struct Arguments<'a> {
             wide: &'a Wide,
         }
-        self.0.post("/bench/echo_wide", &Arguments { wide }).await
+        self.0.post("/wides/echo_wide", &Arguments { wide }).await
     }
 }
 

@@ -77,6 +77,8 @@ pub struct Place {
     pub scratch: PathBuf,
     /// How many connections it has to take at least.
     pub connections: usize,
+    /// Whether it will be called with structs.
+    pub is_wide: bool,
 }
 
 /// A running server; dropping it stops accepting and ends what the accept task owns.
@@ -193,7 +195,7 @@ impl fmt::Display for Name {
 fn in_process<C: Contender>(payload: usize, in_flight: u32, calls: u32) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let scratch = tempfile::tempdir()?;
-    let place = Place { scratch: scratch.path().to_owned(), connections: 1 };
+    let place = Place { scratch: scratch.path().to_owned(), connections: 1, is_wide: false };
     let payload: Arc<[u8]> = payload::bytes(payload).into();
     runtime.block_on(async {
         let server = C::serve(&place).await?;
