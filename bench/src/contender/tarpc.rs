@@ -5,7 +5,7 @@
 //!
 //! At its best: bytes that serde does not take for a list of numbers, no Nagle, and the requests of a
 //! connection in one task, so that answers which are ready together are written together. bincode
-//! stays: of the codecs that tarpc's transport takes it is the fastest.
+//! stays.
 
 use std::net::SocketAddr;
 
