@@ -61,7 +61,8 @@ pub struct StartUp {
 ///
 /// Dropping the future kills both processes.
 pub async fn measure(contender: Name, load: Load) -> Result<Measured> {
-    let mut server = Server::start(contender, load.connections, load.one_core).await?;
+    let flags: &[_] = if load.one_core { &["--one-core"] } else { &[] };
+    let mut server = Server::start(contender, load.connections, flags).await?;
     let said = format!("--load={}", serde_json::to_string(&load)?);
     let mut client = server.client("client", contender, &[&said])?;
     ready(&mut client, load.warm_up()).await?;
@@ -88,7 +89,7 @@ pub async fn measure(contender: Name, load: Load) -> Result<Measured> {
 ///
 /// Dropping the future kills both processes.
 pub async fn memory(contender: Name, connections: usize) -> Result<Memory> {
-    let mut server = Server::start(contender, connections, false).await?;
+    let mut server = Server::start(contender, connections, &[]).await?;
     let said = format!("--connections={connections}");
     let mut client = server.client("rest", contender, &[&said])?;
     ready(&mut client, Duration::ZERO).await?;
@@ -115,7 +116,7 @@ pub async fn memory(contender: Name, connections: usize) -> Result<Memory> {
 /// Dropping the future kills both processes.
 pub async fn start_up(contender: Name) -> Result<StartUp> {
     let start = Instant::now();
-    let server = Server::start(contender, 1, false).await?;
+    let server = Server::start(contender, 1, &[]).await?;
     let served = Instant::now();
     let mut client = server.client("first", contender, &[])?;
     ready(&mut client, Duration::ZERO).await?;
@@ -146,17 +147,13 @@ struct Server {
 }
 
 impl Server {
-    async fn start(contender: Name, connections: usize, one_core: bool) -> Result<Self> {
+    async fn start(contender: Name, connections: usize, flags: &[&str]) -> Result<Self> {
         let scratch = tempfile::tempdir().context("cannot make a temporary directory")?;
         let directory = scratch.path().to_str().context("the temporary directory is not UTF-8")?;
-        let mut arguments = vec![
-            "server".to_owned(),
-            contender.to_string(),
-            format!("--scratch={directory}"),
-            format!("--connections={connections}"),
-        ];
-        arguments.extend(one_core.then(|| "--one-core".to_owned()));
-        let mut process = Process::start(arguments)?;
+        let (name, scratch_is) = (contender.to_string(), format!("--scratch={directory}"));
+        let connections = format!("--connections={connections}");
+        let arguments = ["server", &name, &scratch_is, &connections];
+        let mut process = Process::start(arguments.iter().chain(flags))?;
         let address = process.read(PATIENCE).await?;
         Ok(Self { process, address, _scratch: scratch })
     }

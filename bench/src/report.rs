@@ -218,7 +218,7 @@ pub fn goals(rows: &[rows::Row]) -> String {
     let cells = |row: &rows::Row| {
         let met = if row.met { "yes" } else { "**no**" };
         let goal = format!("{}, {}", row.goal, row.measure);
-        vec![goal, row.target.clone(), format!("{:.2}", row.figure), met.to_owned()]
+        vec![goal, row.target.clone(), format!("{:.3}", row.figure), met.to_owned()]
     };
     format!("\nGoals:\n\n{}", markdown(&header, rows.iter().map(cells).collect()))
 }

@@ -4,6 +4,7 @@
 
 use std::{
     num::NonZeroU32,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -11,8 +12,9 @@ use anyhow::{Result, ensure};
 use clap::{Args, Parser, ValueEnum};
 use micro_bench::{
     contender::Name,
+    goals::goals,
     payload::Payload,
-    process,
+    pictures, process,
     report::{self, Figures, MemoryRow, Row, StartUpRow},
     role::{Load, Role},
     rows::Output,
@@ -49,6 +51,9 @@ struct Comparison {
     /// Idle connections whose memory is measured.
     #[arg(long, default_value = "1000")]
     idle: usize,
+    /// Directory to write pictures to, which is made: of 64 bytes over one connection on all cores.
+    #[arg(long, value_name = "DIRECTORY")]
+    pictures: Option<PathBuf>,
     #[command(flatten)]
     output: Output,
 }
@@ -97,28 +102,35 @@ fn main() -> Result<()> {
 async fn compare(comparison: &Comparison) -> Result<()> {
     let output = comparison.output.open()?;
     let mut run = Run { comparison, failures: 0 };
-    let mut figures = Vec::new();
-    let mut rows = Vec::new();
+    let (mut calls, mut memory, mut start_up) = (Vec::new(), Vec::new(), Vec::new());
     if comparison.has(Part::Calls) {
-        rows = run.calls(&comparison.loads(), &comparison.contenders()).await;
-        println!("{}", report::calls(&rows));
+        calls = run.calls(&comparison.loads(), &comparison.contenders()).await;
+        print!("{}", report::calls(&calls));
     }
     if comparison.has(Part::Memory) {
-        let rows = run.memory().await;
-        println!("{}", report::memory(&rows));
-        figures.extend(rows.into_iter().map(Figures::Memory));
+        memory = run.memory().await;
+        print!("{}", report::memory(&memory));
     }
     if comparison.has(Part::StartUp) {
-        let rows = run.start_up().await;
-        println!("{}", report::start_up(&rows));
-        figures.extend(rows.into_iter().map(Figures::StartUp));
+        start_up = run.start_up().await;
+        print!("{}", report::start_up(&start_up));
     }
     if comparison.has(Part::EqualLoad) {
-        let equal = run.equal_load(&rows).await?;
-        println!("{}", report::calls(&equal));
-        rows.extend(equal);
+        let equal = run.equal_load(&calls).await?;
+        print!("{}", report::calls(&equal));
+        calls.extend(equal);
     }
-    figures.extend(rows.into_iter().map(Figures::Calls));
+    let goals = goals(&calls, &memory);
+    if !goals.is_empty() {
+        print!("{}", report::goals(&goals));
+    }
+    if let Some(directory) = &comparison.pictures {
+        pictures::write(directory, &calls)?;
+    }
+    let mut figures: Vec<_> = calls.into_iter().map(Figures::Calls).collect();
+    figures.extend(memory.into_iter().map(Figures::Memory));
+    figures.extend(start_up.into_iter().map(Figures::StartUp));
+    figures.extend(goals.into_iter().map(Figures::Goal));
     output.write(&figures)?;
     ensure!(run.failures == 0, "{} measurements failed", run.failures);
     Ok(())

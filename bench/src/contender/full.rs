@@ -73,7 +73,7 @@ impl Contender for Full {
     /// A thousand clients would be a thousand watches of the registry, so these are the engine's.
     async fn rest(address: &str, connections: usize) -> Result<Idle> {
         let (node, _) = address.split_once(' ').context("no path in the address")?;
-        rpc::rest(node, connections).await
+        rpc::rest(node, connections, "echo_text").await
     }
 }
 

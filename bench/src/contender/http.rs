@@ -7,6 +7,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
@@ -20,9 +21,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
 
 use super::wide::Wide;
 use super::{Caller, Contender, Idle, Place, Server, full};
+use crate::child::PATIENCE;
+use crate::payload::{Made, Payload};
 
 /// The service's own port.
 #[derive(Debug)]
@@ -65,6 +69,7 @@ impl Contender for Gateway {
         config.max_connections = config.max_connections.max(place.connections + 8);
         let gateway = micro_gateway::serve(config, client).await?;
         let address = gateway.address().to_string();
+        answers(&address).await?;
         Ok(Server::keeping(address, (gateway, service)))
     }
 
@@ -75,6 +80,18 @@ impl Contender for Gateway {
     async fn rest(address: &str, connections: usize) -> Result<Idle> {
         Http::rest(address, connections).await
     }
+}
+
+/// Waits until the gateway has heard of the service.
+async fn answers(address: &str) -> Result<()> {
+    let payload = Made::for_caller::<HttpCaller>(Payload::Bytes(1));
+    let caller = HttpCaller::new(address)?;
+    let end = Instant::now() + PATIENCE / 2;
+    while let Err(error) = payload.call(&caller).await {
+        ensure!(Instant::now() < end, "the gateway does not answer: {error:#}");
+        sleep(Duration::from_millis(1)).await;
+    }
+    Ok(())
 }
 
 /// Connections to one address; clones share them.

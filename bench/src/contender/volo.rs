@@ -96,8 +96,8 @@ impl Caller for VoloCaller {
     }
 
     async fn call_wide(&self, wide: &Wide) -> Result<Wide> {
-        match self.send(ECHO_WIDE, Echoed::Wide(wide.clone())).await? {
-            Echoed::Wide(wide) => Ok(wide),
+        match self.send(ECHO_WIDE, Echoed::Wide(Box::new(wide.clone()))).await? {
+            Echoed::Wide(wide) => Ok(*wide),
             Echoed::Bytes(_) => bail!("the answer is to another call"),
         }
     }
@@ -136,7 +136,7 @@ impl Service<ServerContext, Echoed> for Echo {
 #[derive(Clone, Debug)]
 enum Echoed {
     Bytes(Bytes),
-    Wide(Wide),
+    Wide(Box<Wide>),
 }
 
 impl EntryMessage for Echoed {
@@ -144,7 +144,7 @@ impl EntryMessage for Echoed {
         protocol.write_struct_begin(&MESSAGE)?;
         match self {
             Self::Bytes(bytes) => protocol.write_bytes_field(1, bytes.clone())?,
-            Self::Wide(wide) => protocol.write_struct_field(1, wide, TType::Struct)?,
+            Self::Wide(wide) => protocol.write_struct_field(1, &**wide, TType::Struct)?,
         }
         protocol.write_field_stop()?;
         protocol.write_struct_end()
@@ -161,9 +161,9 @@ impl EntryMessage for Echoed {
             match field.id {
                 _ if field.field_type == TType::Stop => break,
                 Some(1) if &*call.name == ECHO => {
-                    message = Some(Self::Bytes(protocol.read_bytes()?))
+                    message = Some(Self::Bytes(protocol.read_bytes()?));
                 }
-                Some(1) => message = Some(Self::Wide(Wide::decode(protocol)?)),
+                Some(1) => message = Some(Self::Wide(Box::decode(protocol)?)),
                 _ => {
                     protocol.skip(field.field_type)?;
                 }
@@ -184,7 +184,7 @@ impl EntryMessage for Echoed {
     fn size<T: TLengthProtocol>(&self, protocol: &mut T) -> usize {
         let field = match self {
             Self::Bytes(bytes) => protocol.bytes_field_len(Some(1), bytes),
-            Self::Wide(wide) => protocol.struct_field_len(Some(1), wide),
+            Self::Wide(wide) => protocol.struct_field_len(Some(1), &**wide),
         };
         let around = protocol.struct_begin_len(&MESSAGE) + protocol.struct_end_len();
         around + field + protocol.field_stop_len()

@@ -97,7 +97,7 @@ macro_rules! wide {
 with_fields!(wide);
 
 /// How many bytes stand for [`Wide::example`] where there are no types: about what it encodes to.
-pub(crate) const WIDE_BYTES: usize = 1_800;
+pub(crate) const WIDE_BYTES: usize = 1_200;
 
 #[cfg(test)]
 mod tests {
