@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use micro::dynamic::Description;
+use micro::registry::validate::plain_version;
 use micro::registry::{Registration, RemoveReason, Service, Update, View};
 use semver::Version;
 
@@ -153,7 +154,8 @@ impl Catalogue {
             return None;
         }
         // What is no semantic version, as `latest`, comes first.
-        versions.sort_by_cached_key(|version| Version::parse(&version.version).ok());
+        versions
+            .sort_by_cached_key(|version| Version::parse(&plain_version(&version.version)).ok());
         if let Some(told) = self.told.get_mut(name) {
             told.retain(|told, _| versions.iter().any(|version| version.version == *told));
         }
@@ -476,7 +478,17 @@ mod tests {
     /// Of the versions that have a method the latest says how it is, and 10 comes after 9.
     #[test]
     fn the_latest_version_counts() {
-        let versions = ["canary", "0.9.0", "0.10.0-1", "0.10.0-b", "0.10.0-b.2", "0.10.0", "1.0.0"];
+        let versions = [
+            "canary",
+            "0.9.0",
+            "0.10.0-1",
+            "0.10.0-b",
+            "0.10.0-b.2",
+            "0.10.0",
+            "1.0.0",
+            "2026.01.05",
+            "2026.1.10",
+        ];
         let mut nodes: Vec<_> =
             versions.iter().map(|version| node(version, version, &[])).collect();
         nodes.sort_by_key(|node| node.version.clone());
