@@ -46,6 +46,8 @@ export function onLogin(begin) {
 /** Follows links of the head with the token, which a browser by itself sends with none. */
 export function onLinks() {
   document.querySelector("nav").addEventListener("click", (event) => {
+    // Whoever wants another tab or window gets it, as of any link.
+    if (event.ctrlKey || event.metaKey || event.shiftKey) return;
     const link = event.target.closest("a[data-ask]");
     if (!link || (!sessionStorage.getItem("token") && $("login").hidden)) return;
     event.preventDefault();

@@ -109,7 +109,13 @@ class Card {
     this.table.replaceChildren(nodesTable(this.nodes));
     if (this.isDescribed) return;
     this.isDescribed = true;
-    this.describe();
+    this.describe().catch((error) => this.fail(error.message));
+  }
+
+  /** Says why the methods are not there; they are asked for again with the next change, or when it is opened. */
+  fail(message) {
+    this.isDescribed = false;
+    this.methods.replaceChildren(h("p", { class: "bad" }, message));
   }
 
   async describe() {
@@ -118,7 +124,7 @@ class Card {
     const described = await answer.json();
     // What was asked later is newer, and may be there already.
     if (asked !== this.asked) return;
-    if (!answer.ok) return this.methods.replaceChildren(h("p", { class: "bad" }, described.message));
+    if (!answer.ok) return this.fail(described.message);
     const latest = new Map();
     for (const version of described) {
       for (const contract of version.contracts) {

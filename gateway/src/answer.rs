@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use micro::Client;
 use micro::rpc::Status;
 use micro::rpc::web::{Refusal, check_source};
-use tokio::sync::{Semaphore, broadcast, watch};
+use tokio::sync::{Notify, Semaphore, broadcast, watch};
 
 use crate::body::{Body, Reply, reply, text};
 use crate::catalogue::Services;
@@ -31,6 +31,8 @@ pub(crate) struct State {
     document: Document,
     /// Those who listen to events leave room for those who call.
     pub(crate) listeners: Arc<Semaphore>,
+    /// Tells a connection that rests that its place is wanted.
+    pub(crate) wanted: Notify,
     /// Changes, by its end, when the gateway is to stop.
     pub(crate) stopping: watch::Receiver<()>,
 }
@@ -46,7 +48,8 @@ impl State {
         let listeners = (config.max_connections / 4).clamp(1, Semaphore::MAX_PERMITS);
         let listeners = Arc::new(Semaphore::new(listeners));
         let (figures, document) = (Figures::default(), Document::default());
-        Self { config, client, services, events, figures, document, listeners, stopping }
+        let wanted = Notify::new();
+        Self { config, client, services, events, figures, document, listeners, wanted, stopping }
     }
 
     /// One of a gateway for itself, in front of nothing, and what is to be held while it is used.

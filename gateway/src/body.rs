@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
-use futures::stream::BoxStream;
+use futures::stream::{BoxStream, StreamExt};
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::{Frame, SizeHint};
@@ -33,6 +33,16 @@ pub(crate) fn text(status: StatusCode, text: impl Into<Bytes>) -> Reply {
     let mut reply = reply("text/plain; charset=utf-8", text);
     *reply.status_mut() = status;
     reply
+}
+
+impl Body {
+    /// The same, which keeps this until it was sent: what is whole is as good as sent.
+    pub(crate) fn holding(self, held: impl Send + 'static) -> Self {
+        match self {
+            Self::Whole(whole) => Self::Whole(whole),
+            Self::Stream(stream) => Self::Stream(stream.inspect(move |_| _ = &held).boxed()),
+        }
+    }
 }
 
 impl From<Bytes> for Body {

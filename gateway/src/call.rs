@@ -209,13 +209,10 @@ const ATTEMPTS: HeaderName = HeaderName::from_static("micro-attempts");
 /// alone.
 fn refusal(error: &Error, is_listed: bool, service: &str, state: &State) -> Refusal {
     if error.attempts() > 1 || error.phase() == Phase::Connect {
-        tracing::info!(%error, "a call failed");
+        // Callers set the pace.
+        tracing::debug!(%error, "a call failed");
     }
     let status = error.to_status();
-    if error.phase() == Phase::Connect {
-        let message = format!("no node of service `{service}` can be reached");
-        return Status::new(status.code(), message).into();
-    }
     if error.code() != Code::Unimplemented || is_listed {
         return status.into();
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use micro::dynamic::Description;
+use micro::registry::validate::plain_version;
 use micro::registry::{Registration, RemoveReason, Service, Update, View};
 use semver::Version;
 
@@ -87,11 +88,16 @@ impl Catalogue {
         &self.services
     }
 
-    /// Takes updates in, and says what they changed. Each service is worked out once.
+    /// Takes updates in, and says what they changed. Each service is worked out once. One that nodes
+    /// left and joined may have had none in between: what it serves is told again, for those who
+    /// forget it with the last node.
     pub(crate) fn apply(&mut self, updates: &[Update]) -> Vec<Change> {
         let mut changes: Vec<_> = updates.iter().flat_map(|update| self.take_in(update)).collect();
         let names: BTreeSet<_> = changes.iter().map(|change| change.service().to_owned()).collect();
-        changes.extend(names.iter().filter_map(|name| self.renew(name)));
+        let replaced = replaced(&changes);
+        changes.extend(names.iter().filter_map(|name| {
+            self.renew(name).or_else(|| replaced.contains(name).then(|| self.serves(name))?)
+        }));
         changes
     }
 
@@ -103,10 +109,14 @@ impl Catalogue {
         asked: u64,
         answer: Option<(u64, Description)>,
     ) -> Option<Change> {
+        let known = self.services.get(&service);
+        let mut versions = known.into_iter().flat_map(|known| &known.versions);
+        let now = versions.find(|one| one.version == version).map(newest);
         let told = self.told.entry(service.clone()).or_default().entry(version).or_default();
         told.asked = told.asked.max(asked);
+        // What a later one said that has left is not so any more.
         if let Some((epoch, description)) = answer
-            && (epoch >= told.epoch || told.description.is_none())
+            && (epoch >= told.epoch || told.description.is_none() || Some(epoch) == now)
         {
             (told.epoch, told.description) = (epoch, Some(description));
         }
@@ -153,7 +163,8 @@ impl Catalogue {
             return None;
         }
         // What is no semantic version, as `latest`, comes first.
-        versions.sort_by_cached_key(|version| Version::parse(&version.version).ok());
+        versions
+            .sort_by_cached_key(|version| Version::parse(&plain_version(&version.version)).ok());
         if let Some(told) = self.told.get_mut(name) {
             told.retain(|told, _| versions.iter().any(|version| version.version == *told));
         }
@@ -200,9 +211,25 @@ impl Catalogue {
         }
     }
 
+    /// What a service that has nodes serves.
+    fn serves(&self, name: &str) -> Option<Change> {
+        let (service, known) = self.services.by_name.get_key_value(name)?;
+        let (service, interface) = (service.clone(), known.interface.clone());
+        (!known.versions.is_empty()).then_some(Change::Described { service, interface })
+    }
+
     fn told(&self, version: &Service) -> Option<&Told> {
         self.told.get(&version.name)?.get(&version.version)
     }
+}
+
+/// The services that some nodes left and others joined.
+fn replaced(changes: &[Change]) -> BTreeSet<String> {
+    let left = |change: &&Change| matches!(change, Change::Left { .. });
+    let names = |change: &Change| change.service().to_owned();
+    let left: BTreeSet<_> = changes.iter().filter(left).map(names).collect();
+    let joined = changes.iter().filter(|change| matches!(change, Change::Joined(_))).map(names);
+    joined.filter(|name| left.contains(name)).collect()
 }
 
 impl Change {
@@ -216,9 +243,10 @@ impl Change {
 }
 
 impl Told {
-    /// Whether it was said by a node after which none has started.
+    /// Whether it was said by the newest node there is: an older one may serve something else, and so
+    /// may those that are left when a newer one leaves.
     fn is_of(&self, version: &Service) -> bool {
-        self.description.is_some() && self.epoch >= newest(version)
+        self.description.is_some() && self.epoch == newest(version)
     }
 }
 
@@ -305,7 +333,7 @@ mod tests {
     }
 
     /// What changes is told once: who joined, who changed, who left and why, and what a service
-    /// serves; a reset tells the difference.
+    /// serves, again when nodes were replaced; a reset tells the difference.
     #[test]
     fn changes() {
         let mut catalogue = Catalogue::new(Config::default());
@@ -320,7 +348,7 @@ mod tests {
         draining.node.weight = 0;
         assert_eq!(tells(Update::Put(draining.into())), ["changed a"]);
         let told = tells(reset(std::slice::from_ref(&b)));
-        assert_eq!(told, ["left a: Unknown", "joined b"]);
+        assert_eq!(told, ["left a: Unknown", "joined b", "s serves x"]);
         assert!(tells(Update::stale(SystemTime::now(), "down")).is_empty());
         assert_eq!(tells(Update::remove(&b, RemoveReason::Expired)), ["left b: Expired"]);
         assert_eq!(tells(Update::Put(b)), ["joined b", "s serves x"]);
@@ -469,6 +497,37 @@ mod tests {
         assert_eq!(doc(&catalogue), "");
     }
 
+    /// What the newest node told counts no longer than it is there: then the newest of the others is
+    /// asked, and believed.
+    #[test]
+    fn who_left_is_not_believed() {
+        let mut catalogue = Catalogue::new(Config::default());
+        let started = |id: &str, epoch: u64| {
+            let mut node = Registration::clone(&node("1.0.0", id, &[]));
+            (node.node.epoch, node.endpoints) = (epoch, Endpoints::Omitted);
+            Arc::new(node)
+        };
+        let told = |idempotent: bool| {
+            let (mut told, mut contract) = (Description::default(), ContractDescription::default());
+            let mut method = Endpoint::new("c", "x");
+            method.idempotent = idempotent;
+            contract.methods = vec![method];
+            told.contracts = vec![contract];
+            told
+        };
+        let newer = started("b", 2);
+        catalogue.apply(&[reset(&[started("a", 1), newer.clone()])]);
+        catalogue.describe(version(), 2, Some((2, told(true))));
+        assert_eq!((found(&catalogue, "x").idempotent, catalogue.undescribed().count()), (true, 0));
+        catalogue.apply(&[Update::remove(&newer, RemoveReason::Expired)]);
+        assert_eq!(catalogue.undescribed().count(), 1);
+        catalogue.describe(version(), 1, Some((1, told(false))));
+        assert_eq!(
+            (found(&catalogue, "x").idempotent, catalogue.undescribed().count()),
+            (false, 0)
+        );
+    }
+
     fn version() -> VersionOf {
         ("s".into(), "1.0.0".into())
     }
@@ -476,7 +535,17 @@ mod tests {
     /// Of the versions that have a method the latest says how it is, and 10 comes after 9.
     #[test]
     fn the_latest_version_counts() {
-        let versions = ["canary", "0.9.0", "0.10.0-1", "0.10.0-b", "0.10.0-b.2", "0.10.0", "1.0.0"];
+        let versions = [
+            "canary",
+            "0.9.0",
+            "0.10.0-1",
+            "0.10.0-b",
+            "0.10.0-b.2",
+            "0.10.0",
+            "1.0.0",
+            "2026.01.05",
+            "2026.1.10",
+        ];
         let mut nodes: Vec<_> =
             versions.iter().map(|version| node(version, version, &[])).collect();
         nodes.sort_by_key(|node| node.version.clone());

@@ -11,15 +11,16 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use micro::rpc::web::{Impatient, rest};
+use micro::rpc::web::{self, Impatient};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::timeout;
 
 use crate::answer::{State, answer};
 
-/// Answers its requests until it closes, its client does not read, or the gateway stops and the answer
-/// that is being made is written. The place is free again then.
+/// Answers its requests until it closes, its client does not read, somebody wants its place while it
+/// rests, or the gateway stops and the answer that is being made is written. The place is free again
+/// then.
 pub(crate) async fn serve<S>(stream: S, place: OwnedSemaphorePermit, state: Arc<State>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -28,12 +29,13 @@ where
     let _connected = state.figures.connected();
     let patience = state.config.stall_timeout;
     let is_answering = Arc::<AtomicBool>::default();
+    let rest = Rest::default();
     let service = service_fn(|request| {
         let state = Arc::clone(&state);
-        let answering = Answering::new(&is_answering);
+        let (answering, work) = (Answering::new(&is_answering), rest.end());
         async move {
             let _answering = answering;
-            Ok::<_, Infallible>(answer(request, &state).await)
+            Ok::<_, Infallible>(answer(request, &state).await.map(|body| body.holding(work)))
         }
     });
     let answering = Arc::clone(&is_answering);
@@ -41,13 +43,19 @@ where
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         // From the answer before; the stream sees to it that a head which has begun comes in time.
-        .header_read_timeout(rest(patience))
+        .header_read_timeout(web::rest(patience))
         .max_buf_size(MAX_HEADERS)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     let mut stopping = state.stopping.clone();
     let ended = tokio::select! {
+        // First, lest a request that is there already is taken for a rest.
+        biased;
         ended = connection.as_mut() => Some(ended),
+        () = wanted(&rest, &state.wanted) => {
+            connection.as_mut().graceful_shutdown();
+            finish(connection, &is_answering, patience).await
+        }
         _ = stopping.changed() => {
             connection.as_mut().graceful_shutdown();
             finish(connection, &is_answering, patience).await
@@ -55,6 +63,41 @@ where
     };
     if let Some(Err(error)) = ended {
         tracing::debug!(%error, "a connection ended");
+    }
+}
+
+/// Ends when the place of the connection is wanted while it rests. Whoever rests longest is told first.
+async fn wanted(rest: &Rest, wanted: &Notify) {
+    let mut waiting = None;
+    // Rests begin and end while the connection is polled, and this is after that.
+    poll_fn(|cx| match rest.is_now() {
+        true => waiting.get_or_insert_with(|| Box::pin(wanted.notified())).as_mut().poll(cx),
+        false => {
+            // If it was told just now, the next one is.
+            waiting = None;
+            Poll::Pending
+        }
+    })
+    .await;
+}
+
+/// The time between two requests: before the first there is none, and no answer is being made or
+/// sent piece by piece.
+#[derive(Default)]
+struct Rest {
+    work: Arc<()>,
+    has_worked: AtomicBool,
+}
+
+impl Rest {
+    /// Ends it, until what this returns is dropped.
+    fn end(&self) -> Arc<()> {
+        self.has_worked.store(true, Relaxed);
+        Arc::clone(&self.work)
+    }
+
+    fn is_now(&self) -> bool {
+        self.has_worked.load(Relaxed) && Arc::strong_count(&self.work) == 1
     }
 }
 

@@ -16,11 +16,11 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::answer::State;
 use crate::body::{Body, Reply, reply};
-use crate::catalogue::Change;
+use crate::catalogue::{Change, Services};
 use crate::look::{list, methods, version};
 
 /// Answers with what happens: `services` is the list of all, at first and whenever the reader was too
-/// slow for what happened meanwhile; `change` is what happened to a node, with what it is now;
+/// slow for what happened meanwhile, or much happened at once; `change` is what happened to a node, with what it is now;
 /// `methods` are those of a service, once they are known and whenever something about them changes.
 ///
 /// # Errors
@@ -31,7 +31,7 @@ pub(crate) fn events(state: &Arc<State>) -> Result<Reply, Status> {
         Status::new(Code::ResourceExhausted, "so many listen already that no more may")
     })?;
     let changes = state.events.subscribe();
-    let begin = event("services", &list(&state.services()));
+    let begin = all(&state.services());
     let mut quiet = interval(KEEP_ALIVE);
     quiet.set_missed_tick_behavior(MissedTickBehavior::Delay);
     quiet.reset();
@@ -44,6 +44,11 @@ pub(crate) fn events(state: &Arc<State>) -> Result<Reply, Status> {
     let mut answer = reply("text/event-stream", Bytes::new());
     *answer.body_mut() = Body::Stream(first.chain(rest).boxed());
     Ok(answer)
+}
+
+/// All there is.
+pub(crate) fn all(services: &Services) -> Bytes {
+    event("services", &list(services))
 }
 
 /// What those who listen are told of a change: no more than what changed, once for all of them.
@@ -108,7 +113,7 @@ impl Listener {
                     Err(RecvError::Lagged(_)) => {
                         // What waits is in the list already.
                         *changes = changes.resubscribe();
-                        Some(event("services", &list(&state.services())))
+                        Some(all(&state.services()))
                     }
                     Err(RecvError::Closed) => None,
                 }

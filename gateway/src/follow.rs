@@ -40,7 +40,7 @@ pub(crate) fn new(
     (follower, seen, events)
 }
 
-/// Whoever is further behind is told everything anew.
+/// Whoever is further behind is told everything anew, and so are all of a burst of more.
 const MAX_EVENTS: usize = 256;
 /// After how long a version is asked again of which no node told what it serves.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
@@ -103,8 +103,12 @@ impl Follower {
         if self.events.receiver_count() == 0 {
             return;
         }
+        // The last of those who listen may have left meanwhile.
+        if changes.len() > MAX_EVENTS {
+            let _ = self.events.send(events::all(self.catalogue.services()));
+            return;
+        }
         for change in changes {
-            // The last of them may have left meanwhile.
             let _ = self.events.send(events::told(change));
         }
     }
@@ -184,9 +188,29 @@ async fn rest() -> Heard {
 #[cfg(test)]
 mod tests {
     use micro::Settings;
-    use micro::registry::{MemoryRegistry, Scope};
+    use micro::registry::{EmptyReason, MemoryRegistry, Node, Registration, Scope};
 
     use super::*;
+
+    /// Of a burst of more than who listens can be behind, all are told once what there is now.
+    #[tokio::test]
+    async fn a_burst_is_told_at_once() {
+        let client = Client::connect().settings(Settings::none()).registry(MemoryRegistry::new());
+        let client = client.await.expect("nothing is in the way");
+        let (_sender, updates) = Watch::channel(Scope::All);
+        let (mut follower, _services, events) = new(updates, &Config::default(), client);
+        let mut listener = events.subscribe();
+        let node = |number: usize| {
+            let node = Node::new(format!("n{number}"), "127.0.0.1:1");
+            Arc::new(Registration::new("s", "1.0.0", node))
+        };
+        let all = (0..=MAX_EVENTS).map(node).collect();
+        let changes = follower.catalogue.apply(&[Update::reset(all, EmptyReason::Unknown)]);
+        follower.tell(&changes);
+        let told = listener.try_recv().expect("it is told");
+        assert!(told.starts_with(b"event: services\n"));
+        assert!(listener.is_empty());
+    }
 
     /// What was asked by a task that panicked is asked again, after a rest.
     #[tokio::test(start_paused = true)]

@@ -147,8 +147,14 @@ fn operation(service: &str, method: &Method, suffix: &str) -> Value {
         },
         "default": failure(endpoint.and_then(|endpoint| endpoint.error.as_ref())),
     });
-    for (status, _) in FAILURES {
-        responses[status] = json!({ "$ref": format!("#/components/responses/{status}") });
+    for (status, description) in FAILURES {
+        // A status of its own stands above `default`.
+        responses[status] = match endpoint.and_then(|endpoint| endpoint.error.as_ref()) {
+            Some(own) if !OF_THE_GATEWAY.contains(&status) => {
+                with_own(response(&format!("{description} Or the method's own error.")), own)
+            }
+            _ => json!({ "$ref": format!("#/components/responses/{status}") }),
+        };
     }
     json!({
         "operationId": format!("{service}.{contract}.{name}{suffix}"),
@@ -174,11 +180,20 @@ const FAILURES: [(&str, &str); 10] = [
     ("504", "The time of `micro-timeout`, or what the gateway grants, was not enough."),
 ];
 
+/// Those of the failures with which no method ends, whatever its error.
+const OF_THE_GATEWAY: [&str; 2] = ["408", "413"];
+
 /// What goes wrong, with the method's own error if it has one.
 fn failure(own: Option<&Value>) -> Value {
-    let Some(own) = own else { return json!({ "$ref": "#/components/responses/Error" }) };
+    match own {
+        Some(own) => with_own(any(), own),
+        None => json!({ "$ref": "#/components/responses/Error" }),
+    }
+}
+
+/// The response, with the method's own error as its details.
+fn with_own(mut failure: Value, own: &Value) -> Value {
     let details = json!({ "properties": { "details": own } });
-    let mut failure = any();
     let schema = &mut failure["content"]["application/json"]["schema"];
     *schema = json!({ "allOf": [schema.take(), details] });
     failure
@@ -254,17 +269,11 @@ fn parameters() -> Value {
         ),
         "version": header(
             "micro-version",
-            "Which versions of the service it may go to: one, or a range.",
-            json!({ "type": "string", "pattern": versions(), "examples": ["1.4.2", "^1.4"] }),
+            "Which versions of the service it may go to: `latest`, one such as 1.4.2-rc.1, `*`, or \
+             ranges such as ^1.4 with commas between.",
+            json!({ "type": "string", "examples": ["1.4.2", "^1.4"] }),
         ),
     })
-}
-
-/// The form of a version, and of ranges of which all hold.
-fn versions() -> String {
-    let number = "(0|[1-9][0-9]{0,5})";
-    let range = format!("(\\^|~|=|>=?|<=?)?{number}(\\.{number}){{0,2}}");
-    format!("^(latest|\\*|{range}(, {range})*)$")
 }
 
 fn headers() -> Value {
@@ -288,7 +297,7 @@ fn error() -> Value {
         "properties": {
             "code": { "type": "string", "enum": codes },
             "message": { "type": "string", "description": "For people." },
-            "details": { "description": "The method's own error, if it has one: its `default` says what that is." },
+            "details": { "description": "The method's own error, if it has one: the responses of the method say what that is." },
         },
     })
 }
@@ -332,6 +341,28 @@ mod tests {
         let mut registration = Registration::new("s", "1.0.0", Node::new(id, "127.0.0.1:1"));
         registration.endpoints = Endpoints::Listed(vec![Endpoint::new("c", method)]);
         Arc::new(registration)
+    }
+
+    /// Whatever status the method's own error has, what it is like is said there.
+    #[test]
+    fn own_errors_are_described() {
+        let mut endpoint = Endpoint::new("c", "x");
+        endpoint.error = Some(json!({ "const": "closed" }));
+        let mut method = Method::unlisted("c".to_owned().into(), "x");
+        let details = |responses: &Value, status: &str| {
+            let schema = &responses[status]["content"]["application/json"]["schema"];
+            schema["allOf"][1]["properties"]["details"].clone()
+        };
+        method.endpoint = Some(Arc::new(endpoint));
+        let responses = operation("s", &method, "")["responses"].clone();
+        for status in ["400", "401", "403", "404", "429", "500", "503", "504", "default"] {
+            assert_eq!(details(&responses, status), json!({ "const": "closed" }), "{status}");
+        }
+        let words = responses["404"]["description"].as_str().unwrap_or_default();
+        assert!(words.contains("or none of the version") && words.contains("own error"), "{words}");
+        for status in ["408", "413"] {
+            assert!(responses[status]["$ref"].is_string(), "{status}");
+        }
     }
 
     /// The document is made once for all who ask, until something else can be called.

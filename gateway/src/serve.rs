@@ -2,13 +2,15 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use micro::Client;
 use micro::registry::Scope;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -101,14 +103,20 @@ async fn run(listener: TcpListener, state: Arc<State>, follower: follow::Followe
     follows.spawn(follower.run());
     let mut connections = JoinSet::new();
     let mut stopping = state.stopping.clone();
-    loop {
-        tokio::select! {
-            (stream, place) = accept(&listener, &places) => {
-                connections.spawn(connection::serve(stream, place, Arc::clone(&state)));
+    {
+        // Kept from round to round, since somebody may be in it who waits for a place.
+        let next = || accept(&listener, &places, &state.wanted);
+        let mut newcomer = pin!(next());
+        loop {
+            tokio::select! {
+                (stream, place) = newcomer.as_mut() => {
+                    connections.spawn(connection::serve(stream, place, Arc::clone(&state)));
+                    newcomer.set(next());
+                }
+                Some(ended) = connections.join_next() => log(ended),
+                Some(ended) = follows.join_next() => log(ended),
+                _ = stopping.changed() => break,
             }
-            Some(ended) = connections.join_next() => log(ended),
-            Some(ended) = follows.join_next() => log(ended),
-            _ = stopping.changed() => break,
         }
     }
     drop(listener);
@@ -117,19 +125,18 @@ async fn run(listener: TcpListener, state: Arc<State>, follower: follow::Followe
     }
 }
 
-/// The next connection, once there is a place for it. Cancel-safe, since a place that is not used is
-/// given back.
+/// The next connection, and a place for it.
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
+    wanted: &Notify,
 ) -> (TcpStream, OwnedSemaphorePermit) {
-    let place = Arc::clone(places).acquire_owned().await.expect("it is never closed");
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 // It only costs time if it cannot be set.
                 let _ = stream.set_nodelay(true);
-                return (stream, place);
+                return (stream, place(places, wanted).await);
             }
             // Too many open files, for example, which gets better or not, but not at once.
             Err(error) => {
@@ -138,6 +145,19 @@ async fn accept(
             }
         }
     }
+}
+
+/// A place that is free, or else the next that is given back: a connection that rests gives its own,
+/// so that those that do nothing lock nobody out.
+async fn place(places: &Arc<Semaphore>, wanted: &Notify) -> OwnedSemaphorePermit {
+    if let Ok(place) = Arc::clone(places).try_acquire_owned() {
+        return place;
+    }
+    wanted.notify_one();
+    let place = Arc::clone(places).acquire_owned().await.expect("it is never closed");
+    // If none rested and another left, nobody has to go any more.
+    let _ = wanted.notified().now_or_never();
+    place
 }
 
 fn log(ended: Result<(), tokio::task::JoinError>) {

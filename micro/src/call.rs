@@ -451,10 +451,11 @@ impl MethodError for Error {
     }
 
     fn into_status(self, _: Codec, served: &Served<'_>) -> Status {
-        if self.source().is_some() {
+        // Of a call that failed behind it callers do not see everything either.
+        if self.source().is_some() || self.service().is_some() {
             tracing::warn!(error = ?self, %served, "a method failed");
         }
-        Status::new(self.code(), self.to_string())
+        Status::new(self.code(), self.told())
     }
 
     fn into_error(self) -> Error {

@@ -1,5 +1,6 @@
 //! What goes wrong, and how much of it a caller is told.
 
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
@@ -87,8 +88,8 @@ pub struct Error(Box<Inner>);
 struct Inner {
     code: Code,
     message: String,
-    /// How much of the message is about the last attempt; the rest is about those before.
-    last: usize,
+    /// What callers of callers are told instead of the message, where that says where nodes are.
+    told: Option<String>,
     phase: Phase,
     execution: Execution,
     /// The method's own error, as encoded.
@@ -235,10 +236,11 @@ impl Error {
     }
 
     /// The same as a status, for who passes the call on and has nothing to add: its code, message and
-    /// details, and what the server sent along. Of several attempts it tells of the last alone.
+    /// details, and what the server sent along. Of several attempts it tells of the last alone, and
+    /// never where nodes are.
     pub fn to_status(&self) -> Status {
-        let Inner { code, message, last, details, metadata, retry_after, .. } = &*self.0;
-        let mut status = Status::new(*code, &message[..*last]).with_metadata(metadata.clone());
+        let Inner { code, details, metadata, retry_after, .. } = &*self.0;
+        let mut status = Status::new(*code, self.words()).with_metadata(metadata.clone());
         if let Some(wait) = retry_after {
             status = status.with_retry_after(*wait);
         }
@@ -262,11 +264,10 @@ impl Error {
     }
 
     pub(crate) fn at(code: Code, phase: Phase, message: impl Into<String>) -> Self {
-        let message = message.into();
         Self(Box::new(Inner {
             code,
-            last: message.len(),
-            message,
+            message: message.into(),
+            told: None,
             phase,
             execution: Execution::NotSent,
             details: None,
@@ -303,8 +304,36 @@ impl Error {
 
     /// Adds to the message what happened before the last attempt.
     pub(crate) fn after(mut self, earlier: &str) -> Self {
-        self.0.message += earlier;
+        if !earlier.is_empty() {
+            let Inner { message, told, .. } = &mut *self.0;
+            told.get_or_insert_with(|| message.clone());
+            *message += earlier;
+        }
         self
+    }
+
+    /// Says what callers of callers are told instead of the message.
+    pub(crate) fn with_told(mut self, told: String) -> Self {
+        self.0.told = Some(told);
+        self
+    }
+
+    /// The same as `Display` has, without where nodes are: what callers of a method see that returns
+    /// the error of a call it made.
+    pub(crate) fn told(&self) -> String {
+        let node = self.node().map(|(id, _)| format!("node {id}"));
+        format!("{}{}", Site(self, node), self.words())
+    }
+
+    /// The message, without where nodes are.
+    fn words(&self) -> Cow<'_, str> {
+        match (self.phase(), self.service()) {
+            (Phase::Connect, Some(service)) => {
+                format!("no node of service `{service}` can be reached").into()
+            }
+            (Phase::Connect, None) => "the node cannot be reached".into(),
+            _ => self.0.told.as_ref().unwrap_or(&self.0.message).into(),
+        }
     }
 
     pub(crate) fn with_call(mut self, call: CallSite) -> Self {
@@ -345,7 +374,7 @@ impl Error {
 }
 
 /// For `?` in a method that calls others: the caller sees the code, and in the message which call
-/// failed, where and why.
+/// failed, on which node and why, but not where that is.
 impl<E: MethodError> From<CallError<E>> for Error {
     fn from(error: CallError<E>) -> Self {
         match error {
@@ -372,11 +401,21 @@ impl From<micro_registry::Error> for Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { code, message, phase, call, .. } = &*self.0;
-        let Some(call) = call else { return f.write_str(message) };
+        let node = self.node().map(|(id, address)| format!("node {id} at {address}"));
+        write!(f, "{}{}", Site(self, node), self.0.message)
+    }
+}
+
+/// The call that failed, if one did, on the node of this name.
+struct Site<'a>(&'a Error, Option<String>);
+
+impl fmt::Display for Site<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Inner { code, phase, call, .. } = &*self.0.0;
+        let Some(call) = call else { return Ok(()) };
         write!(f, "{}/{} of {}: {code} ({phase}", call.contract, call.method, call.service)?;
-        if let Some((id, address)) = &call.node {
-            write!(f, ", node {id} at {address}")?;
+        if let Some(node) = &self.1 {
+            write!(f, ", {node}")?;
         }
         if call.attempts > 1 {
             write!(f, ", {} attempts", call.attempts)?;
@@ -384,7 +423,7 @@ impl fmt::Display for Error {
         if let Some(trace) = &call.trace {
             write!(f, ", trace {trace}")?;
         }
-        write!(f, "): {message}")
+        f.write_str("): ")
     }
 }
 

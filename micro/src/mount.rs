@@ -90,7 +90,7 @@ impl Handler for Layered {
 fn status(error: BoxError) -> Status {
     match Ended::from(error) {
         Ended::Status(status) => status,
-        Ended::Error(error) => Status::new(error.code(), error.to_string()),
+        Ended::Error(error) => Status::new(error.code(), error.told()),
         Ended::Engine(error) => Status::new(error.code(), error.message()),
         Ended::Other(error) => {
             tracing::error!(error = &*error as &dyn std::error::Error, "a layer failed");

@@ -402,13 +402,11 @@ fn of_layer(ended: Ended, passed: bool) -> Error {
     };
     let error = match ended {
         Ended::Error(error) => {
-            let wait = error.retry_after();
-            Error::of(error.code(), phase, error.to_string(), error).with_retry_after(wait)
+            let (told, wait) = (error.told(), error.retry_after());
+            let same = Error::of(error.code(), phase, error.to_string(), error);
+            same.with_told(told).with_retry_after(wait)
         }
-        Ended::Engine(error) => {
-            let wait = error.retry_after();
-            Error::of(error.code(), phase, error.message().to_owned(), error).with_retry_after(wait)
-        }
+        Ended::Engine(error) => return of_layer(Ended::Error(of_engine(error)), passed),
         Ended::Status(status) => of_status(status, phase),
         Ended::Other(error) => {
             let message = format!("a layer ended the call: {error}");

@@ -385,13 +385,14 @@ impl Service {
     ///
     /// Those of [`Settings::from_process`], if the service was not handed any.
     pub fn explain(&self) -> Result<impl fmt::Display + use<>> {
-        let settings = self.settings.clone().map_or_else(Settings::from_process, Ok)?;
+        let settings = self.own_settings()?;
         Ok(self.explained(&settings))
     }
 
     /// Whether all that is known before anything happens makes sense: settings, what code says and
     /// the contracts. It opens the registry, asks it nothing and listens on nothing; what depends on
-    /// where the service comes to listen, as its advertised address does, is left to the start.
+    /// where the service comes to listen, as its advertised address does, is left to the start, and so
+    /// are `--explain-config` and warnings of what is ignored.
     ///
     /// # Errors
     ///
@@ -405,7 +406,8 @@ impl Service {
     ///
     /// It changes nothing.
     pub async fn check(self) -> Result<()> {
-        self.plan().await.map(drop)
+        let settings = self.own_settings()?;
+        self.plan(settings).await.map(drop)
     }
 
     /// Serves until the process is told to stop by SIGINT or SIGTERM, then [shuts
@@ -512,7 +514,10 @@ impl Service {
     }
 
     async fn launch(self, hooks: &mut Hooks) -> Result<RunningService> {
-        let plan = self.plan().await?;
+        let settings = self.own_settings()?;
+        settings.end_if_to_explain(|| self.explained(&settings).to_string());
+        settings.warn_of_ignored();
+        let plan = self.plan(settings).await?;
         hooks.start(Stage::BeforeStart).await?;
         let listeners = match plan.place {
             Place::Bound(listeners) => listeners,

@@ -3,6 +3,7 @@
 //! Every backend calls [`registration`] before any I/O, so that a name refused by one is refused by
 //! all.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -154,6 +155,28 @@ pub fn version(version: &str) -> Result<(), Error> {
     Err(invalid("version", version, "`latest` or a semantic version such as 1.4.2"))
 }
 
+/// The version as <https://semver.org> writes it, without leading zeros: `2026.1.5` for `2026.01.05`.
+/// What is no version stays what it is.
+///
+/// ```
+/// # use micro_registry::validate::plain_version;
+/// assert_eq!(plain_version("2026.01.05-rc.01+007"), "2026.1.5-rc.1+007");
+/// assert_eq!(plain_version("latest"), "latest");
+/// ```
+#[must_use]
+pub fn plain_version(version: &str) -> Cow<'_, str> {
+    let (rest, build) = version.split_at(version.find('+').unwrap_or(version.len()));
+    let (core, pre) = rest.split_at(rest.find('-').unwrap_or(rest.len()));
+    let has_zeros = |part: &str| part.len() > 1 && part.starts_with('0') && is_number(part);
+    if !is_semver(version) || !core.split('.').chain(identifiers(pre)).any(has_zeros) {
+        return version.into();
+    }
+    let pre_plain = identifiers(pre).map(plain_number).collect::<Vec<_>>().join(".");
+    let core = core.split('.').map(plain_number).collect::<Vec<_>>().join(".");
+    let dash = if pre.is_empty() { "" } else { "-" };
+    format!("{core}{dash}{pre_plain}{build}").into()
+}
+
 /// Checks a metadata map against the limits; `what` names it in the error.
 ///
 /// # Errors
@@ -246,6 +269,23 @@ fn is_semver(version: &str) -> bool {
     let three_numbers = numbers.by_ref().take(3).filter(|n| n.parse::<u64>().is_ok()).count() == 3
         && numbers.next().is_none();
     three_numbers && [pre, build].into_iter().flatten().all(is_dotted_identifiers)
+}
+
+/// The identifiers of a pre-release, with its dash.
+fn identifiers(pre: &str) -> impl Iterator<Item = &str> {
+    pre.strip_prefix('-').into_iter().flat_map(|pre| pre.split('.'))
+}
+
+fn is_number(part: &str) -> bool {
+    part.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn plain_number(part: &str) -> &str {
+    match part.trim_start_matches('0') {
+        _ if !is_number(part) => part,
+        "" => "0",
+        plain => plain,
+    }
 }
 
 fn is_dotted_identifiers(text: &str) -> bool {

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use micro_registry::{Registration, validate};
 use semver::{Version, VersionReq};
 
+use crate::node::read_version;
 use crate::{Invalid, Member};
 
 /// Which nodes come into question: by version, zone and labels. [`Default`] is all of them.
@@ -40,7 +41,7 @@ impl Filter {
     ///
     /// For what is neither.
     pub fn version(mut self, version: &str) -> Result<Self, Invalid> {
-        let is_exact = version == "latest" || Version::parse(version).is_ok();
+        let is_exact = version == "latest" || read_version(version).is_some();
         self.versions = Some(match VersionReq::parse(version) {
             _ if is_exact => Versions::Exactly(version.to_owned()),
             Ok(range) => Versions::Matching(range),
@@ -90,8 +91,7 @@ impl Filter {
     /// ```
     #[must_use]
     pub fn allows_version(&self, version: &str) -> bool {
-        let has =
-            |versions: &Versions| versions.has(version, Version::parse(version).ok().as_ref());
+        let has = |versions: &Versions| versions.has(version, read_version(version).as_ref());
         self.versions.as_ref().is_none_or(has)
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use micro_registry::{Node, Registration};
+use micro_registry::{Node, Registration, validate};
 use semver::Version;
 use tokio::time::Instant;
 
@@ -27,7 +27,7 @@ pub struct Member<T> {
 
 impl<T> Member<T> {
     pub(crate) fn new(registration: Arc<Registration>, stats: NodeStats, target: T) -> Self {
-        let version = Version::parse(&registration.version).ok();
+        let version = read_version(&registration.version);
         Self { registration, version, stats: Arc::new(stats), target }
     }
 
@@ -57,9 +57,14 @@ impl<T> Member<T> {
         T: Clone,
     {
         self.stats.weight.store(u32::from(registration.node.weight), Relaxed);
-        let version = Version::parse(&registration.version).ok();
+        let version = read_version(&registration.version);
         Self { registration, version, stats: self.stats.clone(), target: self.target.clone() }
     }
+}
+
+/// The version, if that is a semantic one; leading zeros are allowed, as they are in a registry.
+pub(crate) fn read_version(version: &str) -> Option<Version> {
+    Version::parse(&validate::plain_version(version)).ok()
 }
 
 /// What strategies know about a node. On cache lines of its own, since every call writes to it.

@@ -90,6 +90,13 @@ impl Kept {
     }
 }
 
+impl Kept {
+    /// Waits until the other side says something unasked, and whether that is the end.
+    pub(crate) async fn has_ended(&mut self) -> bool {
+        matches!(self.0.read(&mut [0]).await, Ok(0) | Err(_))
+    }
+}
+
 impl Answer {
     fn read(text: &str) -> Self {
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{text:?}"));

@@ -117,6 +117,37 @@ async fn kept_connections_end() {
     assert!(answer.contains("connection: close"), "{answer}");
 }
 
+/// Who rests gives his place to who comes, the one who rests longest first, and only when there is no
+/// other; who is answered piece by piece keeps his.
+#[tokio::test]
+async fn who_rests_makes_room() {
+    let town = Town::default();
+    let gateway = town.gateway_with(|config| config.max_connections = 3).await;
+    let mut listens = TcpStream::connect(gateway.address()).await.unwrap();
+    listens.write_all(b"GET /events HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    let mut first = [0; 15];
+    listens.read_exact(&mut first).await.unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200 OK");
+    let mut rests = Vec::new();
+    for _ in 0..2 {
+        let mut kept = http::Kept::to(gateway.address()).await;
+        kept.get("/health/live").await;
+        rests.push(kept);
+    }
+    let soon = tokio::time::timeout(testbed::PATIENCE, get(&gateway, "/health/live"));
+    assert_eq!(soon.await.expect("there is room soon").status, 200);
+    assert!(rests.remove(0).has_ended().await);
+    assert_eq!(rests[0].get("/health/live").await.0, 200);
+    let _shop = town.open("a").await;
+    let mut told = String::new();
+    while !told.contains("joined") {
+        let mut some = [0; 4096];
+        let count = listens.read(&mut some).await.unwrap();
+        assert!(count > 0, "the events ended: {told}");
+        told.push_str(&String::from_utf8_lossy(&some[..count]));
+    }
+}
+
 const HOUR: Duration = Duration::from_secs(3_600);
 
 /// A caller that leaves gives its call up: the node that runs it ends it.

@@ -91,6 +91,26 @@ async fn methods_that_come_later() {
     assert_eq!(browser.evaluate(nodes).await, 3);
 }
 
+/// Methods that could not be got are asked for again when the service is opened again.
+#[tokio::test]
+async fn methods_are_asked_for_again() {
+    let scene = Scene::new();
+    let Some(mut browser) = Browser::open(&scene.directory().join("profile")).await else { return };
+    let town = Town::default();
+    let _shop = town.open("a").await;
+    let gateway = town.gateway().await;
+    browser.go(&format!("http://{}/", gateway.address())).await;
+    let card = "!!(window.card = document.querySelector('[data-name=shop]'))";
+    browser.until("the shop is listed", card).await;
+    let fail = "window.real = fetch; card.open = true; \
+                window.fetch = () => Promise.reject(new Error('no way'))";
+    browser.evaluate(fail).await;
+    browser.until("it fails", "card.textContent.includes('no way')").await;
+    browser.evaluate("window.fetch = real; card.open = false").await;
+    let again = "card.open = !card.open; !!card.querySelector('[data-method=price] form')";
+    browser.until("its methods have forms", again).await;
+}
+
 /// The page asks for a token where one is needed, and works with it, its links too.
 #[tokio::test]
 async fn the_page_with_a_token() {
@@ -116,6 +136,12 @@ async fn the_page_with_a_token() {
     let curl = curl.as_str().unwrap();
     assert!(curl.contains(r#"-H "authorization: Bearer $TOKEN""#), "{curl}");
     assert!(!curl.contains("sesame"), "{curl}");
+
+    let click = "let left; \
+                 addEventListener('click', (e) => { left = !e.defaultPrevented; e.preventDefault(); }); \
+                 document.querySelector('a[data-ask]').dispatchEvent(new MouseEvent('click', \
+                 { ctrlKey: true, bubbles: true, cancelable: true })); left";
+    assert_eq!(browser.evaluate(click).await, true, "another tab is the browser's");
 
     for (link, expected) in [("openapi.json", "/shop/price"), ("metrics", "micro_gateway_requests")]
     {

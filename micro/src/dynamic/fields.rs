@@ -14,7 +14,8 @@ use crate::{Error, Phase};
 ///
 /// - A string is taken as it is, a number and `true` or `false` as such.
 /// - A list is its JSON, or made of all the pairs of its name, each of which is an element: of one
-///   pair `[hot]` is an element too, and `[1,2]` if the elements are lists themselves.
+///   pair `[hot]` is an element too, and `[1,2]` if the elements are lists themselves. A list in JSON
+///   that does not fit is none.
 /// - What else there is, maps for example, is JSON.
 /// - Where the schema says nothing, or allows several, it is JSON if it reads as such, else a string.
 /// - `null` is nothing where the schema allows that.
@@ -78,9 +79,12 @@ impl<'a> Schema<'a> {
     /// What all the texts of one name are together.
     fn read_all(self, name: &str, texts: &[&str]) -> Result<Value, Error> {
         match (self.element(), texts) {
-            (Some(element), [text]) => match self.read_whole(text) {
-                Some(whole) => Ok(whole),
-                None => Ok(Value::Array(vec![element.read(name, text)?])),
+            (Some(element), [text]) => match serde_json::from_str::<Value>(text) {
+                Ok(whole) if self.is_whole(&whole) => Ok(whole),
+                Ok(list) if list.is_array() && !element.fits(&list) => {
+                    Err(misfit(name, text, &format!("a list, each {}", element.expected_all())))
+                }
+                _ => Ok(Value::Array(vec![element.read(name, text)?])),
             },
             (Some(element), texts) => texts.iter().map(|text| element.read(name, text)).collect(),
             (None, [text]) => self.read(name, text),
@@ -88,22 +92,14 @@ impl<'a> Schema<'a> {
         }
     }
 
-    /// The text as all of a list, or as nothing instead of one.
-    fn read_whole(self, text: &str) -> Option<Value> {
-        let whole = serde_json::from_str::<Value>(text).ok()?;
-        ((whole.is_array() || whole.is_null()) && self.fits(&whole)).then_some(whole)
+    /// Whether the value is all of a list, or nothing instead of one.
+    fn is_whole(self, value: &Value) -> bool {
+        (value.is_array() || value.is_null()) && self.fits(value)
     }
 
     fn read(self, name: &str, text: &str) -> Result<Value, Error> {
-        let choices = self.choices();
-        let read = choices.iter().find_map(|choice| choice.read_as(text));
-        read.ok_or_else(|| {
-            let expected: Vec<_> = choices.iter().map(Self::expected).collect();
-            invalid(format!(
-                "argument `{name}` of {text:?} does not fit: expected {}",
-                expected.join(" or ")
-            ))
-        })
+        let read = self.choices().iter().find_map(|choice| choice.read_as(text));
+        read.ok_or_else(|| misfit(name, text, &self.expected_all()))
     }
 
     /// The text as exactly what this says.
@@ -209,6 +205,10 @@ impl<'a> Schema<'a> {
         here
     }
 
+    fn expected_all(self) -> String {
+        self.choices().iter().map(Self::expected).collect::<Vec<_>>().join(" or ")
+    }
+
     fn expected(&self) -> String {
         if let Some(listed) = self.key("enum").and_then(Value::as_array) {
             return listed.iter().map(Value::to_string).collect::<Vec<_>>().join(", ");
@@ -223,6 +223,10 @@ impl<'a> Schema<'a> {
             (None, _) => "JSON".to_owned(),
         }
     }
+}
+
+fn misfit(name: &str, text: &str, expected: &str) -> Error {
+    invalid(format!("argument `{name}` of {text:?} does not fit: expected {expected}"))
 }
 
 fn invalid(message: String) -> Error {
@@ -319,7 +323,9 @@ mod tests {
             (&[("to", "Ulm")], "expected a map in JSON"),
             (&[("speed", "Fats")], "expected \"Slow\", \"Fast\""),
             (&[("sizes", "x")], "argument `sizes` of \"x\" does not fit: expected a whole number"),
-            (&[("sizes", r#"[1, "x"]"#)], "does not fit: expected a whole number"),
+            (&[("sizes", r#"[1, "x"]"#)], "does not fit: expected a list, each a whole number"),
+            (&[("tags", r#"["a", 1]"#)], "expected a list, each a string"),
+            (&[("labels", r#"["a", 1]"#)], "expected a list, each a string"),
             (&[("rows", "[x]")], "does not fit: expected a list in JSON"),
             (&[("cuont", "1")], "the method has no argument `cuont`: did you mean `count`?"),
             (&[("zzzzzzzz", "1")], "the method has no argument `zzzzzzzz`: expected any, count"),

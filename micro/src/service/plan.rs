@@ -49,10 +49,12 @@ pub(super) enum Place {
 }
 
 impl Service {
-    pub(super) async fn plan(mut self) -> Result<Plan> {
-        let settings = self.settings.clone().map_or_else(Settings::from_process, Ok)?;
-        settings.end_if_to_explain(|| self.explained(&settings).to_string());
-        settings.warn_of_ignored();
+    /// The settings it was handed, or else those of the process.
+    pub(super) fn own_settings(&self) -> Result<Settings> {
+        self.settings.clone().map_or_else(Settings::from_process, Ok)
+    }
+
+    pub(super) async fn plan(mut self, settings: Settings) -> Result<Plan> {
         let explanation = self.explained(&settings);
         let registry = open::registry(&settings, self.registry.clone()).await?;
         let place = self.place(&settings, registry.is_one_host())?;

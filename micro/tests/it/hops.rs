@@ -1,6 +1,7 @@
 //! What travels from call to call: deadline, trace, baggage, criticality; and errors on their way
 //! back.
 
+use micro::registry::{Node, Registration, Registry};
 use micro::rpc::Criticality;
 use micro::{CallError, Code};
 
@@ -165,8 +166,8 @@ async fn untyped_errors() {
     assert!(!format!("{error:?}").contains("swordfish"), "{error:?}");
 }
 
-/// A failure at the leaf is told to the first caller: which call, on which node, with the trace
-/// both have.
+/// A failure at the leaf is told to the first caller: which call, on which node, though not where
+/// that is, with the trace both have.
 #[tokio::test]
 async fn failures_name_the_leaf() {
     let town = Town::default();
@@ -185,9 +186,10 @@ async fn failures_name_the_leaf() {
     let leaf = &nodes[1].registration().node;
     let trace = error.trace_id().expect("every call has one").to_string();
     let text = error.to_string();
-    for part in ["hop/refuse of leaf", "wait", &leaf.id, &leaf.address, &trace, "not today"] {
+    for part in ["hop/refuse of leaf", "wait", &leaf.id, &trace, "not today"] {
         assert!(text.contains(part), "{part} is missing: {text}");
     }
+    assert!(!text.contains(&leaf.address), "where it is was told: {text}");
     assert_eq!(text.matches(&trace).count(), 2, "both calls belong to one trace: {text}");
     let error = failure("app").await;
     assert_eq!(error.code(), ShopError::Closed.code());
@@ -197,3 +199,39 @@ async fn failures_name_the_leaf() {
     let text = failure("gone").await.to_string();
     assert!(text.contains("hop/fall_over of leaf: "), "{text}");
 }
+
+/// Where nodes are that could not be reached, or were tried before, is no word of a method's error,
+/// whether the method or a layer around it made the call.
+#[tokio::test(start_paused = true)]
+async fn addresses_stay_here() {
+    let town = Town::default();
+    let client = town.client().await;
+    let gone = HopClient::named(&client, "leaf");
+    let asking = gone.clone();
+    let layer = micro::layer::from_fn(move |request, next: micro::layer::Next| {
+        let asking = asking.clone();
+        async move {
+            asking.look().await.map_err(micro::Error::from)?;
+            next.run(request).await
+        }
+    });
+    let middle = || HopServer::new(Middle(gone.clone()));
+    let _nodes = [
+        registered(town.service("plain").name("plain").serve(middle())).await,
+        registered(town.service("layered").name("layered").layer(layer).serve(middle())).await,
+    ];
+    for id in ["one", "other"] {
+        let node = Node::new(id, format!("memory:cellar-{id}"));
+        town.registry.register(&Registration::new("leaf", "1.0.0", node), TTL).await.unwrap();
+    }
+    for name in ["plain", "layered"] {
+        let error = HopClient::named(&client, name).pass(How::Directly).await.unwrap_err();
+        let text = error.to_string();
+        for part in ["hop/look of leaf: unavailable (connect, node o", " attempts", "be reached"] {
+            assert!(text.contains(part), "{part} is missing: {text}");
+        }
+        assert!(!text.contains("cellar"), "{name}: {text}");
+    }
+}
+
+const TTL: Duration = Duration::from_secs(3600);

@@ -29,6 +29,20 @@ async fn a_check_is_a_start_that_begins_nothing() {
     assert!(town.registry.list().await.unwrap().is_empty());
 }
 
+/// What is read and ignored is told by a start, though a check came before.
+#[tokio::test]
+async fn a_check_takes_no_warnings() {
+    let town = Town::default();
+    let variable = [("MICRO_NONSENSE".into(), "1".into())];
+    let settings = Settings::from_parts(None, variable).unwrap();
+    let shop = || town.service("a").serve(ShopServer::new(Corner::default()));
+    let warnings = Warnings::new();
+    shop().settings(settings.clone()).check().await.unwrap();
+    assert_eq!(warnings.lines(), [""; 0]);
+    let _shop = shop().settings(settings).start().await.unwrap();
+    assert!(warnings.lines()[0].contains("MICRO_NONSENSE"), "{:?}", warnings.lines());
+}
+
 /// Every bad value is named with where it came from and what would be right.
 #[tokio::test]
 async fn bad_values_are_refused() {

@@ -503,6 +503,9 @@ fn filters_are_kept() {
         }
         assert_eq!(called, expected.into_iter().collect(), "{filter:?}");
     }
+    let (calver, range) = (version("2026.01.05"), version("^2026.1"));
+    assert!(calver.allows_version("2026.01.05") && range.allows_version("2026.01.05"));
+    assert!(!range.allows_version("2025.12.05"));
     let error = Filter::default().version("1.x.y").unwrap_err().to_string();
     assert!(error.contains("\"1.x.y\"") && error.contains("^1.4"), "{error}");
 }
