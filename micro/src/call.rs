@@ -29,11 +29,12 @@ use crate::{CallError, Code, Context, Error, Phase, RpcError, Stopwatch, schema,
 #[must_use = "a call is made when it is awaited"]
 pub struct Call<T, E> {
     plan: Plan,
-    request: Request,
+    /// On the heap, as the call is moved several times before it is made.
+    request: Box<Request>,
     /// What is wrong with the request; reported when the call is awaited.
     invalid: Option<Error>,
     timeout: Option<Duration>,
-    trace: Option<TraceContext>,
+    trace: Option<Box<TraceContext>>,
     context: Option<Context>,
     criticality: Option<Criticality>,
     stopwatch: Option<Stopwatch>,
@@ -75,7 +76,7 @@ impl<T, E> Call<T, E> {
     pub(crate) fn of(target: &Target, request: Request) -> Self {
         Self {
             plan: Plan::to(target.clone()),
-            request,
+            request: Box::new(request),
             invalid: None,
             timeout: None,
             trace: None,
@@ -112,7 +113,7 @@ impl<T, E> Call<T, E> {
 
     /// Whether to wait for a node when none is registered. Default: what the client says.
     pub fn wait_for_ready(mut self, wait: bool) -> Self {
-        self.plan.wait_for_ready = Some(wait);
+        self.plan.options.wait_for_ready = wait;
         self
     }
 
@@ -121,7 +122,7 @@ impl<T, E> Call<T, E> {
         if let Err(error) = retry.check() {
             self.invalid = Some(invalid_request(error.to_string(), error));
         }
-        self.plan.retry = Some(retry);
+        self.plan.options.retry = retry;
         self
     }
 
@@ -131,7 +132,7 @@ impl<T, E> Call<T, E> {
         if let Err(error) = filter.check() {
             self.invalid = Some(invalid_request(error.to_string(), error));
         }
-        self.plan.filter = Some(Arc::new(filter));
+        self.plan.options.filter = Some(Arc::new(filter));
         self
     }
 
@@ -139,7 +140,7 @@ impl<T, E> Call<T, E> {
     /// same node while that is fit. Default: what the client's
     /// [`hash_by`](crate::ClientBuilder::hash_by) says.
     pub fn hash_key(mut self, key: impl AsRef<[u8]>) -> Self {
-        self.plan.key = Some(micro_selector::hash(key.as_ref()));
+        self.plan.options.key = Some(micro_selector::hash(key.as_ref()));
         self
     }
 
@@ -160,7 +161,7 @@ impl<T, E> Call<T, E> {
     /// The trace it belongs to, and the span in that which makes it. Default: that of the call being
     /// served, else a new one.
     pub fn trace(mut self, trace: TraceContext) -> Self {
-        self.trace = Some(trace);
+        self.trace = Some(Box::new(trace));
         self
     }
 
@@ -279,7 +280,7 @@ impl<T, E> Call<T, E> {
         let now = Instant::now();
         self.settle(now);
         let answer = match self.invalid.take() {
-            None => send(&self.plan, &mut self.request, now).await,
+            None => send(&mut self.plan, &mut self.request, now).await,
             Some(error) => Err(error.with_call(site(&self.plan.target, &self.request))),
         };
         if let Some(stopwatch) = &self.stopwatch {
@@ -299,9 +300,9 @@ impl<T, E> Call<T, E> {
         if let Some(criticality) = self.criticality {
             self.request.criticality = criticality;
         }
-        if let Some(trace) = self.trace {
+        if let Some(trace) = &self.trace {
             self.request.trace = Some(trace.child());
-            spans::begin_beneath(&mut self.request, Some(trace));
+            spans::begin_beneath(&mut self.request, Some(**trace));
         }
         if let Some(stopwatch) = &self.stopwatch {
             stopwatch.begin();

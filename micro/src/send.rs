@@ -7,9 +7,7 @@ use std::time::Duration;
 use futures::future::Either;
 use micro_registry::Registration;
 use micro_rpc::{Channel, Execution, Request, Response, Status};
-use micro_selector::{
-    Answered, Attempt, Attempted, CallOptions, Class, Classify, Failure, Filter, RetryPolicy, hash,
-};
+use micro_selector::{Answered, Attempt, Attempted, CallOptions, Class, Classify, Failure, hash};
 use tokio::time::{Instant, timeout_at};
 use tower::service_fn;
 use tracing::{Instrument, Span};
@@ -35,15 +33,12 @@ impl Stacks {
     }
 }
 
-/// How a request is to be sent: what it does not say itself. What is `None` is as the client says.
+/// How a request is to be sent: what it does not say itself.
 #[derive(Clone)]
 pub(crate) struct Plan {
     pub(crate) target: Target,
-    pub(crate) wait_for_ready: Option<bool>,
-    pub(crate) retry: Option<RetryPolicy>,
-    pub(crate) filter: Option<Arc<Filter>>,
-    /// What `consistent-hash` goes by.
-    pub(crate) key: Option<u64>,
+    /// What the selector is to know; of the request itself once it is [to be tried](Self::complete).
+    pub(crate) options: CallOptions,
     /// Whether the method may not exist, so that its name is not to be remembered.
     pub(crate) is_unlisted: bool,
 }
@@ -51,24 +46,26 @@ pub(crate) struct Plan {
 impl Plan {
     /// To a service, as the client says.
     pub(crate) fn to(target: Target) -> Self {
-        let (wait_for_ready, retry, filter, key) = (None, None, None, None);
-        Self { target, wait_for_ready, retry, filter, key, is_unlisted: false }
+        let defaults = target.client().call_defaults();
+        let mut options = CallOptions::default();
+        options.wait_for_ready = defaults.wait_for_ready;
+        options.retry = defaults.retry.clone();
+        Self { target, options, is_unlisted: false }
     }
 
-    /// What the selector is to know of the call.
-    fn options(&self, request: &Request) -> CallOptions {
-        let defaults = self.target.client().call_defaults();
-        let mut options = CallOptions::default();
+    /// Adds what the selector is to know of the request, which layers may have changed.
+    fn complete(&mut self, request: &Request, now: Option<Instant>) {
+        let hash_by = self.target.client().call_defaults().hash_by.as_deref();
+        let options = &mut self.options;
+        options.now = now;
         options.deadline = request.deadline;
         options.idempotent = request.idempotent;
         options.method = Some(hash(request.method.as_bytes()));
         options.is_retry = request.no_retry;
-        options.wait_for_ready = self.wait_for_ready.unwrap_or(defaults.wait_for_ready);
-        options.retry = self.retry.as_ref().unwrap_or(&defaults.retry).clone();
-        options.filter = self.filter.clone();
-        let value = || request.metadata.get(defaults.hash_by.as_deref()?);
-        options.key = self.key.or_else(|| value().map(|value| hash(value.as_bytes())));
-        options
+        if options.key.is_none() {
+            let value = hash_by.and_then(|hash_by| request.metadata.get(hash_by));
+            options.key = value.map(|value| hash(value.as_bytes()));
+        }
     }
 }
 
@@ -98,7 +95,11 @@ impl Sent {
 }
 
 /// Sends a request as planned, now, through the client's layers, and returns the answer.
-pub(crate) async fn send(plan: &Plan, request: &mut Request, now: Instant) -> Result<Sent, Error> {
+pub(crate) async fn send(
+    plan: &mut Plan,
+    request: &mut Request,
+    now: Instant,
+) -> Result<Sent, Error> {
     let meter = plan.target.client().meter();
     let metered = match plan.is_unlisted {
         true => meter.begin_other(now),
@@ -116,7 +117,12 @@ pub(crate) async fn send(plan: &Plan, request: &mut Request, now: Instant) -> Re
 }
 
 /// Sends a request within its span.
-async fn told(plan: &Plan, request: &mut Request, now: Instant, span: Span) -> Result<Sent, Error> {
+async fn told(
+    plan: &mut Plan,
+    request: &mut Request,
+    now: Instant,
+    span: Span,
+) -> Result<Sent, Error> {
     let answer = pass(plan, request, now).instrument(span.clone()).await;
     match &answer {
         Ok(Sent { source: Some((registration, attempts)), .. }) => {
@@ -132,7 +138,7 @@ async fn told(plan: &Plan, request: &mut Request, now: Instant, span: Span) -> R
     answer
 }
 
-async fn pass(plan: &Plan, request: &mut Request, now: Instant) -> Result<Sent, Error> {
+async fn pass(plan: &mut Plan, request: &mut Request, now: Instant) -> Result<Sent, Error> {
     let Some(stack) = &plan.target.client().stacks().per_call else {
         return attempts(plan, request, &mut false, Some(now)).await;
     };
@@ -191,12 +197,12 @@ type Repeats = Arc<AtomicUsize>;
 
 /// What lies behind the layers of a call.
 async fn planned(mut request: Request) -> Result<Response, BoxError> {
-    let Planned(plan, passage, last, repeats) =
+    let Planned(mut plan, passage, last, repeats) =
         request.extensions.remove::<Planned>().ok_or(LOST)?;
     passage.pass()?;
     request.no_retry |= repeats.fetch_add(1, Relaxed) > 0;
     let mut costly = false;
-    let outcome = attempts(&plan, &mut request, &mut costly, None).await;
+    let outcome = attempts(&mut plan, &mut request, &mut costly, None).await;
     if !costly {
         repeats.fetch_sub(1, Relaxed);
     }
@@ -209,19 +215,18 @@ const LOST: &str = "a layer made a new request: pass the one it was given on, ch
 
 /// Makes attempts, and says in `costly` whether one that failed cost a server work, or may have.
 async fn attempts(
-    plan: &Plan,
+    plan: &mut Plan,
     request: &mut Request,
     costly: &mut bool,
     now: Option<Instant>,
 ) -> Result<Sent, Error> {
+    plan.complete(request, now);
     let subscription = match plan.target.subscription() {
         Ok(subscription) => subscription,
         Err(error) => return Err(Error::from(error).with_call(site(&plan.target, request))),
     };
-    let mut options = plan.options(request);
-    options.now = now;
     let stack = plan.target.client().stacks().per_attempt.as_ref();
-    match subscription.call(&options, &mut Attempts { request, stack, costly }).await {
+    match subscription.call(&plan.options, &mut Attempts { request, stack, costly }).await {
         Ok(Answered { response, node, attempts, at, .. }) => {
             Ok(Sent { response, source: Some((node, attempts)), at })
         }

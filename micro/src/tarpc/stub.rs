@@ -57,7 +57,7 @@ where
         // Only its bytes travel; it need not live, nor be `Sync`, until they are answered.
         drop(request);
         let (mut request, variant) = prepared.map_err(to_tarpc)?;
-        let answer = send(&self.plan, &mut request, now).await;
+        let answer = send(&mut self.plan.clone(), &mut request, now).await;
         answer.and_then(|sent| self.open(&request, variant, &sent)).map_err(to_tarpc)
     }
 }

@@ -17,6 +17,14 @@ async fn arguments_and_answers() {
     shop.stock(vec!["tea".to_owned()], None).await.unwrap();
 }
 
+/// A call takes at most a kibibyte while it waits: what allocators are slow beyond.
+#[tokio::test]
+async fn calls_are_small() {
+    let shop = ShopClient::named(&Town::default().client().await, "shop");
+    let call = shop.price("tea").into_future();
+    assert!(size_of_val(&*call) <= 1024, "{} bytes", size_of_val(&*call));
+}
+
 /// A method's own error arrives typed, is made once and is never tried again.
 #[tokio::test(start_paused = true)]
 async fn application_errors_are_typed() {

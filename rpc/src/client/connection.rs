@@ -114,19 +114,21 @@ impl Connection {
         }
     }
 
-    async fn try_start(
-        &self,
-        request: &Request,
+    /// Tries to start a call now, by the waker of the task that polls this.
+    fn try_start<'a>(
+        &'a self,
+        request: &'a Request,
         now: Instant,
         waited: bool,
-    ) -> Result<Start, Error> {
-        let start = |cx: &mut Context<'_>| self.start(request, now, waited, cx.waker());
-        let started = poll_fn(|cx| Poll::Ready(start(cx))).await;
-        if started.is_err() && waited {
-            // It was woken for a slot that it does not take: the next in line may.
-            self.admission.notify_one();
-        }
-        started
+    ) -> impl Future<Output = Result<Start, Error>> + 'a {
+        poll_fn(move |cx| {
+            let started = self.start(request, now, waited, cx.waker());
+            if started.is_err() && waited {
+                // It was woken for a slot that it does not take: the next in line may.
+                self.admission.notify_one();
+            }
+            Poll::Ready(started)
+        })
     }
 
     /// Accepts no new calls; the driver ends once those that run have.

@@ -30,7 +30,7 @@ pub(crate) enum Incoming {
 /// Payloads up to this size are copied, so that a small one cannot pin a large buffer.
 const COPY: usize = 2048;
 /// Bytes a first read asks for; full reads double it.
-const MIN_CHUNK: usize = 8 * 1024;
+const MIN_CHUNK: usize = 1024;
 const MAX_CHUNK: usize = 128 * 1024;
 
 impl Inbox {
