@@ -1,11 +1,12 @@
 //! The spans around calls, and the trace they belong to.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex};
 
+use tracing::Dispatch;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
-use tracing::subscriber::DefaultGuard;
+use tracing::subscriber::{DefaultGuard, NoSubscriber};
 use tracing_subscriber::layer::{Context as Layered, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
@@ -53,6 +54,10 @@ where
 impl Ended {
     /// Listens on this thread.
     fn listen(&self) -> DefaultGuard {
+        /// While there is but one dispatcher, threads without any would turn off spans for all.
+        static SECOND: LazyLock<Dispatch> =
+            LazyLock::new(|| Dispatch::new(NoSubscriber::default()));
+        LazyLock::force(&SECOND);
         let subscriber = tracing_subscriber::registry().with(self.clone());
         tracing::subscriber::set_default(subscriber)
     }

@@ -5,21 +5,24 @@ use std::sync::{Arc, Mutex};
 
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
-use tracing::subscriber::DefaultGuard;
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::subscriber::{DefaultGuard, NoSubscriber};
+use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
 
 /// Collects warnings, errors and information of this thread until dropped; a test on a runtime of
 /// one thread sees those of its servers and of nobody else.
 pub(crate) struct Log {
     lines: Arc<Mutex<Vec<String>>>,
     _guard: DefaultGuard,
+    /// While there is but one dispatcher, threads without any would turn off events for all.
+    _second: Dispatch,
 }
 
 impl Log {
     pub(crate) fn new() -> Self {
         let lines = Arc::default();
         let collector = Collector(Arc::clone(&lines));
-        Self { lines, _guard: tracing::subscriber::set_default(collector) }
+        let second = Dispatch::new(NoSubscriber::default());
+        Self { lines, _guard: tracing::subscriber::set_default(collector), _second: second }
     }
 
     /// How many lines have this text.
