@@ -7,6 +7,7 @@ use std::{any::Any, fmt, path::PathBuf, sync::Arc};
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -98,6 +99,24 @@ impl Server {
             std::future::pending::<()>().await;
         });
         Self { address, accepting: AbortOnDropHandle::new(accepting) }
+    }
+
+    /// A server that runs `serve` for each connection to a free port of the loopback interface.
+    async fn accepting<F, Fut>(serve: F) -> Result<Self>
+    where
+        F: Fn(TcpStream) -> Fut + Send + 'static,
+        Fut: Future + Send + 'static,
+        Fut::Output: Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?.to_string();
+        let accepting = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.spawn(serve(stream));
+            }
+        });
+        Ok(Self { address, accepting: AbortOnDropHandle::new(accepting) })
     }
 }
 

@@ -18,10 +18,9 @@ use slab::Slab;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf},
     net::{
-        TcpListener, TcpStream,
+        TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    task::JoinSet,
 };
 use tokio_util::task::AbortOnDropHandle;
 
@@ -35,15 +34,7 @@ impl Contender for Raw {
     type Caller = RawCaller;
 
     async fn serve(_: &Place) -> Result<Server> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let address = listener.local_addr()?.to_string();
-        let accepting = tokio::spawn(async move {
-            let mut connections = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(echo(stream));
-            }
-        });
-        Ok(Server { address, accepting: AbortOnDropHandle::new(accepting) })
+        Server::accepting(echo).await
     }
 
     async fn connect(address: &str, connections: usize) -> Result<Vec<RawCaller>> {

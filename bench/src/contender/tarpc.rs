@@ -19,10 +19,7 @@ use tarpc::{
     tokio_serde::formats::Bincode,
     tokio_util::codec::LengthDelimitedCodec,
 };
-use tokio::{
-    net::{TcpListener, TcpStream},
-    task::JoinSet,
-};
+use tokio::{net::TcpStream, task::JoinSet};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::wide::Wide;
@@ -91,15 +88,7 @@ impl Contender for TarpcBest {
     type Caller = BestCaller;
 
     async fn serve(_: &Place) -> Result<Server> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let address = listener.local_addr()?.to_string();
-        let accepting = tokio::spawn(async move {
-            let mut connections = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(serve_in_one_task(stream));
-            }
-        });
-        Ok(Server { address, accepting: AbortOnDropHandle::new(accepting) })
+        Server::accepting(serve_in_one_task).await
     }
 
     async fn connect(address: &str, connections: usize) -> Result<Vec<BestCaller>> {
