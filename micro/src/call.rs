@@ -29,12 +29,12 @@ use crate::{CallError, Code, Context, Error, Phase, RpcError, Stopwatch, schema,
 #[must_use = "a call is made when it is awaited"]
 pub struct Call<T, E> {
     plan: Plan,
-    /// On the heap, as the call is moved several times before it is made.
+    /// On the heap: with it the future would be larger than what the allocator has at hand.
     request: Box<Request>,
     /// What is wrong with the request; reported when the call is awaited.
     invalid: Option<Error>,
     timeout: Option<Duration>,
-    trace: Option<Box<TraceContext>>,
+    trace: Option<TraceContext>,
     context: Option<Context>,
     criticality: Option<Criticality>,
     stopwatch: Option<Stopwatch>,
@@ -161,7 +161,7 @@ impl<T, E> Call<T, E> {
     /// The trace it belongs to, and the span in that which makes it. Default: that of the call being
     /// served, else a new one.
     pub fn trace(mut self, trace: TraceContext) -> Self {
-        self.trace = Some(Box::new(trace));
+        self.trace = Some(trace);
         self
     }
 
@@ -300,9 +300,9 @@ impl<T, E> Call<T, E> {
         if let Some(criticality) = self.criticality {
             self.request.criticality = criticality;
         }
-        if let Some(trace) = &self.trace {
+        if let Some(trace) = self.trace {
             self.request.trace = Some(trace.child());
-            spans::begin_beneath(&mut self.request, Some(**trace));
+            spans::begin_beneath(&mut self.request, Some(trace));
         }
         if let Some(stopwatch) = &self.stopwatch {
             stopwatch.begin();
