@@ -21,7 +21,9 @@ impl TraceContext {
     /// Starts a trace: random ids, sampled.
     #[must_use]
     pub fn new_root() -> Self {
-        let trace_id = fastrand::u128(1..).to_be_bytes();
+        let mut trace_id = [0; 16];
+        trace_id[..8].copy_from_slice(&fastrand::u64(..).to_be_bytes());
+        trace_id[8..].copy_from_slice(&random_span());
         Self { trace_id, span_id: random_span(), flags: Self::SAMPLED }
     }
 

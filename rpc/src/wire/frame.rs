@@ -1,6 +1,6 @@
 //! The head every frame begins with.
 
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 
 /// Frame types.
 pub(crate) mod kind {
@@ -40,11 +40,10 @@ impl Head {
         Self { length: (Self::REST + payload) as u32, kind, flags: 0, id }
     }
 
-    pub(crate) fn put(&self, out: &mut BytesMut) {
-        out.put_u32(self.length);
-        out.put_u8(self.kind);
-        out.put_u8(self.flags);
-        out.put_u64(self.id);
+    pub(crate) fn to_bytes(self) -> [u8; Self::LEN] {
+        let [l0, l1, l2, l3] = self.length.to_be_bytes();
+        let [i0, i1, i2, i3, i4, i5, i6, i7] = self.id.to_be_bytes();
+        [l0, l1, l2, l3, self.kind, self.flags, i0, i1, i2, i3, i4, i5, i6, i7]
     }
 
     pub(crate) fn parse(bytes: &[u8; Self::LEN]) -> Self {
@@ -64,5 +63,5 @@ impl Head {
 
 /// Appends a frame that is only a head: cancel, ping, pong or go-away.
 pub(crate) fn put_control(out: &mut BytesMut, kind: u8, id: u64) {
-    Head::new(kind, id, 0).put(out);
+    out.extend_from_slice(&Head::new(kind, id, 0).to_bytes());
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::{Head, kind};
 use crate::metadata::RETRY_AFTER;
@@ -52,20 +52,17 @@ pub(crate) fn put_request(
     timeout: Option<Duration>,
     payload: usize,
 ) {
-    out.reserve(Head::LEN + payload);
-    Head::new(kind::REQUEST, id, payload).put(out);
-    out.put_u64(timeout.map_or(0, micros));
-    out.put_u8(request.codec.id());
-    out.put_u8(call_flags(request));
-    out.put_u8(request.attempt);
-    out.put_u8(request.criticality as u8);
+    let mut room = Room::new(out, Head::new(kind::REQUEST, id, payload), request.body.len());
+    room.put(timeout.map_or(0, micros).to_be_bytes());
+    let Request { attempt, criticality, .. } = *request;
+    room.put([request.codec.id(), call_flags(request), attempt, criticality as u8]);
     if let Some(trace) = request.trace {
-        out.put_slice(&trace.to_bytes());
+        room.put(trace.to_bytes());
     }
-    put_name(out, &request.contract);
-    put_name(out, &request.method);
-    put_metadata(out, &request.metadata);
-    out.put_slice(&request.body);
+    room.put_name(&request.contract);
+    room.put_name(&request.method);
+    room.put_metadata(&request.metadata);
+    out.extend_from_slice(&request.body);
 }
 
 /// Zero means "no timeout" on the wire, so what is left is at least one microsecond.
@@ -156,16 +153,13 @@ pub(crate) fn put_overloaded(out: &mut BytesMut, id: u64, message: &str, wait: D
     let value = retry_after_ms(wait, &mut digits);
     let metadata = 3 + RETRY_AFTER.len() + value.len();
     let payload = 5 + metadata + 2 + message.len();
-    out.reserve(Head::LEN + payload);
-    Head::new(kind::RESPONSE, id, payload).put(out);
+    let mut room = Room::new(out, Head::new(kind::RESPONSE, id, payload), 0);
     let code = Code::ResourceExhausted as u8;
-    out.put_slice(&[code, Codec::default().id(), answer_flag::REFUSED]);
-    out.put_u16(metadata as u16);
-    put_name(out, RETRY_AFTER);
-    out.put_u16(value.len() as u16);
-    out.put_slice(value);
-    out.put_u16(message.len() as u16);
-    out.put_slice(message.as_bytes());
+    room.put([code, Codec::default().id(), answer_flag::REFUSED]);
+    room.put((metadata as u16).to_be_bytes());
+    room.put_name(RETRY_AFTER);
+    room.put_long(value);
+    room.put_long(message.as_bytes());
 }
 
 fn retry_after_ms(wait: Duration, digits: &mut [u8; 20]) -> &[u8] {
@@ -192,11 +186,11 @@ fn status_len(status: &Status) -> usize {
 }
 
 fn put_success(out: &mut BytesMut, id: u64, response: &Response, payload: usize) {
-    out.reserve(Head::LEN + payload);
-    Head::new(kind::RESPONSE, id, payload).put(out);
-    out.put_slice(&[0, response.codec.id(), 0]);
-    put_metadata(out, &response.metadata);
-    out.put_slice(&response.body);
+    let head = Head::new(kind::RESPONSE, id, payload);
+    let mut room = Room::new(out, head, response.body.len());
+    room.put([0, response.codec.id(), 0]);
+    room.put_metadata(&response.metadata);
+    out.extend_from_slice(&response.body);
 }
 
 fn put_status(out: &mut BytesMut, id: u64, status: &Status) {
@@ -208,13 +202,12 @@ fn put_status(out: &mut BytesMut, id: u64, status: &Status) {
         End::Interrupted => answer_flag::INTERRUPTED,
     };
     let has_details = if details.is_some() { answer_flag::HAS_DETAILS } else { 0 };
-    out.reserve(Head::LEN + payload);
-    Head::new(kind::RESPONSE, id, payload).put(out);
-    out.put_slice(&[status.code() as u8, codec.unwrap_or_default().id(), end | has_details]);
-    put_metadata(out, status.metadata());
-    out.put_u16(message(status).len() as u16);
-    out.put_slice(message(status).as_bytes());
-    out.put_slice(details.map_or(&[], |details| details));
+    let details = details.map_or(&[][..], |details| details);
+    let mut room = Room::new(out, Head::new(kind::RESPONSE, id, payload), details.len());
+    room.put([status.code() as u8, codec.unwrap_or_default().id(), end | has_details]);
+    room.put_metadata(status.metadata());
+    room.put_long(message(status).as_bytes());
+    out.extend_from_slice(details);
 }
 
 /// The message, cut where its length field ends.
@@ -271,17 +264,49 @@ fn answer(status: Status, flags: u8, codec: Codec, details: Bytes) -> Status {
     }
 }
 
-fn put_name(out: &mut BytesMut, name: &str) {
-    out.put_u8(name.len() as u8);
-    out.put_slice(name.as_bytes());
-}
+/// Room for what precedes a body, made at once: a buffer that grows field by field asks each time
+/// whether it has to.
+struct Room<'a>(&'a mut [u8]);
 
-fn put_metadata(out: &mut BytesMut, metadata: &Metadata) {
-    out.put_u16(metadata.encoded_len() as u16);
-    for (key, value) in metadata.iter() {
-        put_name(out, key);
-        out.put_u16(value.len() as u16);
-        out.put_slice(value.as_bytes());
+impl<'a> Room<'a> {
+    /// Appends a frame with this head to `out`, but for the last `body` bytes, which are left to append.
+    fn new(out: &'a mut BytesMut, head: Head, body: usize) -> Self {
+        let start = out.len();
+        let length = 4 + head.length as usize;
+        out.reserve(length);
+        out.resize(start + length - body, 0);
+        let mut room = Self(&mut out[start..]);
+        room.put(head.to_bytes());
+        room
+    }
+
+    fn put<const N: usize>(&mut self, bytes: [u8; N]) {
+        self.put_slice(&bytes);
+    }
+
+    #[inline]
+    fn put_slice(&mut self, bytes: &[u8]) {
+        let (place, rest) = std::mem::take(&mut self.0).split_at_mut(bytes.len());
+        place.copy_from_slice(bytes);
+        self.0 = rest;
+    }
+
+    fn put_name(&mut self, name: &str) {
+        self.put([name.len() as u8]);
+        self.put_slice(name.as_bytes());
+    }
+
+    fn put_long(&mut self, bytes: &[u8]) {
+        self.put((bytes.len() as u16).to_be_bytes());
+        self.put_slice(bytes);
+    }
+
+    fn put_metadata(&mut self, metadata: &Metadata) {
+        self.put((metadata.encoded_len() as u16).to_be_bytes());
+        for (key, value) in metadata.iter() {
+            self.put_name(key);
+            self.put_long(value.as_bytes());
+        }
     }
 }
 
