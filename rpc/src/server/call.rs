@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 use tokio::time::{Instant, timeout_at};
 
 use super::gate::Waiting;
+use super::router::SLOW;
 use super::stats::Noted;
 use crate::{Code, Limits, Metadata, Request, Response, Status};
 
@@ -44,10 +45,13 @@ impl Call {
         let (route, start) = (&self.noted.route, *now);
         let polled = catch_unwind(AssertUnwindSafe(|| self.future.as_mut().poll(cx)));
         *now = Instant::now();
-        route.polled(now.saturating_duration_since(start));
+        let all = self.noted.took(*now);
+        // What took no longer with all that came before was quick itself, and mostly it did not.
+        let took = if all <= SLOW { all } else { now.saturating_duration_since(start) };
+        route.polled(took);
         let polled = polled.unwrap_or_else(|_| Poll::Ready(Err(route.panicked())));
         if let Poll::Ready(outcome) = &polled {
-            self.noted.ended(outcome, *now);
+            self.noted.ended(outcome, all);
         }
         polled
     }
@@ -72,7 +76,7 @@ impl Call {
             Ok(outcome) => outcome.unwrap_or_else(|_| Err(noted.route.panicked())),
             Err(_) => Err(expired().interrupted()),
         };
-        noted.ended(&outcome, Instant::now());
+        noted.ended_at(&outcome, Instant::now());
         outcome
     }
 }
@@ -83,7 +87,7 @@ pub(super) async fn queued(mut noted: Noted, request: Request, waiting: Box<Wait
         Ok(running) => running,
         Err(status) => {
             let refused = Err(status);
-            noted.ended(&refused, Instant::now());
+            noted.ended_at(&refused, Instant::now());
             return refused;
         }
     };

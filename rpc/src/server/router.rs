@@ -154,7 +154,7 @@ pub(super) struct Route {
 }
 
 /// A first poll that takes longer counts as slow.
-const SLOW: Duration = Duration::from_micros(100);
+pub(super) const SLOW: Duration = Duration::from_micros(100);
 /// A first poll that takes longer blocks the connection: once is enough.
 const BLOCKING: Duration = Duration::from_millis(10);
 /// What a slow first poll adds; a quick one takes 1 away.

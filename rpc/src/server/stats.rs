@@ -1,6 +1,7 @@
 //! What is counted about a server, for those who watch it from outside.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -71,10 +72,21 @@ impl Noted {
         Self { route: Arc::clone(route), since, has_ended: false }
     }
 
-    pub(super) fn ended(&mut self, outcome: &Outcome, now: Instant) {
+    /// How long it took until now.
+    pub(super) fn took(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.since)
+    }
+
+    /// It ended after so long.
+    pub(super) fn ended(&mut self, outcome: &Outcome, took: Duration) {
         self.has_ended = true;
         let end = outcome.as_ref().map(|_| ()).map_err(Status::code);
-        self.route.tally.note(end, now.saturating_duration_since(self.since));
+        self.route.tally.note(end, took);
+    }
+
+    /// It ended then.
+    pub(super) fn ended_at(&mut self, outcome: &Outcome, now: Instant) {
+        self.ended(outcome, self.took(now));
     }
 }
 

@@ -27,7 +27,9 @@ impl Session {
             return Err(WireError::Order(head.id));
         }
         self.seen = head.id;
-        self.pulse.beat(self.arrived);
+        if !std::mem::replace(&mut self.has_beaten, true) {
+            self.pulse.beat(self.arrived);
+        }
         let opened = match payload {
             Some(payload) => self.open(payload),
             None => Err(too_large(head, self.shared.limits.max_frame).into()),

@@ -52,6 +52,8 @@ struct Session {
     frames: u64,
     /// When the last bytes came, from which the timeouts of their requests count.
     arrived: Instant,
+    /// Whether the first request of those bytes was noted, as all came at the same time.
+    has_beaten: bool,
     /// The time, as of late: a reading of the clock takes as long as much of what a quick call needs,
     /// so there is one for each.
     now: Instant,
@@ -115,6 +117,7 @@ impl Session {
             seen: 0,
             frames: 0,
             arrived: Instant::now(),
+            has_beaten: false,
             now: Instant::now(),
             untold: 0,
             unwritten: 0,
@@ -258,7 +261,7 @@ impl Session {
         if !self.backlog {
             match std::task::ready!(self.pipe.poll_read(cx)) {
                 Ok(0) => return Poll::Ready(Err(Fault::Gone)),
-                Ok(_) => self.arrived = Instant::now(),
+                Ok(_) => (self.arrived, self.has_beaten) = (Instant::now(), false),
                 Err(error) => return Poll::Ready(Err(error.into())),
             }
             (self.now, self.untold) = (self.arrived, 0);
