@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -21,6 +22,8 @@ pub(super) struct Connection {
     state: Mutex<State>,
     /// Wakes those who wait for a slot or for the connection to open; never more than one per slot.
     admission: Notify,
+    /// A hint, as nothing depends on it but how many calls share a write.
+    is_gathering: AtomicBool,
     max_in_flight: usize,
     /// How soon the driver has to look at the clock when a call starts.
     keepalive_interval: Duration,
@@ -64,6 +67,10 @@ enum Start {
 /// Callers wait while this many bytes are queued and not written.
 pub(super) const MAX_UNWRITTEN: usize = 1024 * 1024;
 
+/// Calls gather on a connection until so many bytes are queued: a few writes' worth, and all that waits
+/// behind a socket that takes nothing before calls go elsewhere.
+const TOGETHER: usize = 64 * 1024;
+
 impl AsMut<Outbox> for State {
     fn as_mut(&mut self) -> &mut Outbox {
         &mut self.outbox
@@ -82,7 +89,14 @@ impl Connection {
             closing: false,
         };
         let admission = Notify::new();
-        Self { state: Mutex::new(state), admission, max_in_flight, keepalive_interval }
+        let is_gathering = AtomicBool::new(false);
+        Self {
+            state: Mutex::new(state),
+            admission,
+            is_gathering,
+            max_in_flight,
+            keepalive_interval,
+        }
     }
 
     /// Makes a call and waits for the payload of its response. `None` means that this connection
@@ -129,6 +143,17 @@ impl Connection {
             }
             Poll::Ready(started)
         })
+    }
+
+    /// Whether the driver has not yet begun to write what calls have queued, and that is little: one
+    /// more frame would leave with it.
+    pub(super) fn is_gathering(&self) -> bool {
+        self.is_gathering.load(Relaxed)
+    }
+
+    /// The driver begins to write what is queued.
+    pub(super) fn gathered(&self) {
+        self.is_gathering.store(false, Relaxed);
     }
 
     /// Accepts no new calls; the driver ends once those that run have.
@@ -203,6 +228,7 @@ impl Connection {
         let id = calls.insert(request.deadline, waker.clone(), |id| {
             outbox.push(|out| put_request(out, id, request, timeout, payload))
         });
+        self.is_gathering.store(outbox.unwritten() < TOGETHER, Relaxed);
         let quiet = now + self.keepalive_interval;
         let waker = state.check_by(request.deadline.map_or(quiet, |deadline| deadline.min(quiet)));
         drop(state);

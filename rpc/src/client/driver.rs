@@ -185,12 +185,14 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Decides, once for every write, to let those run first who were answered and have not
-    /// collected yet: most are about to call again, and they are queued to run before this task if
-    /// it queues itself now. One write then takes all of their frames.
+    /// Decides, once for every write, to let those run first who are queued to run before this task if
+    /// it queues itself now, so that one write takes the frames of all of them. Who was answered is
+    /// about to call again, and who was answered on another connection may do so on this one.
     fn steps_back(&mut self) -> bool {
-        let about_to_run = self.connection.lock().calls.answered();
-        self.stepped_back = !self.stepped_back && about_to_run > 1;
+        let state = self.connection.lock();
+        let some_will_call = state.calls.answered() > 1;
+        let others_may_call = state.calls.len() > 1 && state.outbox.unwritten() > 0;
+        self.stepped_back = !self.stepped_back && (some_will_call || others_may_call);
         self.stepped_back
     }
 
@@ -283,6 +285,7 @@ impl<'a> Driver<'a> {
     }
 
     fn flush(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Reason> {
+        self.connection.gathered();
         match self.pipe.poll_flush(cx, self.connection.state()) {
             Poll::Pending => Ok(Poll::Pending),
             Poll::Ready(Ok(())) => Ok(Poll::Ready(())),

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use tokio::task::JoinSet;
@@ -43,8 +44,9 @@ pub struct Channel {
 /// Times below a millisecond count as one, and those above a year as that.
 #[derive(Clone, Debug)]
 pub struct ChannelConfig {
-    /// How many connections calls are spread over, in turn; at least and by default 1, which is
-    /// right unless one connection's task is the bottleneck.
+    /// How many connections calls are spread over, in turn, those that are made at about the same time
+    /// together; at least and by default 1, which is right unless one connection's task is the
+    /// bottleneck.
     pub connections: usize,
     /// How long connecting may take, including the node's first words; default 1 s.
     pub connect_timeout: Duration,
@@ -90,7 +92,7 @@ impl Channel {
     #[must_use]
     pub fn new(address: Address, config: ChannelConfig) -> Self {
         let config = config.clamped();
-        let links = (0..config.connections.max(1)).map(|_| Mutex::default()).collect();
+        let links = (0..config.connections.max(1)).map(|_| Link::default()).collect();
         Self {
             inner: Arc::new(Inner {
                 address,
@@ -188,7 +190,8 @@ impl Channel {
     pub fn close(&self) {
         self.inner.closed.store(true, Ordering::Release);
         for link in &self.inner.links {
-            if let Some(connection) = &*lock(link) {
+            let _changing = lock(&link.change);
+            if let Some(connection) = &*link.current.load() {
                 connection.close();
             }
         }
@@ -225,8 +228,7 @@ impl fmt::Debug for Channel {
 struct Inner {
     address: Address,
     config: ChannelConfig,
-    /// The connection each place has now.
-    links: Box<[Mutex<Option<Arc<Connection>>>]>,
+    links: Box<[Link]>,
     turn: AtomicUsize,
     health: Arc<Health>,
     /// The tasks of all connections, also of those that only finish their last calls.
@@ -234,11 +236,20 @@ struct Inner {
     closed: AtomicBool,
 }
 
+/// A place for a connection.
+#[derive(Default)]
+struct Link {
+    /// The one it has now. Every call asks for it, and must not wait for another call that does.
+    current: ArcSwapOption<Connection>,
+    /// Held while it is given another one, so that one is made for all who find it gone.
+    change: Mutex<()>,
+}
+
 impl Inner {
     /// Makes the call on the connection whose turn it is.
     async fn call(&self, now: Instant, request: &Request) -> Result<Bytes, Error> {
         let turn = self.turn();
-        let connection = lock(&self.links[turn]).clone();
+        let connection = self.links[turn].current.load_full();
         if let Some(connection) = connection
             && let Some(payload) = connection.call(now, request).await?
         {
@@ -261,21 +272,24 @@ impl Inner {
         Err(refusal.unwrap_or_else(|| not_sent("there is no connection".into())))
     }
 
+    /// The link for a call: the last one's while frames gather there, and then the next.
     fn turn(&self) -> usize {
-        match self.links.len() {
-            1 => 0,
-            links => self.turn.fetch_add(1, Ordering::Relaxed) % links,
+        let links = self.links.len();
+        if links == 1 {
+            return 0;
         }
+        let last = self.turn.load(Ordering::Relaxed) % links;
+        let connection = self.links[last].current.load();
+        if connection.as_ref().is_some_and(|connection| connection.is_gathering()) {
+            return last;
+        }
+        self.turn.fetch_add(1, Ordering::Relaxed).wrapping_add(1) % links
     }
 
     /// Makes the call on this link; the inner error is that there is no connection, nor may be. A
     /// connection that is gone takes no call, and each further one has to be made first, so this
     /// ends when the node cannot be reached, or does nothing with the connections it accepts.
-    async fn call_on(
-        &self,
-        link: &Mutex<Option<Arc<Connection>>>,
-        request: &Request,
-    ) -> Result<Result<Bytes, Error>, Error> {
+    async fn call_on(&self, link: &Link, request: &Request) -> Result<Result<Bytes, Error>, Error> {
         let mut gone = None;
         loop {
             let connection = match self.connection(link, gone.as_ref()) {
@@ -292,19 +306,19 @@ impl Inner {
     /// Returns the link's connection; a new one when there is none, or only the one known as gone.
     fn connection(
         &self,
-        link: &Mutex<Option<Arc<Connection>>>,
+        link: &Link,
         gone: Option<&Arc<Connection>>,
     ) -> Result<Arc<Connection>, Error> {
-        let mut link = lock(link);
-        if let Some(current) = &*link
-            && gone.is_none_or(|gone| !Arc::ptr_eq(gone, current))
+        let _changing = lock(&link.change);
+        if let Some(current) = link.current.load_full()
+            && gone.is_none_or(|gone| !Arc::ptr_eq(gone, &current))
         {
-            return Ok(Arc::clone(current));
+            return Ok(current);
         }
         // Dropped first, so that a refusal below leaves no connection that is gone.
-        *link = None;
+        link.current.store(None);
         let connection = self.connect()?;
-        *link = Some(Arc::clone(&connection));
+        link.current.store(Some(Arc::clone(&connection)));
         Ok(connection)
     }
 

@@ -8,9 +8,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::join_all;
 use micro_rpc::{
-    Channel, ChannelConfig, Code, Codec, Execution, Limits, Listener, MemoryNetwork, Phase,
-    Request, Response, Router, Server, TraceContext,
+    Address, Channel, ChannelConfig, Code, Codec, Execution, Limits, Listener, MemoryNetwork,
+    Phase, Request, Response, Router, Server, ServerHandle, TraceContext,
 };
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 use tower::{Service, ServiceExt};
 
@@ -115,6 +117,54 @@ async fn calls_wait_their_turn() {
     let channel = Channel::new(server.addresses()[0].clone(), config);
     let answers = join_all((0..50).map(|_| call(&channel, "later"))).await;
     assert!(answers.iter().all(Result::is_ok));
+}
+
+/// Calls that are made at about the same time leave together, also over several connections.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn calls_leave_together() {
+    let (server, _) = server().await;
+    let (address, reads) = counting_proxy(&server).await;
+    let config = ChannelConfig { connections: 4, ..Default::default() };
+    let channel = Channel::new(address, config);
+    let callers = (0..64).map(|_| {
+        let channel = channel.clone();
+        tokio::spawn(async move {
+            for _ in 0..50 {
+                call(&channel, "echo").await.unwrap();
+            }
+        })
+    });
+    for caller in join_all(callers).await {
+        caller.unwrap();
+    }
+    let reads = reads.load(Ordering::Relaxed);
+    assert!(reads <= 64 * 50 / 6, "3200 requests came in {reads} pieces");
+    assert_eq!(channel.connections(), 4, "all of them are used");
+}
+
+/// Passes connections on to the server, and counts the pieces that come for it.
+async fn counting_proxy(server: &ServerHandle) -> (Address, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string().parse().unwrap();
+    let (reads, upstream) = (Arc::<AtomicUsize>::default(), server.addresses()[0].to_string());
+    let count = Arc::clone(&reads);
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let server = TcpStream::connect(&upstream).await.unwrap();
+            let (mut from, mut to) = client.into_split();
+            let (mut answers, mut requests) = server.into_split();
+            let count = Arc::clone(&count);
+            tokio::spawn(async move {
+                let mut piece = vec![0; 256 * 1024];
+                while let Ok(read @ 1..) = from.read(&mut piece).await {
+                    count.fetch_add(1, Ordering::Relaxed);
+                    requests.write_all(&piece[..read]).await.unwrap();
+                }
+            });
+            tokio::spawn(async move { tokio::io::copy(&mut answers, &mut to).await });
+        }
+    });
+    (address, reads)
 }
 
 /// Everything that travels beside the body arrives at the handler.
