@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use micro_registry::{Registration, Registry};
 use micro_rpc::{
-    Address, Channel, ChannelConfig, InvalidAddress, MemoryNetwork, Request, Response,
+    Address, Channel, ChannelConfig, InvalidAddress, MemoryNetwork, Name, Request, Response,
 };
 use micro_selector::{
     BudgetPolicy, Filter, RetryPolicy, Selector, StrategyKind, Subscription, ThrottlePolicy,
@@ -353,7 +353,7 @@ pub struct Target(Arc<TargetInner>);
 
 struct TargetInner {
     client: Client,
-    service: String,
+    service: Name,
     /// Made with the first call, since making a client starts nothing.
     subscription: OnceLock<Arc<Subscription<Channel>>>,
 }
@@ -361,11 +361,11 @@ struct TargetInner {
 #[allow(missing_docs)] // Called by the macros' expansions only.
 impl Target {
     pub fn new(client: &Client, service: impl Into<String>) -> Self {
-        let (client, service) = (client.clone(), service.into());
+        let (client, service) = (client.clone(), Name::from(service.into()));
         Self(Arc::new(TargetInner { client, service, subscription: OnceLock::new() }))
     }
 
-    pub(crate) fn service(&self) -> &str {
+    pub(crate) fn service(&self) -> &Name {
         &self.0.service
     }
 

@@ -216,7 +216,7 @@ impl ContractBuilder {
         Fut: Future<Output = O> + Send + 'static,
     {
         let implementation = implementation.clone();
-        let handler = move |request: Request| -> BoxFuture<'static, _> {
+        let handler = Boxed(move |request: Request| {
             let (method, implementation) = (method.clone(), implementation.clone());
             // Decoded inside the future, whose polls the server times: arguments that take long to
             // decode make the method one that gets a task of its own.
@@ -229,10 +229,22 @@ impl ContractBuilder {
                 let result = method(implementation, context.clone(), arguments).await;
                 answer(codec, result, &Served(context.request()))
             })
-        };
+        });
         let (name, endpoint) = (info.name.into(), info.endpoint());
         self.0.methods.push(Method { name, endpoint, schemas, handler: Arc::new(handler) });
         self
+    }
+}
+
+/// A function as a handler whose future is in a box already: the engine would put it in one more.
+struct Boxed<F>(F);
+
+impl<F> Handler for Boxed<F>
+where
+    F: Fn(Request) -> BoxFuture<'static, Result<Response, Status>> + Send + Sync + 'static,
+{
+    fn call(&self, request: Request) -> BoxFuture<'static, Result<Response, Status>> {
+        self.0(request)
     }
 }
 

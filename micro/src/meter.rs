@@ -21,7 +21,7 @@ pub(crate) struct Meter {
 /// The calls of one method.
 #[derive(Debug)]
 pub(crate) struct Series {
-    pub(crate) service: String,
+    pub(crate) service: Name,
     /// Empty for the calls of all others, as are the method and the service.
     pub(crate) contract: Name,
     pub(crate) method: Name,
@@ -37,14 +37,14 @@ const LONGEST: usize = 255;
 
 impl Default for Meter {
     fn default() -> Self {
-        let others = Arc::new(Series::new("", "".into(), "".into()));
+        let others = Arc::new(Series::new("".into(), "".into(), "".into()));
         Self { series: ArcSwap::default(), others }
     }
 }
 
 impl Meter {
     /// Begins a call now, which ends when it is told to, or as *cancelled* when it is dropped.
-    pub(crate) fn begin(&self, service: &str, request: &Request, now: Instant) -> Metered {
+    pub(crate) fn begin(&self, service: &Name, request: &Request, now: Instant) -> Metered {
         let series = self.find(service, request).unwrap_or_else(|| self.add(service, request));
         Metered { series, since: now, has_ended: false }
     }
@@ -61,20 +61,20 @@ impl Meter {
         all
     }
 
-    fn find(&self, service: &str, request: &Request) -> Option<Arc<Series>> {
+    fn find(&self, service: &Name, request: &Request) -> Option<Arc<Series>> {
         let series = self.series.load();
         let found = series.binary_search_by(|series| series.compare(service, request));
         found.ok().map(|at| series[at].clone())
     }
 
-    fn add(&self, service: &str, request: &Request) -> Arc<Series> {
-        let names = [service, request.contract.as_str(), request.method.as_str()];
+    fn add(&self, service: &Name, request: &Request) -> Arc<Series> {
+        let names = [service, &request.contract, &request.method];
         // Asked before anything is copied: every call of the others comes here.
         if names.iter().any(|name| name.len() > LONGEST) || self.series.load().len() >= MOST {
             return self.others.clone();
         }
         let (contract, method) = (request.contract.clone(), request.method.clone());
-        let new = Arc::new(Series::new(service, contract, method));
+        let new = Arc::new(Series::new(service.clone(), contract, method));
         self.series.rcu(|known| {
             let mut series = Vec::clone(known);
             if let Err(at) = series.binary_search_by(|series| series.compare(service, request))
@@ -90,14 +90,20 @@ impl Meter {
 }
 
 impl Series {
-    fn new(service: &str, contract: Name, method: Name) -> Self {
-        Self { service: service.to_owned(), contract, method, tally: Tally::new() }
+    fn new(service: Name, contract: Name, method: Name) -> Self {
+        Self { service, contract, method, tally: Tally::new() }
     }
 
-    fn compare(&self, service: &str, request: &Request) -> Ordering {
-        let own = (self.method.as_str(), self.contract.as_str(), &*self.service);
-        own.cmp(&(request.method.as_str(), request.contract.as_str(), service))
+    fn compare(&self, service: &Name, request: &Request) -> Ordering {
+        order(&self.method, &request.method)
+            .then_with(|| order(&self.contract, &request.contract))
+            .then_with(|| order(&self.service, service))
     }
+}
+
+/// The order of two names, which mostly are one and the same in memory, too.
+fn order(one: &str, other: &str) -> Ordering {
+    if std::ptr::eq(one, other) { Ordering::Equal } else { one.cmp(other) }
 }
 
 /// A call that is under way.
@@ -145,9 +151,9 @@ mod tests {
         let (meter, now) = (Meter::default(), Instant::now());
         let (price, stock) = (request("price".to_owned()), request("stock".to_owned()));
         for (service, request) in [("a", &price), ("a", &stock), ("b", &price), ("a", &price)] {
-            meter.begin(service, request, now).ended(Ok(()), now);
+            meter.begin(&service.into(), request, now).ended(Ok(()), now);
         }
-        drop(meter.begin("b", &price, now));
+        drop(meter.begin(&"b".into(), &price, now));
         let read = meter.read();
         let read: Vec<_> =
             read.iter().map(|series| (&*series.service, &*series.method, count(series))).collect();
@@ -159,10 +165,10 @@ mod tests {
     fn made_up_names_are_not_remembered() {
         let (meter, now) = (Meter::default(), Instant::now());
         let longest = request("m".repeat(LONGEST));
-        meter.begin("a", &longest, now).ended(Ok(()), now);
+        meter.begin(&"a".into(), &longest, now).ended(Ok(()), now);
         let longer = request("m".repeat(LONGEST + 1));
-        meter.begin("a", &longer, now).ended(Ok(()), now);
-        meter.begin(&"s".repeat(LONGEST + 1), &longest, now).ended(Ok(()), now);
+        meter.begin(&"a".into(), &longer, now).ended(Ok(()), now);
+        meter.begin(&"s".repeat(LONGEST + 1).into(), &longest, now).ended(Ok(()), now);
         meter.begin_other(now).ended(Ok(()), now);
         let read = meter.read();
         let read: Vec<_> = read.iter().map(|series| (series.method.len(), count(series))).collect();
@@ -174,7 +180,9 @@ mod tests {
     fn what_is_remembered_is_bounded() {
         let (meter, now) = (Meter::default(), Instant::now());
         for number in 0..2 * MOST {
-            meter.begin("a", &request(number.to_string()), now).ended(Err(Code::NotFound), now);
+            meter
+                .begin(&"a".into(), &request(number.to_string()), now)
+                .ended(Err(Code::NotFound), now);
         }
         let read = meter.read();
         assert_eq!((read.len(), count(&read[MOST])), (MOST + 1, MOST as u64));

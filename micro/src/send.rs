@@ -314,7 +314,7 @@ async fn on_channel(mut request: Request) -> Result<Response, BoxError> {
 /// Which call this is, for its error.
 pub(crate) fn site(target: &Target, request: &Request) -> CallSite {
     CallSite {
-        service: target.service().to_owned(),
+        service: target.service().to_string(),
         contract: request.contract.to_string(),
         method: request.method.to_string(),
         trace: request.trace.map(|trace| trace.trace_id()),

@@ -11,6 +11,7 @@ mod exported;
 mod exported;
 
 use micro_rpc::{Address, Code, Request, TraceContext};
+use tracing::level_filters::LevelFilter;
 use tracing::{Span, field::display};
 
 pub(crate) use self::exported::begin_beneath;
@@ -30,6 +31,7 @@ macro_rules! span {
 /// span.
 #[inline]
 pub(crate) fn call(service: &str, request: &mut Request) -> Option<Span> {
+    listen()?;
     let (contract, method) = (request.contract.as_str(), request.method.as_str());
     let (node, attempts) = (tracing::field::Empty, tracing::field::Empty);
     let span = heard(span!("call", service, contract, method, node, attempts))?;
@@ -42,6 +44,7 @@ pub(crate) fn call(service: &str, request: &mut Request) -> Option<Span> {
 /// Of an attempt of a call at one node.
 #[inline]
 pub(crate) fn attempt(request: &mut Request, node: &Address) -> Option<Span> {
+    listen()?;
     let span = heard(span!("attempt", node = display(node), attempt = request.attempt))?;
     describe(&span, Kind::Client, request);
     request.trace = own(&span).or(request.trace);
@@ -52,8 +55,10 @@ pub(crate) fn attempt(request: &mut Request, node: &Address) -> Option<Span> {
 /// the calls that are made for it belong together.
 #[inline]
 pub(crate) fn serve(request: &mut Request) -> Option<Span> {
-    let (contract, method) = (request.contract.as_str(), request.method.as_str());
-    let span = heard(span!("serve", contract, method, trace = tracing::field::Empty));
+    let span = listen().and_then(|()| {
+        let (contract, method) = (request.contract.as_str(), request.method.as_str());
+        heard(span!("serve", contract, method, trace = tracing::field::Empty))
+    });
     if let Some(span) = &span {
         describe(span, Kind::Server, request);
         adopt(span, request.trace.as_ref());
@@ -66,7 +71,14 @@ pub(crate) fn serve(request: &mut Request) -> Option<Span> {
     span
 }
 
-/// The span, if anybody listens.
+/// Whether anybody listens to any span at all. Asked first: where a program has the `log` feature of
+/// `tracing`, as one of its dependencies may, a span that is none is made for it nevertheless.
+#[inline]
+fn listen() -> Option<()> {
+    (LevelFilter::current() >= LevelFilter::INFO).then_some(())
+}
+
+/// The span, if anybody listens to it.
 #[inline]
 fn heard(span: Span) -> Option<Span> {
     (!span.is_disabled()).then_some(span)
