@@ -192,7 +192,7 @@ totals: 28
             ("events: Ir", "events: Ir Dr", "counts Ir Dr"),
             ("positions: line", "positions: instr line", "instr line"),
             ("fn=(3) there", "fn=(3)", "number 3"),
-            ("20 8", "20 eight", "line 33"),
+            ("20 8", "20 eight", "line 30"),
         ] {
             let text = WRITTEN.replace(from, to);
             let error = own_instructions(&text).unwrap_err();

@@ -1,8 +1,9 @@
 //! Counts the instructions of a call, client and server together, and says where they go.
 //!
-//! Processor time on a shared machine varies by a fifth; instructions vary by less than a hundredth,
+//! Processor time on a shared machine varies by a tenth; instructions vary by less than a hundredth,
 //! so a change of the hot path is seen by them. They are no time: a miss of the cache and a lock
-//! count as little as an addition, and what the kernel does does not count at all.
+//! count as little as an addition, and what the kernel does does not count at all, which under
+//! valgrind includes reading the clock.
 //!
 //! Both sides share one process and one thread ([`contender`], [`calls`]), over TCP on the loopback
 //! interface. The program starts itself under callgrind, once for each cell ([`measure`]), reads what
@@ -13,8 +14,8 @@
 //! a slow machine: a server gives a method's calls tasks of their own once three first polls took
 //! longer than 100 µs, which they do while callgrind translates what runs for the first time, and
 //! each such poll is made up for by 1 024 quick ones. Hence a cell warms up until its calls have no
-//! tasks, and windows in which they have some are not counted; if there are no others, the report
-//! says so.
+//! tasks, and windows that begin or end with such calls are not counted; if there are no others, the
+//! report says so. Of the others the least counts, since all that can disturb one adds to it.
 
 mod callgrind;
 mod calls;
@@ -40,7 +41,7 @@ struct Arguments {
     /// Contenders, separated by commas.
     #[arg(long, value_delimiter = ',', default_value = "rpc,full")]
     only: Vec<Name>,
-    /// Calls in flight, separated by commas; where they go is said of the last.
+    /// Calls in flight, separated by commas; where they go is said for the most.
     #[arg(long, value_delimiter = ',', default_value = "1,64")]
     in_flight: Vec<NonZeroU32>,
     /// Bytes of the payload that is echoed.

@@ -17,7 +17,7 @@ use super::{Load, callgrind, calls, part};
 pub(crate) struct Row {
     pub(crate) contender: Name,
     pub(crate) in_flight: u32,
-    payload: u32,
+    pub(crate) payload: u32,
     /// Of client and server together.
     pub(crate) instructions: f64,
     /// By how much the most of them is more, in proportion.

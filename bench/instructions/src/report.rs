@@ -70,3 +70,37 @@ fn thousands(number: f64) -> String {
     let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
     groups.join(" ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contender::Name;
+
+    fn row(contender: Name, parts: &[(&str, f64)]) -> Row {
+        Row {
+            contender,
+            in_flight: 64,
+            payload: 64,
+            instructions: parts.iter().map(|part| part.1).sum(),
+            spread: 0.0,
+            has_tasks: false,
+            parts: parts.iter().map(|(part, cost)| ((*part).to_owned(), *cost)).collect(),
+        }
+    }
+
+    /// The parts of a contender sum up to its calls, the largest of the last first.
+    #[test]
+    fn shows_every_part() {
+        let rpc = row(Name::Rpc, &[("tokio", 600.0), ("bytes", 400.0), ("std", 3.0)]);
+        let full = row(Name::Full, &[("bytes", 7_000.0), ("micro", 8_000.0), ("tracing", 20.0)]);
+        let expected = "\
+| part  | rpc | full  |
+|-------|-----|-------|
+| micro | 0   | 8 000 |
+| bytes | 400 | 7 000 |
+| tokio | 600 | 0     |
+| rest  | 3   | 20    |
+";
+        assert_eq!(parts(&[&rpc, &full]), expected);
+    }
+}
