@@ -1,0 +1,113 @@
+//! What is called: the engine alone, and what users get. Both echo bytes.
+//!
+//! No bytes at all are a question: which task answers it.
+
+use std::any::Any;
+use std::fmt;
+
+use anyhow::Result;
+use bytes::Bytes;
+use clap::ValueEnum;
+use futures::FutureExt;
+use micro::registry::MemoryRegistry;
+use micro::{Client, Service, Settings};
+use micro_rpc::{
+    Address, Channel, ChannelConfig, Codec, Listener, Request, Response, Router,
+    Server as RpcServer,
+};
+use serde::Serialize;
+use serde_bytes::ByteBuf;
+
+/// Which one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Name {
+    /// The engine alone: a channel, a server with one route, raw bytes.
+    Rpc,
+    /// What users get, with default settings: a generated client of a service that it finds.
+    Full,
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rpc => "rpc",
+            Self::Full => "full",
+        })
+    }
+}
+
+/// A client of a server in the same process.
+pub(crate) trait Contender: Clone + Send + 'static {
+    /// What comes back.
+    type Answer: AsRef<[u8]> + Send;
+
+    /// Starts both; the server runs until it is dropped.
+    async fn start() -> Result<(Self, Box<dyn Any>)>;
+
+    /// Has the payload echoed, or is told a task if there is none.
+    fn call(&self, payload: &[u8]) -> impl Future<Output = Result<Self::Answer>> + Send;
+}
+
+impl Contender for Channel {
+    type Answer = Bytes;
+
+    async fn start() -> Result<(Self, Box<dyn Any>)> {
+        let router = Router::new().route("bench", "echo", |request: Request| {
+            let body = if request.body.is_empty() { task().into() } else { request.body };
+            std::future::ready(Ok(Response::new(request.codec, body))).boxed()
+        });
+        let listener = Listener::bind(&Address::tcp("127.0.0.1", 0)).await?;
+        let address = listener.local_address().to_string().parse()?;
+        let server = RpcServer::new(router)?.start(vec![listener]);
+        Ok((Self::new(address, ChannelConfig::default()), Box::new(server)))
+    }
+
+    async fn call(&self, payload: &[u8]) -> Result<Bytes> {
+        let body = Bytes::copy_from_slice(payload);
+        let request = Request::new("bench", "echo", Codec::MessagePack, body);
+        Ok(Channel::call(self, &request).await?.body)
+    }
+}
+
+/// Echoes.
+#[micro::service]
+pub(crate) trait Bench {
+    /// Gives the payload back, or tells its task.
+    async fn echo(&self, payload: ByteBuf) -> ByteBuf;
+}
+
+struct Echo;
+
+impl Bench for Echo {
+    async fn echo(&self, payload: ByteBuf) -> ByteBuf {
+        if payload.is_empty() { ByteBuf::from(task()) } else { payload }
+    }
+}
+
+impl Contender for BenchClient {
+    type Answer = ByteBuf;
+
+    async fn start() -> Result<(Self, Box<dyn Any>)> {
+        let registry = MemoryRegistry::default();
+        let service = Service::new()
+            .settings(Settings::none())
+            .registry(registry.clone())
+            .address("127.0.0.1:0")
+            .serve(BenchServer::new(Echo))
+            .start()
+            .await?;
+        let client = Client::connect().settings(Settings::none()).registry(registry);
+        let client = client.wait_for_ready(true).await?;
+        Ok((Self::new(&client), Box::new(service)))
+    }
+
+    async fn call(&self, payload: &[u8]) -> Result<ByteBuf> {
+        Ok(self.echo(ByteBuf::from(payload)).await?)
+    }
+}
+
+/// The task that runs this, in words.
+fn task() -> String {
+    tokio::task::try_id().map_or_else(String::new, |id| id.to_string())
+}
