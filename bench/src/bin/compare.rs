@@ -104,7 +104,8 @@ async fn compare(comparison: &Comparison) -> Result<()> {
     let mut run = Run { comparison, failures: 0 };
     let (mut calls, mut memory, mut start_up) = (Vec::new(), Vec::new(), Vec::new());
     if comparison.has(Part::Calls) {
-        calls = run.calls(&comparison.loads(), &comparison.contenders()).await;
+        let repetitions = comparison.repetitions.get() as usize;
+        calls = run.calls(&comparison.loads(), &comparison.contenders(), repetitions).await;
         print!("{}", report::calls(&calls));
     }
     if comparison.has(Part::Memory) {
@@ -144,19 +145,23 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// A whole round before the next, so that a busy moment of the machine meets all contenders.
-    async fn calls(&mut self, loads: &[Load], contenders: &[Name]) -> Vec<Row> {
+    /// A whole round before the next, so that a busy moment of the machine meets all contenders. What
+    /// fails is measured once more: a peer that ends by itself now and then has figures, too.
+    async fn calls(&mut self, loads: &[Load], contenders: &[Name], repetitions: usize) -> Vec<Row> {
         let cells: Vec<_> =
             loads.iter().flat_map(|load| contenders.iter().map(|name| (*load, *name))).collect();
-        let repetitions = self.comparison.repetitions.get() as usize;
         let mut measured = vec![Vec::new(); cells.len()];
         let mut progress = Progress::new(cells.len() * repetitions);
         for _ in 0..repetitions {
             for ((load, contender), measured) in cells.iter().zip(&mut measured) {
-                let cell = process::measure(*contender, *load).await;
                 let in_flight = load.in_flight;
                 let what = format!("{contender}, {}, {in_flight} in flight", report::title(load));
                 let said = |cell: &process::Measured| format!("{:.0} calls/s", cell.calls_per_s());
+                let mut cell = process::measure(*contender, *load).await;
+                if let Err(error) = &cell {
+                    eprintln!("{what}: {error:#}; once more");
+                    cell = process::measure(*contender, *load).await;
+                }
                 progress.say(&what, &cell, said);
                 measured.extend(self.kept(cell));
             }
@@ -207,14 +212,16 @@ impl Run<'_> {
             .cloned()
             .collect();
         if capacity.is_empty() {
-            capacity = self.calls(&[load], &contenders).await;
+            capacity = self.calls(&[load], &contenders, 1).await;
         }
         let slowest = capacity.iter().map(|row| row.calls_per_s).min_by(f64::total_cmp);
         ensure!(slowest.is_some(), "nobody answers");
         let rate = slowest.map(|slowest| (slowest / 2.0) as u32);
-        // A 99.9th percentile wants some calls.
-        let seconds = load.seconds.max(1.0);
-        Ok(self.calls(&[Load { rate, seconds, ..load }], &contenders).await)
+        // High percentiles want many calls, and more rounds than medians: one pause of a few
+        // milliseconds, in which the system lets somebody else run, is a percent of a second.
+        let seconds = 4.0 * load.seconds;
+        let repetitions = 2 * self.comparison.repetitions.get() as usize - 1;
+        Ok(self.calls(&[Load { rate, seconds, ..load }], &contenders, repetitions).await)
     }
 
     fn kept<T>(&mut self, measured: Result<T>) -> Option<T> {
@@ -248,6 +255,7 @@ impl Comparison {
         loads.extend([1, 8, 64, 512].map(|in_flight| self.load(small, in_flight)));
         let payloads = [Payload::Bytes(1024), Payload::Bytes(16 * 1024), Payload::Wide];
         loads.extend(payloads.map(|payload| self.load(payload, 64)));
+        loads.push(self.load(Payload::Bytes(1024), 512));
         let four = |in_flight| Load { connections: 4, ..self.load(small, in_flight) };
         loads.extend([64, 512].map(four));
         loads
