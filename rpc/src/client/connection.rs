@@ -22,7 +22,7 @@ pub(super) struct Connection {
     state: Mutex<State>,
     /// Wakes those who wait for a slot or for the connection to open; never more than one per slot.
     admission: Notify,
-    /// A hint, as nothing depends on it but how many calls share a write.
+    /// Set under the lock, read without: nothing depends on it but which connection is asked first.
     is_gathering: AtomicBool,
     max_in_flight: usize,
     /// How soon the driver has to look at the clock when a call starts.
@@ -43,6 +43,8 @@ pub(super) struct State {
     choked: bool,
     /// No new calls: the channel was closed, or the peer said go-away.
     pub(super) closing: bool,
+    /// The driver writes, or waits for the socket: a frame that is queued now leaves with a later write.
+    is_writing: bool,
 }
 
 #[derive(Debug)]
@@ -67,8 +69,7 @@ enum Start {
 /// Callers wait while this many bytes are queued and not written.
 pub(super) const MAX_UNWRITTEN: usize = 1024 * 1024;
 
-/// Calls gather on a connection until so many bytes are queued: a few writes' worth, and all that waits
-/// behind a socket that takes nothing before calls go elsewhere.
+/// Calls gather on a connection until so many bytes are queued: a few writes' worth.
 const TOGETHER: usize = 64 * 1024;
 
 impl AsMut<Outbox> for State {
@@ -87,6 +88,7 @@ impl Connection {
             queued: 0,
             choked: false,
             closing: false,
+            is_writing: false,
         };
         let admission = Notify::new();
         let is_gathering = AtomicBool::new(false);
@@ -145,15 +147,19 @@ impl Connection {
         })
     }
 
-    /// Whether the driver has not yet begun to write what calls have queued, and that is little: one
-    /// more frame would leave with it.
+    /// Whether a call that is made now takes a place here, and leaves with others that wait to be
+    /// written.
     pub(super) fn is_gathering(&self) -> bool {
         self.is_gathering.load(Relaxed)
     }
 
-    /// The driver begins to write what is queued.
-    pub(super) fn gathered(&self) {
-        self.is_gathering.store(false, Relaxed);
+    /// The driver begins to write what is queued, or has written it.
+    pub(super) fn writes(&self, is_writing: bool) {
+        let mut state = self.lock();
+        state.is_writing = is_writing;
+        if is_writing {
+            self.is_gathering.store(false, Relaxed);
+        }
     }
 
     /// Accepts no new calls; the driver ends once those that run have.
@@ -216,19 +222,24 @@ impl Connection {
         let payload = request_len(request).ok_or_else(name_too_long)?;
         let timeout = time_left(request.deadline, now)?;
         let mut state = self.lock();
-        let max_frame = match state.admit(waited)? {
-            Admission::Yes { max_frame } => max_frame,
-            Admission::Wait => return Ok(Start::Wait),
+        let (max_frame, places) = match state.admit(waited)? {
+            Admission::Yes { max_frame, places } => (max_frame, places),
+            Admission::Wait => {
+                // Others had better not wait behind it.
+                self.is_gathering.store(false, Relaxed);
+                return Ok(Start::Wait);
+            }
             Admission::Gone => return Ok(Start::Gone),
         };
         if Head::REST + payload > max_frame {
             return Err(too_large(payload, max_frame));
         }
-        let State { calls, outbox, .. } = &mut *state;
+        let State { calls, outbox, is_writing, .. } = &mut *state;
         let id = calls.insert(request.deadline, waker.clone(), |id| {
             outbox.push(|out| put_request(out, id, request, timeout, payload))
         });
-        self.is_gathering.store(outbox.unwritten() < TOGETHER, Relaxed);
+        let has_room = places > 1 && outbox.unwritten() < TOGETHER;
+        self.is_gathering.store(has_room && !*is_writing, Relaxed);
         let quiet = now + self.keepalive_interval;
         let waker = state.check_by(request.deadline.map_or(quiet, |deadline| deadline.min(quiet)));
         drop(state);
@@ -276,7 +287,11 @@ impl Connection {
 
 /// Whether a call may start.
 enum Admission {
-    Yes { max_frame: usize },
+    Yes {
+        max_frame: usize,
+        /// How many may, this one among them.
+        places: usize,
+    },
     Wait,
     Gone,
 }
@@ -297,8 +312,10 @@ impl State {
             Stage::Connecting => Ok(Admission::Wait),
             Stage::Open { max_frame, max_in_flight } => {
                 self.choked |= self.outbox.unwritten() >= MAX_UNWRITTEN;
-                let room = self.calls.len() < *max_in_flight && !self.choked;
-                Ok(if room { Admission::Yes { max_frame: *max_frame } } else { Admission::Wait })
+                let places = max_in_flight.saturating_sub(self.calls.len());
+                let room = places > 0 && !self.choked;
+                let max_frame = *max_frame;
+                Ok(if room { Admission::Yes { max_frame, places } } else { Admission::Wait })
             }
         }
     }
@@ -307,6 +324,14 @@ impl State {
     pub(super) fn unchoke(&mut self) -> bool {
         let choked = std::mem::replace(&mut self.choked, self.outbox.unwritten() >= MAX_UNWRITTEN);
         choked && !self.choked
+    }
+
+    /// Whether others may be about to make calls, whose frames could leave with what is queued: who was
+    /// answered is about to call again, and with `siblings`, other connections to the node, who was
+    /// answered on one of those may do so here.
+    pub(super) fn may_gather(&self, siblings: bool) -> bool {
+        let waits = self.outbox.unwritten() > 0 && !self.is_writing;
+        self.calls.answered() > 1 || (siblings && waits && self.calls.len() > 1)
     }
 
     /// Has the driver look at the clock by `at`, and write what is queued.

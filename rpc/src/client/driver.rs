@@ -112,6 +112,8 @@ struct Driver<'a> {
     timer: Pin<Box<Sleep>>,
     /// When the timer is set to; it follows `State::next_check`.
     armed: Option<Instant>,
+    /// Whether calls to the node are spread over other connections, too.
+    has_siblings: bool,
     /// Whether this task let others run first since it last wrote.
     stepped_back: bool,
     /// Whether frames may be there that nobody has looked at yet.
@@ -148,6 +150,7 @@ impl<'a> Driver<'a> {
             keepalive: Keepalive::new(config.keepalive_interval, config.keepalive_timeout, now),
             timer: Box::pin(sleep_until(now)),
             armed: None,
+            has_siblings: config.connections > 1,
             stepped_back: false,
             // The first frames may have come together with the preface.
             backlog: true,
@@ -186,13 +189,10 @@ impl<'a> Driver<'a> {
     }
 
     /// Decides, once for every write, to let those run first who are queued to run before this task if
-    /// it queues itself now, so that one write takes the frames of all of them. Who was answered is
-    /// about to call again, and who was answered on another connection may do so on this one.
+    /// it queues itself now. One write then takes the frames of all of them.
     fn steps_back(&mut self) -> bool {
-        let state = self.connection.lock();
-        let some_will_call = state.calls.answered() > 1;
-        let others_may_call = state.calls.len() > 1 && state.outbox.unwritten() > 0;
-        self.stepped_back = !self.stepped_back && (some_will_call || others_may_call);
+        let may_gather = self.connection.lock().may_gather(self.has_siblings);
+        self.stepped_back = !self.stepped_back && may_gather;
         self.stepped_back
     }
 
@@ -285,10 +285,13 @@ impl<'a> Driver<'a> {
     }
 
     fn flush(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Reason> {
-        self.connection.gathered();
+        self.connection.writes(true);
         match self.pipe.poll_flush(cx, self.connection.state()) {
             Poll::Pending => Ok(Poll::Pending),
-            Poll::Ready(Ok(())) => Ok(Poll::Ready(())),
+            Poll::Ready(Ok(())) => {
+                self.connection.writes(false);
+                Ok(Poll::Ready(()))
+            }
             Poll::Ready(Err(error)) => Err(error.to_string()),
         }
     }

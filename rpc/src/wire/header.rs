@@ -62,6 +62,7 @@ pub(crate) fn put_request(
     room.put_name(&request.contract);
     room.put_name(&request.method);
     room.put_metadata(&request.metadata);
+    room.end();
     out.extend_from_slice(&request.body);
 }
 
@@ -160,6 +161,7 @@ pub(crate) fn put_overloaded(out: &mut BytesMut, id: u64, message: &str, wait: D
     room.put_name(RETRY_AFTER);
     room.put_long(value);
     room.put_long(message.as_bytes());
+    room.end();
 }
 
 fn retry_after_ms(wait: Duration, digits: &mut [u8; 20]) -> &[u8] {
@@ -190,6 +192,7 @@ fn put_success(out: &mut BytesMut, id: u64, response: &Response, payload: usize)
     let mut room = Room::new(out, head, response.body.len());
     room.put([0, response.codec.id(), 0]);
     room.put_metadata(&response.metadata);
+    room.end();
     out.extend_from_slice(&response.body);
 }
 
@@ -207,6 +210,7 @@ fn put_status(out: &mut BytesMut, id: u64, status: &Status) {
     room.put([status.code() as u8, codec.unwrap_or_default().id(), end | has_details]);
     room.put_metadata(status.metadata());
     room.put_long(message(status).as_bytes());
+    room.end();
     out.extend_from_slice(details);
 }
 
@@ -299,6 +303,11 @@ impl<'a> Room<'a> {
     fn put_long(&mut self, bytes: &[u8]) {
         self.put((bytes.len() as u16).to_be_bytes());
         self.put_slice(bytes);
+    }
+
+    /// Nothing is left: the length that was announced is that of the fields.
+    fn end(self) {
+        debug_assert!(self.0.is_empty(), "{} bytes are left", self.0.len());
     }
 
     fn put_metadata(&mut self, metadata: &Metadata) {

@@ -124,8 +124,7 @@ async fn calls_wait_their_turn() {
 async fn calls_leave_together() {
     let (server, _) = server().await;
     let (address, reads) = counting_proxy(&server).await;
-    let config = ChannelConfig { connections: 4, ..Default::default() };
-    let channel = Channel::new(address, config);
+    let channel = Channel::new(address, ChannelConfig { connections: 4, ..patient() });
     let callers = (0..64).map(|_| {
         let channel = channel.clone();
         tokio::spawn(async move {
@@ -140,6 +139,25 @@ async fn calls_leave_together() {
     let reads = reads.load(Ordering::Relaxed);
     assert!(reads <= 64 * 50 / 6, "3200 requests came in {reads} pieces");
     assert_eq!(channel.connections(), 4, "all of them are used");
+}
+
+/// Calls leave together only where there is a place for each of them: who would have to wait on one
+/// connection takes the next.
+#[tokio::test]
+async fn no_call_waits_while_there_is_room() {
+    let (server, _) = server_with(Limits { max_in_flight: 2, ..Limits::default() }).await;
+    let address = server.addresses()[0].clone();
+    let channel = Channel::new(address, ChannelConfig { connections: 4, ..patient() });
+    for _ in 0..4 {
+        assert_works(&channel).await;
+    }
+    assert_eq!(channel.connections(), 4);
+    let calls = join_all((0..8).map(|_| call(&channel, "hang")));
+    let all_run = until("all of them run", || server.in_flight() == 8);
+    tokio::select! {
+        _ = calls => panic!("they never end"),
+        () = all_run => {}
+    }
 }
 
 /// Passes connections on to the server, and counts the pieces that come for it.
