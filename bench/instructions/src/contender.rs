@@ -4,6 +4,7 @@
 
 use std::any::Any;
 use std::fmt;
+use std::time::Duration;
 
 use anyhow::Result;
 use bytes::Bytes;
@@ -12,8 +13,8 @@ use futures::FutureExt;
 use micro::registry::MemoryRegistry;
 use micro::{Client, Service, Settings};
 use micro_rpc::{
-    Address, Channel, ChannelConfig, Codec, Listener, Request, Response, Router,
-    Server as RpcServer,
+    Address, Channel, ChannelConfig, Codec, Limits, Listener, Request, Response, Router,
+    Server as RpcServer, ServerConfig,
 };
 use serde::Serialize;
 use serde_bytes::ByteBuf;
@@ -59,8 +60,10 @@ impl Contender for Channel {
         });
         let listener = Listener::bind(&Address::tcp("127.0.0.1", 0)).await?;
         let address = listener.local_address().to_string().parse()?;
-        let server = RpcServer::new(router)?.start(vec![listener]);
-        Ok((Self::new(address, ChannelConfig::default()), Box::new(server)))
+        let config = ServerConfig { limits: limits(), ..ServerConfig::default() };
+        let server = RpcServer::new(router)?.config(config).start(vec![listener]);
+        let config = ChannelConfig { connect_timeout: PATIENCE, ..ChannelConfig::default() };
+        Ok((Self::new(address, config), Box::new(server)))
     }
 
     async fn call(&self, payload: &[u8]) -> Result<Bytes> {
@@ -94,17 +97,26 @@ impl Contender for BenchClient {
             .settings(Settings::none())
             .registry(registry.clone())
             .address("127.0.0.1:0")
+            .limits(limits())
             .serve(BenchServer::new(Echo))
             .start()
             .await?;
         let client = Client::connect().settings(Settings::none()).registry(registry);
-        let client = client.wait_for_ready(true).await?;
+        let client = client.wait_for_ready(true).timeout(PATIENCE).await?;
         Ok((Self::new(&client), Box::new(service)))
     }
 
     async fn call(&self, payload: &[u8]) -> Result<ByteBuf> {
         Ok(self.echo(ByteBuf::from(payload)).await?)
     }
+}
+
+/// How long connecting and calls may take: under callgrind everything does, the first time more so.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The defaults, but for the limit that follows latency, which under callgrind says nothing.
+fn limits() -> Limits {
+    Limits { adaptive: false, ..Limits::default() }
 }
 
 /// The task that runs this, in words.

@@ -95,7 +95,7 @@ fn loads(arguments: &Arguments) -> Vec<Load> {
 }
 
 fn count(arguments: &Arguments, loads: &[Load]) -> Result<()> {
-    // Before anything is measured: a run of a minute should not end with what cannot be written.
+    // Before anything is measured: a run should not end with what cannot be written.
     let create = |path: &PathBuf| {
         File::create(path).with_context(|| format!("cannot write {}", path.display()))
     };
