@@ -220,7 +220,7 @@ impl Run<'_> {
         // High percentiles want many calls, and more rounds than medians: one pause of a few
         // milliseconds, in which the system lets somebody else run, is a percent of a second.
         let seconds = 4.0 * load.seconds;
-        let repetitions = 2 * self.comparison.repetitions.get() as usize - 1;
+        let repetitions = 3 * self.comparison.repetitions.get() as usize;
         Ok(self.calls(&[Load { rate, seconds, ..load }], &contenders, repetitions).await)
     }
 
