@@ -25,7 +25,8 @@ use serde_bytes::ByteBuf;
 pub(crate) enum Name {
     /// The engine alone: a channel, a server with one route, raw bytes.
     Rpc,
-    /// What users get, with default settings: a generated client of a service that it finds.
+    /// What users get: a generated client of a service that it finds. With default settings, but for
+    /// those that go by how long things take.
     Full,
 }
 
